@@ -1,0 +1,82 @@
+"""What a reading is: the rules of the contract, once, for validation and for the API description.
+
+The rules are pydantic-core schemas, not pydantic models: the same validation without importing pydantic, which every
+cold start would pay for. `shared.openapi` makes JSON Schema of them.
+"""
+
+from datetime import UTC, datetime
+from typing import TypedDict
+
+from pydantic_core import ValidationError, core_schema
+
+from shared.problems import Fault
+
+
+class Reading(TypedDict):
+    """One temperature, in degrees Celsius, of one room at one instant."""
+
+    building_id: str
+    room_id: str
+    temperature: float
+    timestamp: datetime
+
+
+def rule(schema: core_schema.CoreSchema, must: str, **documentation: object) -> core_schema.CoreSchema:
+    """The schema with a message that says what the value must be, and with keywords for its JSON Schema."""
+    return core_schema.custom_error_schema(
+        schema,
+        custom_error_type="invalid",
+        custom_error_message=f"must be {must}",
+        metadata={"pydantic_js_updates": documentation},
+    )
+
+
+IDENTIFIER = rule(
+    # PostgreSQL's text holds every character but NUL.
+    core_schema.str_schema(strict=True, min_length=1, max_length=255, pattern=r"^[^\x00]*$"),
+    "a string of 1 to 255 characters, none of them NUL",
+)
+TIMESTAMP = rule(
+    core_schema.chain_schema(
+        [
+            # pydantic alone takes more than RFC 3339: numbers, times without seconds, `+0100`.
+            core_schema.str_schema(
+                strict=True,
+                pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+            ),
+            # In UTC the year must be one that every client can hold, whatever the offset.
+            core_schema.datetime_schema(
+                tz_constraint="aware", ge=datetime.min.replace(tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC)
+            ),
+        ]
+    ),
+    "an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z",
+    format="date-time",
+    examples=["2024-12-01T12:34:56.000Z"],
+)
+TEMPERATURE = rule(
+    core_schema.float_schema(strict=True, ge=-50, le=50, allow_inf_nan=False),
+    "a number from -50 to 50 (degrees Celsius)",
+)
+READING = core_schema.typed_dict_schema(
+    {
+        "building_id": core_schema.typed_dict_field(IDENTIFIER),
+        "room_id": core_schema.typed_dict_field(IDENTIFIER),
+        "temperature": core_schema.typed_dict_field(TEMPERATURE),
+        "timestamp": core_schema.typed_dict_field(TIMESTAMP),
+    },
+    cls=Reading,
+    ref="Reading",
+)
+
+
+def faults(error: ValidationError) -> list[Fault]:
+    """Every fault that validation found, in the order of the input."""
+    found: list[Fault] = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        location = list(fault["loc"])
+        index = location.pop(0) if location and isinstance(location[0], int) else 0
+        found.append(
+            {"index": int(index), "field": ".".join(str(name) for name in location), "message": fault["msg"]}
+        )
+    return found

@@ -1,0 +1,37 @@
+"""Settings come from the environment; one that makes no sense stops the start with a sentence that says what to fix."""
+
+import os
+
+
+class SettingError(SystemExit):
+    """A setting cannot be used. It ends the process with its message, without a traceback."""
+
+
+def text(name: str, default: str = "") -> str:
+    """The setting as it stands; an empty one counts as not set."""
+    return os.environ.get(name, "").strip() or default
+
+
+def number(name: str, default: int, *, least: int, most: int) -> int:
+    """The setting as a whole number from `least` to `most`, both included.
+
+    Raises SettingError for anything else.
+    """
+    value = text(name, str(default))
+    try:
+        found = int(value)
+    except ValueError:
+        found = least - 1
+    if not least <= found <= most:
+        raise SettingError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+    return found
+
+
+def switch(name: str) -> bool:
+    """The setting as on or off; not set is off. Raises SettingError for anything but true/false, 1/0, yes/no, on/off."""
+    value = text(name, "false").lower()
+    if value in {"true", "1", "yes", "on"}:
+        return True
+    if value in {"false", "0", "no", "off"}:
+        return False
+    raise SettingError(f"{name} must be true or false, not {value!r}")

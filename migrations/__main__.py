@@ -1,0 +1,38 @@
+"""`python -m migrations`: bring the database to the newest schema and to what the settings say."""
+
+import logging
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from migrations import database, policies, settings
+from migrations.edition import detect
+from shared import logs
+from shared.settings import SettingError
+
+log = logging.getLogger("migrations")
+
+
+def main() -> None:
+    """Upgrade, then apply the settings. Raises SettingError for a bucket width other than the database has."""
+    logs.configure()
+    chosen = settings.load()
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    command.upgrade(config, "head")
+    with database.transaction() as connection:
+        edition = detect(connection)
+        width = connection.scalar(text("SELECT avg_temperature_bucket_width()"))
+        if width != chosen.bucket:
+            raise SettingError(
+                f"BUCKET_MINUTES is {chosen.bucket}, but this database has buckets of {width}. To build its averages"
+                " anew from the readings: alembic downgrade 0001, then run the migrations again"
+            )
+        policies.apply(connection, edition, chosen)
+    log.info("the database is up to date: %s", edition.value)
+
+
+if __name__ == "__main__":
+    main()

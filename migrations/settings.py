@@ -1,0 +1,40 @@
+"""What an operator chooses about the schema."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared import settings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one run of the migrations."""
+
+    bucket: timedelta
+    """Width of the finest average: BUCKET_MINUTES, a divisor of 60. 2 suits a demonstration, 15 production."""
+    columnstore_after: timedelta | None
+    """Age from which readings are kept in TimescaleDB's columnstore: COLUMNSTORE_AFTER_DAYS, 0 for never."""
+    retention: timedelta | None
+    """Age from which readings are dropped, their averages kept: RETENTION_DAYS, 0 for never."""
+    writer: str
+    """Role that stores readings: WRITER_ROLE."""
+    reader: str
+    """Role that reads them: READER_ROLE."""
+
+
+def load() -> Settings:
+    """The settings from the environment. Raises SettingError for one that cannot be used."""
+    minutes = settings.number("BUCKET_MINUTES", 2, least=1, most=60)
+    if 60 % minutes:
+        raise settings.SettingError(f"BUCKET_MINUTES must divide 60, so that hours are made of whole buckets; {minutes} does not")
+    retention = settings.number("RETENTION_DAYS", 0, least=0, most=36_500)
+    if 0 < retention < 7:
+        raise settings.SettingError("RETENTION_DAYS must be 0 or at least 7: the averages of a day need its readings for a while")
+    columnstore = settings.number("COLUMNSTORE_AFTER_DAYS", 0, least=0, most=36_500)
+    return Settings(
+        bucket=timedelta(minutes=minutes),
+        columnstore_after=timedelta(days=columnstore) or None,
+        retention=timedelta(days=retention) or None,
+        writer=settings.text("WRITER_ROLE", "temperature_writer"),
+        reader=settings.text("READER_ROLE", "temperature_reader"),
+    )
