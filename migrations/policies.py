@@ -84,10 +84,10 @@ def _stale(edition: Edition, settings: Settings) -> str:
             JOIN _timescaledb_catalog.continuous_aggs_materialization_invalidation_log ON materialization_id = id
         ), span AS (
             SELECT width, _timescaledb_functions.to_timestamp(lowest) AS first,
-                   _timescaledb_functions.to_timestamp(least(greatest, watermark - 1)) AS last
+                   _timescaledb_functions.to_timestamp(least(greatest, watermark - 1)) + interval '1 microsecond' AS past
             FROM changed WHERE lowest < watermark
         )
-        SELECT aggregate.width, tstzrange(greatest(span.first, {oldest}), span.last, '[]') AS span
+        SELECT aggregate.width, tstzrange(greatest(span.first, {oldest}), span.past) AS span
         FROM aggregate JOIN span ON span.width <= aggregate.width
-        WHERE span.last >= {oldest}
+        WHERE span.past > {oldest}
     """

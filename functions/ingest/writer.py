@@ -82,7 +82,7 @@ class Writer:
         while True:
             requests = await self._next()
             try:
-                async with await psycopg.AsyncConnection.connect(**database.connection()) as connection:
+                async with await psycopg.AsyncConnection.connect(database.url(), **database.OPTIONS) as connection:
                     arrays.register(connection)
                     while True:
                         await _commit(connection, requests)

@@ -1,0 +1,138 @@
+"""The HTTP edge of `average`: answers questions about the readings."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+
+from functions_framework import aio
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from average import questions
+from average.queries import Scope, Summary, Temperatures
+from shared import logs, settings
+from shared.problems import answered, method_not_allowed, not_found
+
+logs.configure()
+ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
+CONNECTIONS = settings.number("POOL_SIZE", 4, least=1, most=100)
+
+# Made by the first question: the framework imports this module before the server forks, and the pool needs its loop.
+_temperatures: Temperatures | None = None
+
+
+@aio.http
+@answered
+async def average(request: Request) -> Response:
+    """Answer a GET for one of the paths."""
+    answer = _PATHS.get(request.url.path.rstrip("/"))
+    if answer is None:
+        raise not_found(request)
+    if request.method not in {"GET", "HEAD"}:
+        raise method_not_allowed(request, "GET", "HEAD")
+    return await answer(request)
+
+
+async def _average(request: Request) -> Response:
+    scope = questions.average(request.query_params, datetime.now(UTC), ALIGNMENT)
+    summary = await _database().summary(scope)
+    answer = {**_values(summary), **_named(scope)}
+    if summary is None:
+        answer["message"] = "No data found"
+    return JSONResponse(answer)
+
+
+async def _series(request: Request) -> Response:
+    scope, bucket = questions.series(request.query_params, datetime.now(UTC), ALIGNMENT)
+    found = await _database().series(scope, bucket)
+    points = [{"start": _written(start), **_values(summary)} for start, summary in found]
+    if "text/csv" in request.headers.get("accept", ""):
+        return _csv(points)
+    return JSONResponse({**_named(scope), "bucket_seconds": int(bucket.total_seconds()), "series": points})
+
+
+async def _rooms(request: Request) -> Response:
+    found = await _database().rooms(questions.rooms(request.query_params))
+    return JSONResponse(
+        {
+            "rooms": [
+                {
+                    "building_id": building_id,
+                    "room_id": room_id,
+                    "latest": {"temperature": temperature, "timestamp": _written(instant)},
+                }
+                for building_id, room_id, instant, temperature in found
+            ]
+        }
+    )
+
+
+async def _health(_: Request) -> Response:
+    return JSONResponse({"status": "ok", "message": "Service is healthy"})
+
+
+async def _settings(_: Request) -> Response:
+    return JSONResponse(
+        {
+            "app_name": "Temperature monitoring",
+            "debug": settings.switch("DEBUG"),
+            "alignment_interval": int(ALIGNMENT.total_seconds()) // 60,
+        }
+    )
+
+
+async def _openapi(_: Request) -> Response:
+    # Describing the API needs pydantic, which answering questions does not.
+    from average import api
+
+    return JSONResponse(api.document())
+
+
+_PATHS = {
+    "/v1/temperature/average": _average,
+    "/temperature/average": _average,
+    "/v1/temperature/series": _series,
+    "/v1/temperature/rooms": _rooms,
+    "/health": _health,
+    "/settings": _settings,
+    "/openapi.json": _openapi,
+}
+
+
+def _database() -> Temperatures:
+    global _temperatures
+    _temperatures = _temperatures or Temperatures(connections=CONNECTIONS)
+    return _temperatures
+
+
+def _named(scope: Scope) -> dict[str, str | None]:
+    return {
+        "building_id": scope.building_id,
+        "room_id": scope.room_id,
+        "start": _written(scope.start),
+        "end": _written(scope.end),
+    }
+
+
+def _values(summary: Summary | None) -> dict[str, float | int | str | None]:
+    if summary is None:
+        return {"average_temperature": None, "count": 0, "min": None, "max": None}
+    return {
+        "average_temperature": summary.average,
+        "count": summary.count,
+        "min": summary.min,
+        "max": summary.max,
+    }
+
+
+def _written(instant: datetime) -> str:
+    """The instant in UTC as RFC 3339 writes it."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _csv(points: list[dict[str, float | int | str | None]]) -> Response:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["start", "average_temperature", "count", "min", "max"])
+    writer.writeheader()
+    writer.writerows(points)
+    return Response(text.getvalue(), media_type="text/csv")

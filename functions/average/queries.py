@@ -1,0 +1,221 @@
+"""The statements of `average`, each exact to the reading."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Composed
+from psycopg_pool import AsyncConnectionPool
+
+from average.intervals import DAY, EPOCH, HOUR, Segment, cover
+from shared import database
+from shared.problems import unavailable
+
+log = logging.getLogger("average")
+
+FIRST_PAUSE = 0.05
+"""Seconds before a statement is tried again on another connection; the pause doubles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The readings that a question is about: one room, or all rooms of a building, in [start, end), in UTC."""
+
+    building_id: str
+    room_id: str | None
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Some readings put together: how many, and their average, lowest and highest temperature in degrees Celsius."""
+
+    count: int
+    average: float
+    min: float
+    max: float
+
+
+class Temperatures:
+    """The readings in the database. It belongs to the event loop in which it was made.
+
+    Every method raises Problem 503 if the database does not answer within the deadline.
+    """
+
+    def __init__(self, *, connections: int) -> None:
+        self._pool = AsyncConnectionPool(
+            database.url(),
+            kwargs=database.OPTIONS,
+            min_size=0,
+            max_size=connections,
+            # Left alone, the pool waits longer and longer between its attempts to connect, and so does every question
+            # once the database is back.
+            timeout=2,
+            reconnect_timeout=1,
+            open=False,
+            name="average",
+        )
+        # Unknown until the first answer, which is exact without buckets too.
+        self._bucket: timedelta | None = None
+
+    async def summary(self, scope: Scope) -> Summary | None:
+        """The summary of all readings in the scope, None if there are none."""
+        rows = await self._summaries(scope, None)
+        return Summary(*rows[0][1:]) if rows and rows[0][1] else None
+
+    async def series(self, scope: Scope, bucket: timedelta) -> list[tuple[datetime, Summary]]:
+        """The summaries of the readings in each bucket of the scope that has any, with the start of the bucket, in order."""
+        return [(start, Summary(*summary)) for start, *summary in await self._summaries(scope, bucket)]
+
+    async def rooms(self, building_id: str | None) -> list[tuple[str, str, datetime, float]]:
+        """The rooms that have readings, with instant and temperature of the latest one; of all buildings if none is named."""
+        rooms: list[tuple[str, str, datetime, float]] = await self._fetch(
+            _ROOMS_OF_ALL if building_id is None else _ROOMS_OF_BUILDING, {"building_id": building_id}
+        )
+        return rooms
+
+    async def _summaries(self, scope: Scope, bucket: timedelta | None) -> list[tuple[Any, ...]]:
+        while True:
+            assumed = self._bucket
+            widths = [width for width in (DAY, HOUR, assumed) if width and not (bucket and bucket % width)]
+            rows = await self._fetch(*_statement(scope, cover(scope.start, scope.end, widths), bucket))
+            if rows:
+                self._bucket = rows[0][0]
+            # The width is different from what the statement was made for: the averages were built anew meanwhile.
+            if assumed in {None, self._bucket}:
+                return [row[1:] for row in rows]
+
+    async def _fetch(self, statement: Composed, parameters: dict[str, Any]) -> list[Any]:
+        pause = FIRST_PAUSE
+        try:
+            async with asyncio.timeout(database.DEADLINE):
+                await self._pool.open()
+                while True:
+                    try:
+                        async with self._pool.connection() as connection:
+                            cursor = await connection.execute(statement, parameters, binary=True)
+                            return await cursor.fetchall()
+                    except psycopg.errors.QueryCanceled:
+                        raise unavailable("The answer took too long to compute; ask for a shorter interval") from None
+                    except psycopg.OperationalError as error:
+                        log.warning("the database did not answer, trying again: %s", error)
+                        await asyncio.sleep(pause)
+                        pause *= 2
+        except (TimeoutError, psycopg.Error) as error:
+            log.error("the database did not answer: %r", error)
+            raise unavailable("The database does not answer; ask again", 5) from None
+
+
+def _statement(
+    scope: Scope, segments: Sequence[Segment], bucket: timedelta | None
+) -> tuple[Composed, dict[str, Any]]:
+    """The statement that sums the segments up: in one row, or in one for each `bucket` that has readings.
+
+    Each row holds the width of the database's narrowest averages, the start of the bucket, and a Summary.
+    """
+    parameters: dict[str, Any] = {"building_id": scope.building_id, "room_id": scope.room_id, "epoch": EPOCH}
+    room = SQL("building_id = %(building_id)s")
+    if scope.room_id is not None:
+        room += SQL(" AND room_id = %(room_id)s")
+    parts: list[Composed] = []
+    kept = [segment for segment in segments if segment.width is not None]
+    for number, segment in enumerate(segments):
+        names = {name: SQL(f"%({name}{number})s") for name in ("start", "end", "width")}
+        parameters |= {f"{name}{number}": getattr(segment, name) for name in names}
+        if segment.width is None:
+            parts.append(_READINGS.format(room=room, **names))
+        else:
+            parts.append(_AVERAGES.format(room=room, view=_VIEWS.get(segment.width, _NARROWEST), **names))
+    with_stale = SQL("")
+    if kept:
+        with_stale = _WITH_STALE
+        parts.append(_READINGS_WHERE_STALE.format(room=room))
+        parameters |= {
+            "widths": [segment.width for segment in kept],
+            "starts": [segment.start for segment in kept],
+            "ends": [segment.end for segment in kept],
+        }
+    parts = parts or [_READINGS.format(room=room, start=SQL("%(epoch)s"), end=SQL("%(epoch)s"))]
+    group = SQL("")
+    at = SQL("NULL::timestamptz")
+    if bucket is not None:
+        parameters["bucket"] = bucket
+        at = SQL("date_bin(%(bucket)s, at, %(epoch)s)")
+        group = SQL("GROUP BY 2 ORDER BY 2")
+    return _SUM.format(with_stale=with_stale, at=at, group=group, parts=SQL(" UNION ALL ").join(parts)), parameters
+
+
+_VIEWS = {DAY: SQL("avg_temperature_daily"), HOUR: SQL("avg_temperature_hourly")}
+_NARROWEST = SQL("avg_temperature_time_interval")
+
+_SUM = SQL("""
+    {with_stale}
+    SELECT avg_temperature_bucket_width(), {at}, sum(count)::bigint, sum(sum) / sum(count)::float8, min(min), max(max)
+    FROM ({parts}) AS part
+    {group}
+""")
+# The spans of the segments in which the averages may differ from the readings, widened to whole buckets.
+_WITH_STALE = SQL("""
+    WITH stale AS MATERIALIZED (
+        SELECT width, range_agg(tstzrange(
+            date_bin(width, lower(span), %(epoch)s),
+            date_bin(width, upper(span) - interval '1 microsecond', %(epoch)s) + width
+        )) AS spans
+        FROM (
+            SELECT width, span * tstzrange(segment_start, segment_end) AS span
+            FROM unnest(%(widths)s::interval[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+                AS segment (width, segment_start, segment_end)
+            JOIN avg_temperature_stale USING (width)
+        ) AS stale_part
+        WHERE NOT isempty(span)
+        GROUP BY width
+    )
+""")
+# The condition without a column spares the scan where a whole segment is stale.
+_AVERAGES = SQL("""
+    SELECT bucket AS at, sum, count, min, max FROM {view}
+    WHERE {room} AND bucket >= {start} AND bucket < {end}
+      AND NOT bucket <@ coalesce((SELECT spans FROM stale WHERE width = {width}), '{{}}')
+      AND NOT tstzrange({start}, {end}) <@ coalesce((SELECT spans FROM stale WHERE width = {width}), '{{}}')
+""")
+_READINGS = SQL("""
+    SELECT timestamp AS at, temperature AS sum, 1 AS count, temperature AS min, temperature AS max FROM temperatures
+    WHERE {room} AND timestamp >= {start} AND timestamp < {end}
+""")
+# OFFSET 0 keeps the inner query apart, so that each span is one range of the index.
+_READINGS_WHERE_STALE = SQL("""
+    SELECT reading.at, reading.temperature, 1, reading.temperature, reading.temperature
+    FROM (SELECT unnest(range_agg(spans)) AS span FROM stale) AS stale_span
+    CROSS JOIN LATERAL (
+        SELECT timestamp AS at, temperature FROM temperatures
+        WHERE {room} AND timestamp >= lower(span) AND timestamp < upper(span) OFFSET 0
+    ) AS reading
+""")
+# A jump along the primary key from room to room, instead of reading all of it.
+_ROOMS = SQL("""
+    WITH RECURSIVE room AS (
+        (SELECT building_id, room_id FROM temperatures {building} ORDER BY building_id, room_id LIMIT 1)
+        UNION ALL
+        SELECT next.building_id, next.room_id
+        FROM room CROSS JOIN LATERAL (
+            SELECT building_id, room_id FROM temperatures
+            WHERE (building_id, room_id) > (room.building_id, room.room_id) {and_building}
+            ORDER BY building_id, room_id LIMIT 1
+        ) AS next
+    )
+    SELECT building_id, room_id, timestamp, temperature
+    FROM room CROSS JOIN LATERAL (
+        SELECT timestamp, temperature FROM temperatures AS reading
+        WHERE reading.building_id = room.building_id AND reading.room_id = room.room_id
+        ORDER BY timestamp DESC LIMIT 1
+    ) AS latest
+""")
+_ROOMS_OF_ALL = _ROOMS.format(building=SQL(""), and_building=SQL(""))
+_ROOMS_OF_BUILDING = _ROOMS.format(
+    building=SQL("WHERE building_id = %(building_id)s"), and_building=SQL("AND building_id = %(building_id)s")
+)

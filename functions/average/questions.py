@@ -1,0 +1,99 @@
+"""What the query string of a request asks."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
+
+from average.intervals import DAY, HOUR, default_start
+from average.queries import Scope
+from shared.problems import Fault, Problem
+from shared.readings import IDENTIFIER, TIMESTAMP, faults, rule
+
+MOST_BUCKETS = 10_000
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR, "d": DAY}
+_ROUND_WIDTHS = [timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60, 180, 360, 720, 1440, 10_080)]
+_GOOD_NUMBER = 500
+"""Buckets that a chart has room for; chosen from when the request names no width."""
+
+_WIDTH = rule(
+    core_schema.str_schema(pattern=r"^[1-9][0-9]{0,6}[smhd]$"),
+    "a number of seconds, minutes, hours or days, such as 15m",
+    examples=["15m"],
+)
+
+
+def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchema]) -> core_schema.TypedDictSchema:
+    """The schema of a query string. A name that is not in it is refused: misspelt, it would change the answer unseen."""
+    fields = {name: core_schema.typed_dict_field(schema) for name, schema in required.items()}
+    fields |= {name: core_schema.typed_dict_field(schema, required=False) for name, schema in optional.items()}
+    return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
+
+
+_INTERVAL = {"room_id": IDENTIFIER, "start": TIMESTAMP, "end": TIMESTAMP, "query_datetime": TIMESTAMP}
+AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
+SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
+ROOMS = _fields({}, {"building_id": IDENTIFIER})
+
+_average = SchemaValidator(AVERAGE)
+_series = SchemaValidator(SERIES)
+_rooms = SchemaValidator(ROOMS)
+
+
+def average(query: Mapping[str, str], now: datetime, alignment: timedelta) -> Scope:
+    """The readings to average. Raises Problem 422 with every fault."""
+    return _scope(_validated(_average, query), now, alignment)
+
+
+def series(query: Mapping[str, str], now: datetime, alignment: timedelta) -> tuple[Scope, timedelta]:
+    """The readings of a series and the width of its buckets. Raises Problem 422 with every fault."""
+    found = _validated(_series, query)
+    scope = _scope(found, now, alignment)
+    length = scope.end - scope.start
+    if "bucket" not in found:
+        return scope, next((width for width in _ROUND_WIDTHS if length <= width * _GOOD_NUMBER), _ROUND_WIDTHS[-1])
+    bucket = int(found["bucket"][:-1]) * _UNITS[found["bucket"][-1]]
+    if length > bucket * MOST_BUCKETS:
+        raise _refused(
+            [_fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")]
+        )
+    return scope, bucket
+
+
+def rooms(query: Mapping[str, str]) -> str | None:
+    """The building whose rooms are asked for, None for all. Raises Problem 422 with every fault."""
+    building_id: str | None = _validated(_rooms, query).get("building_id")
+    return building_id
+
+
+def _validated(validator: SchemaValidator, query: Mapping[str, str]) -> dict[str, Any]:
+    # A plus sign that was not encoded arrives as a space.
+    values = {name: re.sub(r" (?=\d\d:\d\d$)", "+", value) for name, value in query.items()}
+    try:
+        found: dict[str, Any] = validator.validate_python(values)
+    except ValidationError as error:
+        raise _refused(faults(error)) from None
+    return found
+
+
+def _scope(found: Mapping[str, Any], now: datetime, alignment: timedelta) -> Scope:
+    if {"start", "query_datetime"} <= found.keys():
+        raise _refused([_fault("query_datetime", "is another name of start; give one of them")])
+    end = found.get("end", now).astimezone(UTC)
+    start = found.get("start", found.get("query_datetime"))
+    if start is None:
+        start = default_start(end, alignment)
+    if start > end:
+        raise _refused([_fault("start", "must not be after end, which is now unless it is given")])
+    return Scope(found["building_id"], found.get("room_id"), start.astimezone(UTC), end)
+
+
+def _fault(field: str, message: str) -> Fault:
+    return {"index": 0, "field": field, "message": message}
+
+
+def _refused(found: list[Fault]) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "The question cannot be answered as it stands", faults=found)
