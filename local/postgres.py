@@ -26,8 +26,8 @@ assert _package is not None and _package.origin is not None
 _PROGRAMS = Path(_package.origin).parent / "pginstall" / "bin"
 
 
-class PostgresError(Exception):
-    """The server cannot run; the message says why and what to do."""
+class PostgresError(SystemExit):
+    """The server cannot run; the message says why and what to do. Not caught, it ends the process with it."""
 
 
 class Postgres:
@@ -55,8 +55,9 @@ class Postgres:
         elif (self.folder / "postmaster.pid").exists() and self._run("pg_ctl", "status").returncode == 0:
             self._tell("stopping the PostgreSQL that an earlier run left behind")
             self._run("pg_ctl", "stop", "--mode=fast", "--wait")
-        self._sockets = tempfile.mkdtemp(prefix="temperature-")
-        self._give(Path(self._sockets))
+        if not self._sockets:
+            self._sockets = tempfile.mkdtemp(prefix="temperature-")
+            self._give(Path(self._sockets))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -80,8 +81,8 @@ class Postgres:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait()
-        self._process = None
         shutil.rmtree(self._sockets, ignore_errors=True)
+        self._sockets = ""
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -131,7 +132,6 @@ class Postgres:
                 return
             except psycopg.OperationalError:
                 time.sleep(0.02)
-        shutil.rmtree(self._sockets, ignore_errors=True)
         raise PostgresError(
             f"PostgreSQL could not start on {self.folder}: {_last_line(self.log.read_bytes())}. The data was left as it"
             f" is; {self.log} has more"

@@ -8,15 +8,15 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from migrations import database, policies, settings
-from migrations.edition import detect
+from migrations.edition import Edition, detect
 from shared import logs
 from shared.settings import SettingError
 
 log = logging.getLogger("migrations")
 
 
-def main() -> None:
-    """Upgrade, then apply the settings. Raises SettingError for a bucket width other than the database has."""
+def main() -> Edition:
+    """Upgrade, then apply the settings. Returns which database it is; raises SettingError for a bucket width other than the database has."""
     logs.configure()
     chosen = settings.load()
     config = Config()
@@ -32,6 +32,7 @@ def main() -> None:
             )
         policies.apply(connection, edition, chosen)
     log.info("the database is up to date: %s", edition.value)
+    return edition
 
 
 if __name__ == "__main__":

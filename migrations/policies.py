@@ -84,7 +84,7 @@ def _stale(edition: Edition, settings: Settings) -> str:
             JOIN _timescaledb_catalog.continuous_aggs_materialization_invalidation_log ON materialization_id = id
         ), span AS (
             SELECT width, _timescaledb_functions.to_timestamp(lowest) AS first,
-                   _timescaledb_functions.to_timestamp(least(greatest, watermark - 1)) + interval '1 microsecond' AS past
+                   _timescaledb_functions.to_timestamp(CASE WHEN greatest < watermark THEN greatest + 1 ELSE watermark END) AS past
             FROM changed WHERE lowest < watermark
         )
         SELECT aggregate.width, tstzrange(greatest(span.first, {oldest}), span.past) AS span

@@ -10,12 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from average import questions
 from average.queries import Scope, Summary, Temperatures
-from shared import logs, settings
+from shared import database, logs, settings
 from shared.problems import answered, method_not_allowed, not_found
 
 logs.configure()
+DATABASE = database.load(connections=4)
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
-CONNECTIONS = settings.number("POOL_SIZE", 4, least=1, most=100)
 
 # Made by the first question: the framework imports this module before the server forks, and the pool needs its loop.
 _temperatures: Temperatures | None = None
@@ -101,7 +101,7 @@ _PATHS = {
 
 def _database() -> Temperatures:
     global _temperatures
-    _temperatures = _temperatures or Temperatures(connections=CONNECTIONS)
+    _temperatures = _temperatures or Temperatures(DATABASE)
     return _temperatures
 
 

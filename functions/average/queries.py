@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Composed
 from psycopg_pool import AsyncConnectionPool
 
 from average.intervals import DAY, EPOCH, HOUR, Segment, cover
-from shared import database
+from shared.database import Database
 from shared.problems import unavailable
 
 log = logging.getLogger("average")
@@ -47,12 +47,13 @@ class Temperatures:
     Every method raises Problem 503 if the database does not answer within the deadline.
     """
 
-    def __init__(self, *, connections: int) -> None:
+    def __init__(self, database: Database) -> None:
+        self._deadline = database.deadline
         self._pool = AsyncConnectionPool(
-            database.url(),
-            kwargs=database.OPTIONS,
+            database.url,
+            kwargs=database.options,
             min_size=0,
-            max_size=connections,
+            max_size=database.connections,
             # Left alone, the pool waits longer and longer between its attempts to connect, and so does every question
             # once the database is back.
             timeout=2,
@@ -93,7 +94,7 @@ class Temperatures:
     async def _fetch(self, statement: Composed, parameters: dict[str, Any]) -> list[Any]:
         pause = FIRST_PAUSE
         try:
-            async with asyncio.timeout(database.DEADLINE):
+            async with asyncio.timeout(self._deadline):
                 await self._pool.open()
                 while True:
                     try:

@@ -8,14 +8,14 @@ from starlette.responses import JSONResponse, Response
 
 from ingest import bodies
 from ingest.writer import Writer
-from shared import logs, settings
+from shared import database, logs, settings
 from shared.problems import Problem, answered, method_not_allowed, not_found
 
 PATHS = {"", "/temperature", "/v1/temperature"}
 MOST_BYTES = 8 * 1024 * 1024
 
 logs.configure()
-CONNECTIONS = settings.number("POOL_SIZE", 2, least=1, most=100)
+DATABASE = database.load(connections=2)
 QUEUE = settings.number("QUEUE_LIMIT", 50_000, least=bodies.MOST_READINGS, most=10_000_000)
 
 # Made by the first request: the framework imports this module before the server forks, and the writer needs its loop.
@@ -46,7 +46,7 @@ async def ingest(request: Request) -> Response:
 async def _store(request: Request) -> Response:
     global _writer
     readings = bodies.parse(request.headers, await _body(request))
-    _writer = _writer or Writer(connections=CONNECTIONS, batch=bodies.MOST_READINGS, queue=QUEUE)
+    _writer = _writer or Writer(DATABASE, batch=bodies.MOST_READINGS, queue=QUEUE)
     duplicates = await _writer.store(readings) if readings else 0
     if request.headers.get("prefer") == "reply":
         # Knative's Broker and Channel send this, and take any body that is not an event for a failed delivery.

@@ -10,7 +10,7 @@ from time import perf_counter
 import psycopg
 
 from ingest import arrays
-from shared import database
+from shared.database import Database
 from shared.problems import Problem, unavailable
 from shared.readings import Reading
 
@@ -36,16 +36,17 @@ class _Request:
 class Writer:
     """Stores readings, each request all or nothing, and reports only what is committed.
 
-    `connections` writers commit in turn, each up to `batch` readings at a time. More than `queue` readings waiting are
+    Each connection to the database commits up to `batch` readings at a time. More than `queue` readings waiting are
     refused. It belongs to the event loop in which it was made.
     """
 
-    def __init__(self, *, connections: int, batch: int, queue: int) -> None:
+    def __init__(self, database: Database, *, batch: int, queue: int) -> None:
+        self._database = database
         self._batch = batch
         self._limit = queue
         self._waiting = 0
         self._requests: asyncio.Queue[_Request] = asyncio.Queue()
-        self._writers = [asyncio.create_task(self._write()) for _ in range(connections)]
+        self._writers = [asyncio.create_task(self._write()) for _ in range(database.connections)]
 
     async def store(self, readings: Sequence[Reading]) -> int:
         """Store the readings and return how many of them were stored already.
@@ -59,7 +60,7 @@ class Writer:
         self._waiting += len(readings)
         self._requests.put_nowait(request)
         try:
-            async with asyncio.timeout(database.DEADLINE):
+            async with asyncio.timeout(self._database.deadline):
                 return await request.duplicates
         except TimeoutError:
             raise unavailable("The database did not answer in time; send the readings again", 5) from None
@@ -82,7 +83,8 @@ class Writer:
         while True:
             requests = await self._next()
             try:
-                async with await psycopg.AsyncConnection.connect(database.url(), **database.OPTIONS) as connection:
+                url, options = self._database.url, self._database.options
+                async with await psycopg.AsyncConnection.connect(url, **options) as connection:
                     arrays.register(connection)
                     while True:
                         await _commit(connection, requests)

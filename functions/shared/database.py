@@ -1,25 +1,40 @@
 """How a function reaches PostgreSQL."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from shared import settings
 
-DEADLINE = 10
-"""Seconds a request may wait for the database before it is answered 503."""
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where the database is, and how much a function may ask of it."""
+
+    url: str
+    """DATABASE_URL, any libpq connection string; without it libpq's own variables count (PGHOST, PGUSER ...)."""
+    connections: int
+    """Connections of one process at most: POOL_SIZE."""
+    deadline: int
+    """Seconds a request may wait for the database before it is answered 503: DEADLINE_SECONDS."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of psycopg's `connect` beside the URL."""
+        return {
+            "autocommit": True,
+            "connect_timeout": 3,
+            # A peer that vanished without a word is given up as soon as the request is.
+            "keepalives_idle": self.deadline,
+            "tcp_user_timeout": self.deadline * 1000,
+            # The database stops what nobody waits for any more.
+            "options": f"-c statement_timeout={self.deadline * 1000}",
+        }
 
 
-OPTIONS: dict[str, Any] = {
-    "autocommit": True,
-    "connect_timeout": 3,
-    # A peer that vanished without a word is given up as soon as the request is.
-    "keepalives_idle": DEADLINE,
-    "tcp_user_timeout": DEADLINE * 1000,
-    # The database stops what nobody waits for any more.
-    "options": f"-c statement_timeout={DEADLINE * 1000}",
-}
-"""How psycopg connects."""
-
-
-def url() -> str:
-    """Where to: DATABASE_URL, any libpq connection string; without it libpq's own variables count (PGHOST, PGUSER ...)."""
-    return settings.text("DATABASE_URL")
+def load(*, connections: int) -> Database:
+    """The database of this function from the environment, with `connections` unless POOL_SIZE says otherwise."""
+    return Database(
+        url=settings.text("DATABASE_URL"),
+        connections=settings.number("POOL_SIZE", connections, least=1, most=100),
+        deadline=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
+    )

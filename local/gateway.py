@@ -1,0 +1,44 @@
+"""The three functions behind one address, each served by functions-framework's own ASGI application."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from functions_framework.aio import create_asgi_app
+
+Message = MutableMapping[str, Any]
+Application = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+
+FUNCTIONS = Path(__file__).parent.parent / "functions"
+
+
+def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
+    """One application for the functions named, each with its own environment, in which it reads its settings."""
+    functions = {name: _function(name, environment) for name, environment in environments.items()}
+
+    async def gateway(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
+        await functions[_route(scope["method"], scope["path"])](scope, receive, send)
+
+    return gateway
+
+
+def _function(name: str, environment: Mapping[str, str]) -> Application:
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        function: Application = create_asgi_app(name, FUNCTIONS / name / "main.py", "http")
+        return function
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _route(method: str, path: str) -> str:
+    """The function that a request is for. `/` is both: readings are posted to it, and people look at it."""
+    path = path.rstrip("/")
+    if path == "/simulate":
+        return "simulate"
+    if path in {"/temperature", "/v1/temperature"} or (path == "" and method not in {"GET", "HEAD"}):
+        return "ingest"
+    return "average"

@@ -1,0 +1,37 @@
+"""On plain PostgreSQL, every average is what the readings say."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
+from hypothesis import HealthCheck, given, settings
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, READER
+from tests import exactness
+from tests.support import Urls
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(readings=exactness.readings, interval=exactness.intervals)
+def test_an_average_is_exact_over_any_interval(
+    plain: Urls,
+    serve: Callable[..., TestClient],
+    readings: list[exactness.Reading],
+    interval: tuple[datetime, datetime],
+) -> None:
+    client = _client(serve, plain)
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute("TRUNCATE temperatures")
+        exactness.insert(connection, readings)
+        exactness.assert_exact(client, connection, *interval)
+
+
+_clients: dict[str, TestClient] = {}
+
+
+def _client(serve: Callable[..., TestClient], urls: Urls) -> TestClient:
+    url = urls(READER)
+    if url not in _clients:
+        _clients[url] = serve("average", DATABASE_URL=url)
+    return _clients[url]

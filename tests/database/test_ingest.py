@@ -1,0 +1,270 @@
+"""What `ingest` accepts is in the database when it says so, once."""
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from cloudevents.conversion import to_binary, to_structured
+from cloudevents.http import CloudEvent
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, WRITER
+from tests.support import Urls
+
+READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
+STORED = ("B1", "101", datetime(2024, 12, 1, 12, 34, 56, tzinfo=UTC), 22.5)
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def ingest(serve: Serve, plain: Urls) -> TestClient:
+    return serve("ingest", DATABASE_URL=plain(WRITER), DEADLINE_SECONDS="2")
+
+
+def readings(number: int, first: int = 0) -> list[dict[str, Any]]:
+    start = datetime(2024, 12, 1, tzinfo=UTC)
+    return [
+        {**READING, "timestamp": (start + timedelta(seconds=second)).isoformat()}
+        for second in range(first, first + number)
+    ]
+
+
+def stored(urls: Urls) -> list[tuple[Any, ...]]:
+    with psycopg.connect(urls(OWNER)) as connection:
+        return connection.execute("SELECT * FROM temperatures ORDER BY timestamp, temperature").fetchall()
+
+
+def counts(response: Any) -> tuple[int, int, int]:
+    body = response.json()
+    assert body["message"] == "Temperature data added", body
+    return response.status_code, body["accepted"], body["duplicates"]
+
+
+def ndjson(rows: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\r\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize("path", ["/", "/temperature", "/temperature/", "/v1/temperature", "/v1/temperature/"])
+def test_a_reading_is_stored_under_each_of_the_paths(ingest: TestClient, plain: Urls, path: str) -> None:
+    assert counts(ingest.post(path, json=READING)) == (201, 1, 0)
+    assert stored(plain) == [STORED]
+
+
+def test_a_body_without_a_media_type_is_taken_for_json(ingest: TestClient, plain: Urls) -> None:
+    assert counts(ingest.post("/", content=json.dumps(READING))) == (201, 1, 0)
+    assert stored(plain) == [STORED]
+
+
+def test_arrays_and_lines_of_readings_are_stored(ingest: TestClient, plain: Urls) -> None:
+    assert counts(ingest.post("/", json=readings(10))) == (201, 10, 0)
+    lines = ndjson(readings(10, first=10))
+    assert counts(ingest.post("/", content=lines, headers={"content-type": "application/x-ndjson"})) == (201, 10, 0)
+    assert len(stored(plain)) == 20
+
+
+def test_ten_thousand_readings_are_one_request(ingest: TestClient, plain: Urls) -> None:
+    assert counts(ingest.post("/", json=readings(10_000))) == (201, 10_000, 0)
+    assert len(stored(plain)) == 10_000
+
+
+@pytest.mark.parametrize("convert", [to_binary, to_structured])
+def test_an_event_of_the_sdk_is_stored(ingest: TestClient, plain: Urls, convert: Callable[..., Any]) -> None:
+    event = CloudEvent({"type": "com.example.sensor", "source": "/sensors/1"}, READING)
+    headers, body = convert(event)
+    assert counts(ingest.post("/", content=body, headers=headers)) == (201, 1, 0)
+    assert stored(plain) == [STORED]
+
+
+def test_an_event_whose_data_are_bytes_is_stored(ingest: TestClient, plain: Urls) -> None:
+    event = CloudEvent({"type": "com.example.sensor", "source": "/sensors/1"}, json.dumps(READING).encode())
+    headers, body = to_structured(event, data_marshaller=lambda data: data)
+    assert b"data_base64" in body
+    assert counts(ingest.post("/", content=body, headers=headers)) == (201, 1, 0)
+    assert stored(plain) == [STORED]
+
+
+def test_a_batch_of_events_is_stored(ingest: TestClient, plain: Urls) -> None:
+    events = [
+        {"specversion": "1.0", "id": str(number), "source": "/sensors/1", "type": "com.example.sensor", "data": reading}
+        for number, reading in enumerate(readings(5))
+    ]
+    response = ingest.post(
+        "/", content=json.dumps(events), headers={"content-type": "application/cloudevents-batch+json; charset=utf-8"}
+    )
+    assert counts(response) == (201, 5, 0)
+    assert len(stored(plain)) == 5
+
+
+def test_a_broker_that_can_take_a_reply_gets_none(ingest: TestClient, plain: Urls) -> None:
+    headers, body = to_binary(CloudEvent({"type": "com.example.sensor", "source": "/sensors/1"}, READING))
+    response = ingest.post("/", content=body, headers={**headers, "prefer": "reply"})
+    assert (response.status_code, response.content) == (201, b"")
+    assert stored(plain) == [STORED]
+
+
+def test_an_instant_is_kept_to_the_microsecond_whatever_its_offset(ingest: TestClient, plain: Urls) -> None:
+    instants = ["2024-12-01T12:34:56.123456Z", "2024-12-01 13:34:56.123457+01:00", "2024-12-01t02:34:56.123458-10:00"]
+    instants += ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]
+    assert counts(ingest.post("/", json=[{**READING, "timestamp": instant} for instant in instants])) == (201, 5, 0)
+    base = datetime(2024, 12, 1, 12, 34, 56, 123456, tzinfo=UTC)
+    expected = [base + timedelta(microseconds=extra) for extra in range(3)]
+    expected = [datetime.min.replace(tzinfo=UTC), *expected, datetime.max.replace(tzinfo=UTC)]
+    assert [row[2] for row in stored(plain)] == expected
+
+
+def test_identifiers_and_temperatures_are_kept_as_they_are(ingest: TestClient, plain: Urls) -> None:
+    names = ["B1", "é" * 255, "🌡" * 255, "'; DROP TABLE temperatures; --", "\\", " ", "\u200b", '"{}"']
+    rows = [
+        {**READING, "building_id": name, "room_id": name[::-1], "temperature": temperature}
+        for name, temperature in zip(names, [-50, 50, 0, 0.1, -0.30000000000000004, 1e-300, 49.999999999999993, -7], strict=True)
+    ]
+    assert counts(ingest.post("/", json=rows)) == (201, 8, 0)
+    assert {(row[0], row[1], row[3]) for row in stored(plain)} == {
+        (row["building_id"], row["room_id"], float(row["temperature"])) for row in rows
+    }
+
+
+def test_a_request_is_stored_whole_or_not_at_all(ingest: TestClient, plain: Urls) -> None:
+    assert ingest.post("/", json=[READING, {**READING, "temperature": 51}]).status_code == 422
+    assert stored(plain) == []
+
+
+def test_a_reading_that_comes_again_is_stored_once_and_counted(ingest: TestClient, plain: Urls) -> None:
+    assert counts(ingest.post("/", json=READING)) == (201, 1, 0)
+    assert counts(ingest.post("/", json=READING)) == (201, 1, 1)
+    assert counts(ingest.post("/", json=[READING, *readings(3), READING])) == (201, 5, 2)
+    assert len(stored(plain)) == 4
+
+
+def test_everything_redelivered_in_another_order_and_other_batches_is_stored_once(
+    ingest: TestClient, plain: Urls
+) -> None:
+    rows = readings(500)
+    assert counts(ingest.post("/", json=rows)) == (201, 500, 0)
+    shuffled = rows * 2
+    random.Random(1).shuffle(shuffled)
+    duplicates = 0
+    while shuffled:
+        part, shuffled = shuffled[:37], shuffled[37:]
+        duplicates += counts(ingest.post("/", json=part))[2]
+    assert duplicates == 1000
+    assert len(stored(plain)) == 500
+
+
+def test_requests_at_once_that_share_readings_store_each_once_and_count_exactly(
+    ingest: TestClient, plain: Urls
+) -> None:
+    rows = readings(40)
+
+    def send(seed: int) -> tuple[int, int, int]:
+        shuffled = list(rows)
+        random.Random(seed).shuffle(shuffled)
+        return counts(ingest.post("/", json=shuffled))
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(send, range(64)))
+    assert len(stored(plain)) == 40
+    assert sum(accepted - duplicates for _, accepted, duplicates in answers) == 40
+    assert {(status, accepted) for status, accepted, _ in answers} == {(201, 40)}
+
+
+def test_processes_at_once_that_share_readings_never_deadlock(serve: Serve, plain: Urls) -> None:
+    clients = [serve("ingest", DATABASE_URL=plain(WRITER)) for _ in range(2)]
+    rows = readings(300)
+
+    def send(number: int) -> tuple[int, int, int]:
+        shuffled = rows * 3
+        random.Random(number).shuffle(shuffled)
+        return counts(clients[number % 2].post("/", json=shuffled))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(send, range(16)))
+    assert sum(accepted - duplicates for _, accepted, duplicates in answers) == len(stored(plain)) == 300
+    with psycopg.connect(plain(OWNER)) as connection:
+        assert connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone() == (0,)
+
+
+def test_a_reading_can_be_read_by_others_when_its_request_is_answered(ingest: TestClient, plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for number, reading in enumerate(readings(100), start=1):
+            ingest.post("/", json=reading)
+            assert connection.execute("SELECT count(*) FROM temperatures").fetchone() == (number,)
+
+
+def test_a_write_that_is_not_committed_is_not_answered_as_stored(ingest: TestClient, plain: Urls) -> None:
+    answers: list[Any] = []
+    with psycopg.connect(plain(OWNER)) as blocker:
+        blocker.execute("LOCK TABLE temperatures")
+        thread = threading.Thread(target=lambda: answers.append(ingest.post("/", json=READING)))
+        thread.start()
+        time.sleep(1)
+        assert answers == []
+        blocker.rollback()
+    thread.join()
+    assert counts(answers[0]) == (201, 1, 0)
+    assert stored(plain) == [STORED]
+
+
+def test_a_write_that_stays_blocked_is_503_and_may_be_sent_again(ingest: TestClient, plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER)) as blocker:
+        blocker.execute("LOCK TABLE temperatures")
+        started = time.monotonic()
+        response = ingest.post("/", json=READING)
+        assert time.monotonic() - started < 4
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+        assert response.headers["content-type"] == "application/problem+json"
+    assert counts(ingest.post("/", json=READING))[:2] == (201, 1)
+    assert stored(plain) == [STORED]
+
+
+def test_a_full_queue_is_503_at_once_and_what_waited_is_stored(serve: Serve, plain: Urls) -> None:
+    ingest = serve("ingest", DATABASE_URL=plain(WRITER), QUEUE_LIMIT="10000", DEADLINE_SECONDS="20")
+    answers: list[Any] = []
+    with psycopg.connect(plain(OWNER)) as blocker:
+        blocker.execute("LOCK TABLE temperatures")
+        with ThreadPoolExecutor(4) as pool:
+            for number in range(4):
+                pool.submit(lambda number=number: answers.append(ingest.post("/", json=readings(2500, number * 2500))))
+            time.sleep(1)
+            started = time.monotonic()
+            refused = ingest.post("/", json=READING)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert time.monotonic() - started < 1
+            blocker.rollback()
+    assert [counts(answer) for answer in answers] == [(201, 2500, 0)] * 4
+    assert len(stored(plain)) == 10_000
+
+
+def test_without_a_database_the_answer_is_503_within_the_deadline(serve: Serve) -> None:
+    ingest = serve("ingest", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", DEADLINE_SECONDS="1")
+    started = time.monotonic()
+    response = ingest.post("/", json=READING)
+    assert time.monotonic() - started < 3
+    assert response.status_code == 503
+    assert "127.0.0.1" not in response.text
+
+
+def test_a_lost_connection_is_replaced_without_an_error(ingest: TestClient, plain: Urls) -> None:
+    assert counts(ingest.post("/", json=readings(1))) == (201, 1, 0)
+    with psycopg.connect(plain("postgres"), autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (WRITER,))
+    assert counts(ingest.post("/", json=readings(1, first=1))) == (201, 1, 0)
+    assert len(stored(plain)) == 2
+
+
+def test_before_the_migrations_readings_are_503_and_then_accepted(ingest: TestClient, plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER)) as connection:
+        connection.execute("ALTER TABLE temperatures RENAME TO elsewhere")
+        connection.commit()
+        assert ingest.post("/", json=READING).status_code == 503
+        connection.execute("ALTER TABLE elsewhere RENAME TO temperatures")
+    assert counts(ingest.post("/", json=READING)) == (201, 1, 0)

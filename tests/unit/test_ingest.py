@@ -1,0 +1,195 @@
+"""What `ingest` refuses, and how it says so. Nothing here reaches a database: no reading gets that far."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
+EVENT = {"specversion": "1.0", "id": "1", "source": "/buildings/B1/rooms/101", "type": "dev.temperature.reading.v1"}
+BINARY = {f"ce-{name}": value for name, value in EVENT.items()}
+STRUCTURED, BATCH, NDJSON = (
+    "application/cloudevents+json",
+    "application/cloudevents-batch+json",
+    "application/x-ndjson",
+)
+
+IDENTIFIER = "must be a string of 1 to 255 characters, none of them NUL"
+TEMPERATURE = "must be a number from -50 to 50 (degrees Celsius)"
+TIMESTAMP = "must be an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z"
+
+
+@pytest.fixture
+def ingest(serve: Callable[..., TestClient]) -> TestClient:
+    return serve("ingest", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+
+
+def post(client: TestClient, body: object, content_type: str = "application/json", **headers: str) -> Any:
+    """POST a body, as it is if it is bytes, as JSON otherwise."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return client.post("/v1/temperature", content=content, headers={"content-type": content_type, **headers})
+
+
+def problem(response: Any) -> tuple[int, Any]:
+    """The status of a problem document and its faults, or its detail if it names no faults."""
+    body = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body["status"] == response.status_code
+    assert body["type"] == "about:blank"
+    return response.status_code, body.get("errors", body["detail"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        *[(field, value, IDENTIFIER) for field in ("building_id", "room_id") for value in ("", "x" * 256, 101, None)],
+        ("room_id", "10\x001", IDENTIFIER),
+        *[("temperature", value, TEMPERATURE) for value in (50.01, -50.01, 1e300, "22.5", True, None, [])],
+        *[
+            ("timestamp", value, TIMESTAMP)
+            for value in (
+                "2024-12-01T12:34:56",
+                "2024-12-01",
+                "2024-12-01T12:34Z",
+                "2024-12-01T12:34:56+0100",
+                "2024-13-01T12:34:56Z",
+                "2024-02-30T12:34:56Z",
+                "2024-12-01T24:00:00Z",
+                "2016-12-31T23:59:60Z",
+                "0001-01-01T00:00:00+14:00",
+                "9999-12-31T23:59:59-14:00",
+                "1733056496",
+                1733056496,
+                "yesterday",
+                "",
+                None,
+            )
+        ],
+    ],
+)
+def test_a_field_that_breaks_its_rule_is_named_with_the_rule(
+    ingest: TestClient, field: str, value: object, message: str
+) -> None:
+    faulty = {**READING, field: value}
+    fault = {"index": 0, "field": field, "message": message}
+    assert problem(post(ingest, faulty)) == (422, [fault])
+    assert problem(post(ingest, [READING, faulty])) == (422, [{**fault, "index": 1}])
+    lines = f"{json.dumps(READING)}\n\n{json.dumps(faulty)}\n"
+    assert problem(post(ingest, lines.encode(), NDJSON)) == (422, [{**fault, "index": 1}])
+    assert problem(post(ingest, faulty, **BINARY)) == (422, [fault])
+    in_event = {**fault, "field": f"data.{field}"}
+    assert problem(post(ingest, {**EVENT, "data": faulty}, STRUCTURED)) == (422, [in_event])
+    events = [{**EVENT, "data": READING}, {**EVENT, "data": faulty}]
+    assert problem(post(ingest, events, BATCH)) == (422, [{**in_event, "index": 1}])
+    encoded = base64.b64encode(json.dumps(faulty).encode()).decode()
+    assert problem(post(ingest, {**EVENT, "data_base64": encoded}, STRUCTURED)) == (
+        422,
+        [{**fault, "field": f"data_base64.{field}"}],
+    )
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_a_temperature_that_is_not_finite_is_refused(ingest: TestClient, literal: str) -> None:
+    body = json.dumps(READING).replace("22.5", literal).encode()
+    status, _ = problem(post(ingest, body))
+    assert status in {400, 422}
+
+
+def test_every_fault_of_every_reading_is_listed(ingest: TestClient) -> None:
+    assert problem(post(ingest, [{"room_id": ""}, READING, {**READING, "temperature": 99}, 5])) == (
+        422,
+        [
+            {"index": 0, "field": "building_id", "message": "Field required"},
+            {"index": 0, "field": "room_id", "message": IDENTIFIER},
+            {"index": 0, "field": "temperature", "message": "Field required"},
+            {"index": 0, "field": "timestamp", "message": "Field required"},
+            {"index": 2, "field": "temperature", "message": TEMPERATURE},
+            {"index": 3, "field": "", "message": "Input should be an object"},
+        ],
+    )
+    status, faults = problem(post(ingest, [{}] * 10_000))
+    assert (status, len(faults)) == (422, 40_000)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"a": "\xff"}', b'"\\ud800"', b"[" * 100_000])
+def test_what_is_not_json_is_400(ingest: TestClient, body: bytes) -> None:
+    for content_type in ("application/json", STRUCTURED, BATCH):
+        status, detail = problem(post(ingest, body, content_type))
+        assert status == 400
+        assert detail.startswith("The body is not JSON: ")
+
+
+def test_a_line_that_is_not_json_is_named(ingest: TestClient) -> None:
+    status, detail = problem(post(ingest, f"{json.dumps(READING)}\n{{\n".encode(), NDJSON))
+    assert (status, detail[:19]) == (400, "Line 2 is not JSON:")
+
+
+@pytest.mark.parametrize("attribute", ["specversion", "id", "source", "type"])
+def test_an_event_without_a_required_attribute_is_400(ingest: TestClient, attribute: str) -> None:
+    event = {name: value for name, value in {**EVENT, "data": READING}.items() if name != attribute}
+    fault = {"index": 0, "field": attribute, "message": "Field required"}
+    assert problem(post(ingest, event, STRUCTURED)) == (400, [fault])
+    assert problem(post(ingest, [{**EVENT, "data": READING}, event], BATCH)) == (400, [{**fault, "index": 1}])
+    headers = {name: value for name, value in BINARY.items() if name != f"ce-{attribute}"}
+    assert problem(post(ingest, READING, **headers)) == (400, [{**fault, "field": f"ce-{attribute}"}])
+
+
+def test_an_event_of_another_version_is_400(ingest: TestClient) -> None:
+    fault = {"index": 0, "field": "specversion", "message": "Input should be '1.0'"}
+    assert problem(post(ingest, {**EVENT, "specversion": "0.3", "data": READING}, STRUCTURED)) == (400, [fault])
+    status, _ = problem(post(ingest, [READING], STRUCTURED))
+    assert status == 400
+
+
+def test_an_event_without_data_is_422(ingest: TestClient) -> None:
+    fault = {"index": 0, "field": "data", "message": "Field required"}
+    assert problem(post(ingest, EVENT, STRUCTURED)) == (422, [fault])
+
+
+def test_data_that_is_not_json_is_415(ingest: TestClient) -> None:
+    event = {**EVENT, "datacontenttype": "application/xml", "data": "<reading/>"}
+    status, faults = problem(post(ingest, event, STRUCTURED))
+    assert (status, faults[0]["field"]) == (415, "datacontenttype")
+    assert problem(post(ingest, b"<reading/>", "application/xml", **BINARY))[0] == 415
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml"])
+def test_another_media_type_is_415(ingest: TestClient, content_type: str) -> None:
+    assert problem(post(ingest, READING, content_type))[0] == 415
+
+
+def test_more_than_ten_thousand_readings_are_413(ingest: TestClient) -> None:
+    assert problem(post(ingest, [READING] * 10_001))[0] == 413
+    assert problem(post(ingest, [{**EVENT, "data": READING}] * 10_001, BATCH))[0] == 413
+    assert problem(post(ingest, (json.dumps(READING) + "\n").encode() * 10_001, NDJSON))[0] == 413
+
+
+def test_more_than_eight_mebibytes_are_413_with_and_without_a_declared_length(ingest: TestClient) -> None:
+    assert problem(post(ingest, b" " * (8 * 1024 * 1024 + 1)))[0] == 413
+    parts = (b" " * 1024 * 1024 for _ in range(9))
+    assert problem(ingest.post("/", content=parts))[0] == 413
+
+
+@pytest.mark.parametrize("path", ["/", "/temperature", "/temperature/", "/v1/temperature", "/v1/temperature/"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+def test_another_method_is_405(ingest: TestClient, path: str, method: str) -> None:
+    response = ingest.request(method, path)
+    assert problem(response)[0] == 405
+    assert response.headers["allow"] == "POST"
+
+
+def test_another_path_is_404(ingest: TestClient) -> None:
+    assert problem(ingest.post("/v2/temperature", json=READING))[0] == 404
+
+
+def test_health_is_ok_without_a_database(ingest: TestClient) -> None:
+    response = ingest.get("/health")
+    assert (response.status_code, response.json()) == (200, {"status": "ok", "message": "Service is healthy"})
+
+
+def test_no_readings_are_accepted_as_none(ingest: TestClient) -> None:
+    response = post(ingest, [])
+    assert (response.status_code, response.json()["accepted"]) == (201, 0)
