@@ -1,0 +1,299 @@
+"""What `average` answers."""
+
+import csv
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, READER
+from tests.support import Urls
+
+NOON = datetime(2024, 12, 1, 12, tzinfo=UTC)
+ROOM = {"building_id": "B1", "room_id": "101"}
+INTERVAL = {"start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
+IDENTIFIER = "must be a string of 1 to 255 characters, none of them NUL"
+TIMESTAMP = "must be an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z"
+
+
+@pytest.fixture
+def average(serve: Callable[..., TestClient], plain: Urls) -> TestClient:
+    with psycopg.connect(plain(OWNER)) as connection:
+        rows = [
+            *[("B1", "101", NOON + timedelta(minutes=minute), 20 + minute / 4) for minute in range(60)],
+            ("B1", "102", NOON + timedelta(minutes=30), -10.5),
+            ("B2", "201", NOON, 5.0),
+        ]
+        connection.cursor().executemany("INSERT INTO temperatures VALUES (%s, %s, %s, %s)", rows)
+    return serve("average", DATABASE_URL=plain(READER), DEADLINE_SECONDS="2")
+
+
+def store(urls: Urls, *rows: tuple[str, str, datetime, float]) -> None:
+    with psycopg.connect(urls(OWNER)) as connection:
+        connection.cursor().executemany("INSERT INTO temperatures VALUES (%s, %s, %s, %s)", rows)
+
+
+def ask(client: TestClient, what: str, **query: str) -> Any:
+    response = client.get(f"/v1/temperature/{what}", params=query)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def faults(response: Any) -> dict[str, str]:
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    return {fault["field"]: fault["message"] for fault in response.json()["errors"]}
+
+
+def test_the_average_of_a_room(average: TestClient) -> None:
+    assert ask(average, "average", **ROOM, **INTERVAL) == {
+        "average_temperature": 27.375,
+        "count": 60,
+        "min": 20,
+        "max": 34.75,
+        **ROOM,
+        **INTERVAL,
+    }
+
+
+def test_the_average_of_a_building(average: TestClient) -> None:
+    assert ask(average, "average", building_id="B1", **INTERVAL) == {
+        "average_temperature": (27.375 * 60 - 10.5) / 61,
+        "count": 61,
+        "min": -10.5,
+        "max": 34.75,
+        "building_id": "B1",
+        "room_id": None,
+        **INTERVAL,
+    }
+
+
+def test_an_interval_includes_its_start_and_not_its_end(average: TestClient) -> None:
+    answer = ask(average, "average", **ROOM, start="2024-12-01T12:10:00Z", end="2024-12-01T12:12:00Z")
+    assert (answer["count"], answer["min"], answer["max"]) == (2, 22.5, 22.75)
+    answer = ask(average, "average", **ROOM, start="2024-12-01T12:10:00.000001Z", end="2024-12-01T12:12:00.000001Z")
+    assert (answer["count"], answer["min"], answer["max"]) == (2, 22.75, 23)
+    assert ask(average, "average", **ROOM, start="2024-12-01T12:10:00Z", end="2024-12-01T12:10:00Z")["count"] == 0
+
+
+def test_an_offset_is_understood_with_its_plus_encoded_or_not(average: TestClient) -> None:
+    path = "/v1/temperature/average?building_id=B1&room_id=101&end=2024-12-01T14:00:00%2B01:00&start="
+    for start in ("2024-12-01T13:00:00%2B01:00", "2024-12-01T13:00:00+01:00"):
+        assert average.get(path + start).json() == ask(average, "average", **ROOM, **INTERVAL)
+
+
+def test_no_readings_are_no_data_found(average: TestClient) -> None:
+    for nowhere in ({"building_id": "B1", "room_id": "nowhere"}, {"building_id": "B3"}):
+        answer = ask(average, "average", **nowhere, **INTERVAL)
+        assert answer == {
+            "average_temperature": None,
+            "count": 0,
+            "min": None,
+            "max": None,
+            "building_id": nowhere["building_id"],
+            "room_id": nowhere.get("room_id"),
+            **INTERVAL,
+            "message": "No data found",
+        }
+
+
+def test_without_an_interval_it_is_from_the_boundary_before_the_last_until_now(
+    average: TestClient, plain: Urls
+) -> None:
+    now = datetime.now(UTC)
+    store(plain, ("B1", "101", now, 1.0), ("B1", "101", now - timedelta(minutes=9), 3.0))
+    answer = ask(average, "average", **ROOM)
+    start, end = (datetime.fromisoformat(answer[name]) for name in ("start", "end"))
+    assert timedelta(minutes=4) <= end - start < timedelta(minutes=8, seconds=5)
+    assert (start.minute % 4, start.second, start.microsecond) == (0, 0, 0)
+    assert abs(end - now) < timedelta(seconds=5)
+    assert (answer["average_temperature"], answer["count"]) == (1.0, 1)
+
+
+def test_the_alignment_is_a_setting(serve: Callable[..., TestClient], plain: Urls) -> None:
+    client = serve("average", DATABASE_URL=plain(READER), ALIGNMENT_INTERVAL="15")
+    start = datetime.fromisoformat(ask(client, "average", **ROOM, end="2024-12-01T12:34:56Z")["start"])
+    assert start == datetime(2024, 12, 1, 12, 15, tzinfo=UTC)
+
+
+def test_query_datetime_is_another_name_of_start(average: TestClient, plain: Urls) -> None:
+    store(plain, ("B1", "101", datetime.now(UTC), 100 / 3))
+    by_start = ask(average, "average", **ROOM, start=INTERVAL["start"])
+    by_query_datetime = ask(average, "average", **ROOM, query_datetime=INTERVAL["start"])
+    assert by_query_datetime["count"] == by_start["count"] == 61
+    both = average.get(
+        "/v1/temperature/average",
+        params={"building_id": "B1", "start": INTERVAL["start"], "query_datetime": INTERVAL["start"]},
+    )
+    assert faults(both) == {"query_datetime": "is another name of start; give one of them"}
+
+
+@pytest.mark.parametrize("what", ["average", "series"])
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, {"building_id": "Field required"}),
+        ({"building_id": ""}, {"building_id": IDENTIFIER}),
+        ({"building_id": "x" * 256, "room_id": "\x00"}, {"building_id": IDENTIFIER, "room_id": IDENTIFIER}),
+        ({**ROOM, "start": "yesterday"}, {"start": TIMESTAMP}),
+        ({**ROOM, "start": "2024-12-01T12:00:00", "end": "1733056496"}, {"start": TIMESTAMP, "end": TIMESTAMP}),
+        (
+            {**ROOM, "start": INTERVAL["end"], "end": INTERVAL["start"]},
+            {"start": "must not be after end, which is now unless it is given"},
+        ),
+        ({**ROOM, "strat": INTERVAL["start"]}, {"strat": "Extra inputs are not permitted"}),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_what_to_fix(
+    average: TestClient, what: str, query: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert faults(average.get(f"/v1/temperature/{what}", params=query)) == expected
+
+
+def test_the_longest_interval_is_answered(average: TestClient) -> None:
+    answer = ask(average, "average", **ROOM, start="0001-01-01T00:00:00Z", end="9999-12-31T23:59:59.999999Z")
+    assert answer["count"] == 60
+
+
+def test_a_series_has_the_buckets_that_hold_readings(average: TestClient) -> None:
+    answer = ask(average, "series", building_id="B1", room_id="102", **INTERVAL, bucket="15m")
+    assert answer == {
+        "building_id": "B1",
+        "room_id": "102",
+        **INTERVAL,
+        "bucket_seconds": 900,
+        "series": [
+            {"start": "2024-12-01T12:30:00Z", "average_temperature": -10.5, "count": 1, "min": -10.5, "max": -10.5}
+        ],
+    }
+    series = ask(average, "series", **ROOM, **INTERVAL, bucket="15m")["series"]
+    assert [(point["start"], point["average_temperature"], point["count"]) for point in series] == [
+        ("2024-12-01T12:00:00Z", 21.75, 15),
+        ("2024-12-01T12:15:00Z", 25.5, 15),
+        ("2024-12-01T12:30:00Z", 29.25, 15),
+        ("2024-12-01T12:45:00Z", 33.0, 15),
+    ]
+
+
+def test_a_series_begins_and_ends_with_the_interval_to_the_reading(average: TestClient) -> None:
+    series = ask(
+        average, "series", **ROOM, start="2024-12-01T12:59:00Z", end="2024-12-01T13:30:00Z", bucket="1h"
+    )["series"]
+    assert [(point["start"], point["count"], point["min"]) for point in series] == [("2024-12-01T12:00:00Z", 1, 34.75)]
+
+
+@pytest.mark.parametrize(("bucket", "seconds"), [("1s", 1), ("90s", 90), ("7m", 420), ("6h", 21_600), ("7d", 604_800)])
+def test_a_bucket_may_have_any_width(average: TestClient, bucket: str, seconds: int) -> None:
+    answer = ask(average, "series", **ROOM, **INTERVAL, bucket=bucket)
+    assert answer["bucket_seconds"] == seconds
+    assert sum(point["count"] for point in answer["series"]) == 60
+
+
+@pytest.mark.parametrize(("days", "seconds"), [(1 / 24, 60), (1, 300), (7, 1800), (365, 86_400), (36_500, 604_800)])
+def test_without_a_bucket_the_width_suits_a_chart(average: TestClient, days: float, seconds: int) -> None:
+    end = NOON + timedelta(days=days)
+    answer = ask(average, "series", **ROOM, start=NOON.isoformat(), end=end.isoformat())
+    assert answer["bucket_seconds"] == seconds
+
+
+@pytest.mark.parametrize("bucket", ["", "15", "m", "-1m", "0m", "1.5h", "1w", "99999999s", "15 m"])
+def test_a_bucket_that_is_no_width_is_refused(average: TestClient, bucket: str) -> None:
+    response = average.get("/v1/temperature/series", params={**ROOM, "bucket": bucket})
+    assert faults(response) == {"bucket": "must be a number of seconds, minutes, hours or days, such as 15m"}
+
+
+def test_a_series_of_too_many_buckets_is_refused(average: TestClient) -> None:
+    response = average.get(
+        "/v1/temperature/series", params={**ROOM, "start": "2024-01-01T00:00:00Z", "end": "2024-12-31T00:00:00Z", "bucket": "1m"}
+    )
+    assert list(faults(response)) == ["bucket"]
+
+
+def test_a_series_comes_as_csv_too(average: TestClient) -> None:
+    response = average.get(
+        "/v1/temperature/series", params={**ROOM, **INTERVAL, "bucket": "30m"}, headers={"accept": "text/csv"}
+    )
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    assert list(csv.reader(response.text.splitlines())) == [
+        ["start", "average_temperature", "count", "min", "max"],
+        ["2024-12-01T12:00:00Z", "23.625", "30", "20.0", "27.25"],
+        ["2024-12-01T12:30:00Z", "31.125", "30", "27.5", "34.75"],
+    ]
+
+
+def test_the_rooms_come_with_their_latest_reading(average: TestClient) -> None:
+    rooms = [
+        {**ROOM, "latest": {"temperature": 34.75, "timestamp": "2024-12-01T12:59:00Z"}},
+        {"building_id": "B1", "room_id": "102", "latest": {"temperature": -10.5, "timestamp": "2024-12-01T12:30:00Z"}},
+        {"building_id": "B2", "room_id": "201", "latest": {"temperature": 5.0, "timestamp": "2024-12-01T12:00:00Z"}},
+    ]
+    assert ask(average, "rooms") == {"rooms": rooms}
+    assert ask(average, "rooms", building_id="B1") == {"rooms": rooms[:2]}
+    assert ask(average, "rooms", building_id="B3") == {"rooms": []}
+    assert faults(average.get("/v1/temperature/rooms?room=101")) == {"room": "Extra inputs are not permitted"}
+
+
+def test_settings_and_health_are_those_of_the_original(average: TestClient) -> None:
+    assert average.get("/health").json() == {"status": "ok", "message": "Service is healthy"}
+    assert average.get("/settings").json() == {
+        "app_name": "Temperature monitoring",
+        "debug": False,
+        "alignment_interval": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/temperature/average", "/v1/temperature/series", "/v1/temperature/rooms", "/health", "/settings"]
+)
+def test_only_reading_is_allowed(average: TestClient, path: str) -> None:
+    response = average.post(path)
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_another_path_is_404(average: TestClient) -> None:
+    response = average.get("/v1/temperature/median")
+    assert (response.status_code, response.json()["title"]) == (404, "Not Found")
+
+
+def test_without_a_database_the_answer_is_503_within_the_deadline(serve: Callable[..., TestClient]) -> None:
+    average = serve("average", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", DEADLINE_SECONDS="1")
+    started = time.monotonic()
+    response = average.get("/v1/temperature/average", params=ROOM)
+    assert time.monotonic() - started < 3
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert "127.0.0.1" not in response.text
+    assert average.get("/health").status_code == 200
+
+
+def test_lost_connections_are_replaced_without_an_error(average: TestClient, plain: Urls) -> None:
+    for _ in range(3):
+        assert ask(average, "average", **ROOM, **INTERVAL)["count"] == 60
+        with psycopg.connect(plain("postgres"), autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (READER,))
+
+
+def test_a_question_that_takes_too_long_is_503(average: TestClient, plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER)) as blocker:
+        blocker.execute("LOCK TABLE temperatures")
+        started = time.monotonic()
+        response = average.get("/v1/temperature/average", params=ROOM)
+        assert time.monotonic() - started < 4
+        assert response.status_code == 503
+
+
+def test_averages_built_anew_with_other_buckets_stay_exact(average: TestClient, plain: Urls) -> None:
+    query = {**ROOM, "start": "2024-12-01T12:07:00Z", "end": "2024-12-01T12:51:00Z"}
+    expected = ask(average, "average", **query)
+    assert expected["count"] == 44
+    for width in ("15 minutes", "2 minutes"):
+        with psycopg.connect(plain(OWNER)) as connection:
+            connection.execute(
+                "CREATE OR REPLACE FUNCTION avg_temperature_bucket_width() RETURNS interval LANGUAGE sql IMMUTABLE"
+                f" RETURN interval '{width}'"
+            )
+        assert ask(average, "average", **query) == expected
