@@ -15,13 +15,18 @@ from shared.settings import SettingError
 log = logging.getLogger("migrations")
 
 
+def config() -> Config:
+    """Alembic's configuration, wherever the program was started."""
+    alembic = Config()
+    alembic.set_main_option("script_location", str(Path(__file__).parent))
+    return alembic
+
+
 def main() -> Edition:
     """Upgrade, then apply the settings. Returns which database it is; raises SettingError for a bucket width other than the database has."""
     logs.configure()
     chosen = settings.load()
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
-    command.upgrade(config, "head")
+    command.upgrade(config(), "head")
     with database.transaction() as connection:
         edition = detect(connection)
         width = connection.scalar(text("SELECT avg_temperature_bucket_width()"))

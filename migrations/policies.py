@@ -16,6 +16,8 @@ from migrations.settings import Settings
 
 BUCKET, HOUR, DAY = "avg_temperature_time_interval", "avg_temperature_hourly", "avg_temperature_daily"
 STALE = "avg_temperature_stale"
+BATCH = 1000
+"""Buckets refreshed in one transaction. TimescaleDB's default of 10 makes thousands of transactions of a device's backlog."""
 
 
 def apply(connection: Connection, edition: Edition, settings: Settings) -> None:
@@ -31,7 +33,8 @@ def apply(connection: Connection, edition: Edition, settings: Settings) -> None:
         connection.execute(
             text(
                 f"SELECT add_continuous_aggregate_policy('{name}', start_offset => {start},"
-                f" end_offset => interval '10 seconds', schedule_interval => {interval(settings.bucket)})"
+                f" end_offset => interval '10 seconds', schedule_interval => {interval(settings.bucket)},"
+                f" buckets_per_batch => {BATCH})"
             )
         )
     connection.execute(text("CALL remove_columnstore_policy('temperatures', if_exists => true)"))
@@ -51,8 +54,8 @@ def apply(connection: Connection, edition: Edition, settings: Settings) -> None:
 
 
 def interval(width: timedelta) -> str:
-    """The width as an SQL literal."""
-    return f"interval '{int(width.total_seconds())} seconds'"
+    """A whole number of days, or less than a day in whole minutes, as an SQL literal."""
+    return f"interval '{width.days} days'" if width.days else f"interval '{width.seconds // 60} minutes'"
 
 
 def _stale(edition: Edition, settings: Settings) -> str:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from alembic import command
+
 import migrations.__main__ as migrations
 from migrations.edition import Edition
 
@@ -21,11 +23,19 @@ def migrate(url: str) -> Edition:
     return migrations.main()
 
 
-def alembic(url: str, *arguments: str) -> None:
-    """Run an Alembic command as a contributor does. Raises CalledProcessError if it fails."""
-    subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
-        check=True,
+def alembic(url: str, name: str, *arguments: str) -> None:
+    """Run a command of Alembic."""
+    os.environ["DATABASE_URL"] = url
+    getattr(command, name)(migrations.config(), *arguments)
+
+
+def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python in the root of the project, as the README has users do, with these variables set."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        check=False,
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url, "PYTHONPATH": "functions:."},
+        env={**os.environ, "PYTHONPATH": "functions:.", **environment},
+        text=True,
     )

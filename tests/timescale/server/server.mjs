@@ -14,7 +14,8 @@
 // changes hands. Privileges are those of the client's user, but it may SET SESSION AUTHORIZATION back to postgres.
 //
 // Not as on a real server: there are no passwords, no cancelling, no timeouts and no COPY FROM STDIN; clients are not
-// told of a changed setting (ParameterStatus); current_database() is template1; pg_stat_activity is empty.
+// told of a changed setting (ParameterStatus); current_database() is template1; pg_stat_activity is empty. The stack is
+// small: some 40 nested calls of PL/pgSQL, or 400 nested operators, end the server.
 import { createServer } from 'node:net'
 import { setFlagsFromString } from 'node:v8'
 import { Worker } from 'node:worker_threads'
@@ -68,7 +69,6 @@ const NO_COPY = "do $$ begin raise feature_not_supported using message = 'PGlite
 setFlagsFromString('--liftoff-only') // starts in two thirds of the time and memory, while heavy queries take half more
 const db = await PGlite.create({ extensions: { timescaledb } })
 await db.exec(`create extension timescaledb; select ${setConfigs(SETTINGS)}`)
-
 async function execute(bytes) { // one complete message; execProtocolRaw would keep the rows of all answers for ever
   const { data } = await db.execProtocol(bytes, { syncToFs: false, throwOnError: false })
   return Buffer.from(data) // a copy, because PGlite writes the next answer to the same place

@@ -1,0 +1,91 @@
+"""What the schema promises, the same in every edition: nothing left behind, no drift, least privilege."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.errors import InsufficientPrivilege
+
+from local.postgres import OWNER, READER, WRITER
+from tests.support import SUPERUSER, Urls, alembic, migrate
+
+OBJECTS = """
+    SELECT relkind::text || ' ' || relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION SELECT 'f ' || proname FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace AND pg_get_userbyid(proowner) = 'temperature_owner'
+    UNION SELECT 't ' || typname FROM pg_type
+        WHERE typnamespace = 'public'::regnamespace AND pg_get_userbyid(typowner) = 'temperature_owner'
+"""
+ROW = ("B1", "101", "2024-12-01T12:34:56Z", 22.5)
+INSERT = "INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+VIEWS = [
+    "avg_temperature_time_interval",
+    "avg_temperature_hourly",
+    "avg_temperature_daily",
+    "avg_temperature_stale",
+]
+
+
+def objects(urls: Urls) -> set[str]:
+    """The names of all that is in the schema."""
+    with psycopg.connect(urls(OWNER)) as connection:
+        return {name for (name,) in connection.execute(OBJECTS)}
+
+
+def assert_down_and_up_again_leave_nothing_behind(urls: Urls) -> None:
+    """Downgrade and upgrade, by steps and at once, and compare what is there."""
+    migrated = objects(urls)
+    assert {"f avg_temperature_bucket_width", *(f"v {view}" for view in VIEWS)} <= migrated
+    alembic(urls(OWNER), "downgrade", "0001")
+    assert not any("avg_" in name for name in objects(urls))
+    alembic(urls(OWNER), "upgrade", "head")
+    assert objects(urls) == migrated
+    alembic(urls(OWNER), "downgrade", "base")
+    assert objects(urls) == {"r alembic_version", "i alembic_version_pkc", "t alembic_version", "t _alembic_version"}
+    migrate(urls(OWNER))
+    migrate(urls(OWNER))
+    assert objects(urls) == migrated
+    # As superuser: PGlite keeps system tables from others that everybody may read on a normal server.
+    alembic(urls(SUPERUSER), "check")
+
+
+def assert_roles_can_do_what_they_need_and_no_more(urls: Urls) -> None:
+    """Try everything as the writer and as the reader."""
+    with psycopg.connect(urls(WRITER), autocommit=True) as writer:
+        assert writer.execute(INSERT, ROW).rowcount == 1
+        assert writer.execute(INSERT, ROW).rowcount == 0
+        for statement in ["DELETE FROM temperatures", "UPDATE temperatures SET temperature = 0", *_reads()]:
+            _refused(writer, statement)
+        _refused_to_both(writer)
+    with psycopg.connect(urls(READER), autocommit=True) as reader:
+        for statement in _reads():
+            reader.execute(statement)
+        for statement in ["DELETE FROM temperatures", "UPDATE temperatures SET temperature = 0"]:
+            _refused(reader, statement)
+        _refused(reader, INSERT, ROW)
+        _refused_to_both(reader)
+    with psycopg.connect(urls(OWNER)) as owner:
+        for role in (OWNER, WRITER, READER):
+            assert owner.execute(
+                "SELECT rolsuper, rolcreaterole, rolcreatedb, rolbypassrls FROM pg_roles WHERE rolname = %s", (role,)
+            ).fetchone() == (False, False, False, False)
+
+
+def _reads() -> list[str]:
+    return [f"SELECT * FROM {relation}" for relation in ("temperatures", *VIEWS)]
+
+
+def _refused_to_both(connection: psycopg.Connection[Any]) -> None:
+    for statement in (
+        "TRUNCATE temperatures",
+        "SELECT * FROM alembic_version",
+        "CREATE TABLE mine ()",
+        f"SET ROLE {OWNER}",
+        "COPY temperatures TO PROGRAM 'true'",
+    ):
+        _refused(connection, statement)
+
+
+def _refused(connection: psycopg.Connection[Any], statement: str, parameters: tuple[object, ...] = ()) -> None:
+    with pytest.raises(InsufficientPrivilege):
+        connection.execute(statement, parameters)

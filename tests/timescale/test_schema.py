@@ -1,0 +1,222 @@
+"""The schema on TimescaleDB, in both of its editions, and what the policies do."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+import migrations.__main__ as migrations
+from local.postgres import OWNER, READER, WRITER
+from migrations import edition
+from migrations.edition import Edition
+from tests import schema
+from tests.support import Urls, alembic, migrate
+
+Connection = psycopg.Connection[Any]
+NOW = datetime.now(UTC)
+AVERAGES = ["avg_temperature_time_interval", "avg_temperature_hourly", "avg_temperature_daily"]
+
+
+@pytest.fixture
+def owner(community: Urls) -> Iterator[Connection]:
+    with psycopg.connect(community(OWNER), autocommit=True) as connection:
+        yield connection
+    # The settings that a test chose end with it.
+    migrate(community(OWNER))
+
+
+def run_jobs(connection: Connection, procedure: str = "policy_refresh_continuous_aggregate") -> None:
+    """Do now what TimescaleDB's scheduler does in its time, from fine to coarse."""
+    jobs = connection.execute(
+        "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s ORDER BY job_id", (procedure,)
+    )
+    for (job,) in jobs.fetchall():
+        connection.execute(f"CALL run_job({job})")
+
+
+def materialized(connection: Connection, view: str) -> list[tuple[Any, ...]]:
+    """What the aggregate itself holds, without its real-time part."""
+    connection.execute(f"ALTER MATERIALIZED VIEW {view} SET (timescaledb.materialized_only = true)")
+    rows = connection.execute(f"SELECT bucket, count, avg_temp FROM {view} ORDER BY bucket").fetchall()
+    connection.execute(f"ALTER MATERIALIZED VIEW {view} SET (timescaledb.materialized_only = false)")
+    return rows
+
+
+def insert(connection: Connection, instant: datetime, temperature: float) -> None:
+    connection.execute("INSERT INTO temperatures VALUES ('B1', '101', %s, %s)", (instant, temperature))
+
+
+def policies(connection: Connection) -> dict[str, Any]:
+    rows = connection.execute("SELECT proc_name, config FROM timescaledb_information.jobs WHERE job_id >= 1000")
+    return {name: config for name, config in rows.fetchall() if name.startswith("policy_")}
+
+
+def test_down_and_up_again_leave_nothing_behind(community: Urls) -> None:
+    schema.assert_down_and_up_again_leave_nothing_behind(community)
+
+
+def test_roles_can_do_what_they_need_and_no_more(community: Urls) -> None:
+    schema.assert_roles_can_do_what_they_need_and_no_more(community)
+
+
+def test_the_community_edition_gets_a_hypertable_and_real_time_continuous_aggregates(owner: Connection) -> None:
+    aggregates = owner.execute(
+        "SELECT view_name, materialized_only FROM timescaledb_information.continuous_aggregates ORDER BY 1"
+    ).fetchall()
+    assert aggregates == [(view, False) for view in sorted(AVERAGES)]
+    assert owner.execute("SELECT hypertable_name FROM timescaledb_information.hypertables").fetchall()[0] == (
+        "temperatures",
+    )
+
+
+def test_a_reading_is_in_the_averages_before_any_refresh(owner: Connection) -> None:
+    insert(owner, NOW - timedelta(minutes=1), 22.5)
+    for view in AVERAGES:
+        assert owner.execute(f"SELECT avg_temp, count FROM {view}").fetchall() == [(22.5, 1)]
+
+
+def test_readings_that_come_days_late_are_folded_into_all_averages(owner: Connection) -> None:
+    early, late = NOW - timedelta(days=9), NOW - timedelta(days=40)
+    insert(owner, early, 20.0)
+    run_jobs(owner)
+    for view in AVERAGES:
+        assert [row[1:] for row in materialized(owner, view)] == [(1, 20.0)]
+    insert(owner, early, 30.0)
+    insert(owner, late, 10.0)
+    run_jobs(owner)
+    for view in AVERAGES:
+        assert [row[1:] for row in materialized(owner, view)] == [(1, 10.0), (2, 25.0)]
+
+
+def test_an_average_counts_a_late_reading_before_it_is_folded_in(
+    owner: Connection, community: Urls, serve: Callable[..., TestClient]
+) -> None:
+    client = serve("average", DATABASE_URL=community(READER))
+    query = {
+        "building_id": "B1",
+        "room_id": "101",
+        "start": (NOW - timedelta(days=30)).isoformat(),
+        "end": NOW.isoformat(),
+    }
+    insert(owner, NOW - timedelta(days=9), 20.0)
+    run_jobs(owner)
+    insert(owner, NOW - timedelta(days=9), 30.0)
+    assert client.get("/v1/temperature/average", params=query).json()["average_temperature"] == 25.0
+
+
+def test_a_reading_stored_through_ingest_is_in_the_average_asked_next(
+    owner: Connection, community: Urls, serve: Callable[..., TestClient]
+) -> None:
+    del owner
+    ingest = serve("ingest", DATABASE_URL=community(WRITER))
+    average = serve("average", DATABASE_URL=community(READER))
+    room = {"building_id": "B1", "room_id": "101"}
+    body = [{**room, "temperature": 20 + number, "timestamp": NOW.isoformat()} for number in range(3)]
+    assert ingest.post("/", json=body).json()["duplicates"] == 0
+    assert ingest.post("/", json=body).json()["duplicates"] == 3
+    start = (NOW - timedelta(days=1)).isoformat()
+    answer = average.get("/v1/temperature/average", params={**room, "start": start}).json()
+    assert (answer["average_temperature"], answer["count"]) == (21, 3)
+    assert [(found["building_id"], found["room_id"]) for found in average.get("/v1/temperature/rooms").json()["rooms"]] == [
+        ("B1", "101")
+    ]
+
+
+def test_columnstore_and_retention_are_settings(
+    owner: Connection, community: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(policies(owner)) == {"policy_refresh_continuous_aggregate"}
+    monkeypatch.setenv("COLUMNSTORE_AFTER_DAYS", "30")
+    monkeypatch.setenv("RETENTION_DAYS", "365")
+    migrate(community(OWNER))
+    found = policies(owner)
+    assert set(found) == {"policy_refresh_continuous_aggregate", "policy_compression", "policy_retention"}
+    assert found["policy_refresh_continuous_aggregate"]["start_offset"] == "365 days"
+    monkeypatch.setenv("COLUMNSTORE_AFTER_DAYS", "0")
+    monkeypatch.setenv("RETENTION_DAYS", "0")
+    migrate(community(OWNER))
+    assert set(policies(owner)) == {"policy_refresh_continuous_aggregate"}
+    assert policies(owner)["policy_refresh_continuous_aggregate"]["start_offset"] is None
+
+
+def test_readings_dropped_by_retention_stay_in_the_averages(
+    owner: Connection, community: Urls, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETENTION_DAYS", "30")
+    migrate(community(OWNER))
+    old = NOW - timedelta(days=25)
+    insert(owner, old, 20.0)
+    insert(owner, NOW - timedelta(days=1), 30.0)
+    run_jobs(owner)
+    monkeypatch.setenv("RETENTION_DAYS", "7")
+    migrate(community(OWNER))
+    run_jobs(owner, "policy_retention")
+    assert owner.execute("SELECT temperature FROM temperatures").fetchall() == [(30.0,)]
+    # A reading older than the retention is too late; it must not make us distrust what the averages still know.
+    insert(owner, old + timedelta(minutes=10), -50.0)
+    run_jobs(owner)
+    client = serve("average", DATABASE_URL=community(READER))
+    query = {"building_id": "B1", "start": (old - timedelta(days=3)).isoformat(), "end": NOW.isoformat()}
+    answer = client.get("/v1/temperature/average", params=query).json()
+    assert (answer["average_temperature"], answer["count"]) == (25.0, 2)
+
+
+def test_readings_in_the_columnstore_are_deduplicated_and_averaged_like_others(
+    owner: Connection, community: Urls, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNSTORE_AFTER_DAYS", "1")
+    migrate(community(OWNER))
+    ingest = serve("ingest", DATABASE_URL=community(WRITER))
+    average = serve("average", DATABASE_URL=community(READER))
+    body = [
+        {
+            "building_id": "B1",
+            "room_id": "101",
+            "temperature": hour / 4,
+            "timestamp": (NOW - timedelta(days=20, hours=hour)).isoformat(),
+        }
+        for hour in range(100)
+    ]
+    assert ingest.post("/", json=body).json()["duplicates"] == 0
+    run_jobs(owner, "policy_compression")
+    assert owner.execute("SELECT is_compressed FROM timescaledb_information.chunks WHERE hypertable_name = 'temperatures'").fetchall()[0] == (True,)
+    assert ingest.post("/", json=body).json()["duplicates"] == 100
+    query = {"building_id": "B1", "start": (NOW - timedelta(days=60)).isoformat(), "end": NOW.isoformat()}
+    answer = average.get("/v1/temperature/average", params=query).json()
+    assert (answer["average_temperature"], answer["count"]) == (12.375, 100)
+
+
+@pytest.fixture
+def apache(community: Urls, monkeypatch: pytest.MonkeyPatch) -> Iterator[Urls]:
+    """TimescaleDB taken for its Apache edition, of which it can do all."""
+    alembic(community(OWNER), "downgrade", "base")
+    with monkeypatch.context() as patch:
+        for module in (edition, migrations):
+            patch.setattr(module, "detect", lambda _: Edition.APACHE)
+        migrate(community(OWNER))
+        yield community
+        alembic(community(OWNER), "downgrade", "base")
+    migrate(community(OWNER))
+
+
+def test_the_apache_edition_gets_a_hypertable_and_views_of_the_same_names(
+    apache: Urls, serve: Callable[..., TestClient]
+) -> None:
+    client = serve("average", DATABASE_URL=apache(READER))
+    query = {"building_id": "B1", "start": (NOW - timedelta(days=30)).isoformat()}
+    with psycopg.connect(apache(OWNER), autocommit=True) as connection:
+        assert connection.execute("SELECT FROM timescaledb_information.continuous_aggregates").rowcount == 0
+        assert connection.execute("SELECT hypertable_name FROM timescaledb_information.hypertables").fetchall() == [
+            ("temperatures",)
+        ]
+        insert(connection, NOW - timedelta(days=2), 22.5)
+        assert client.get("/v1/temperature/average", params=query).json()["average_temperature"] == 22.5
+        for view in AVERAGES:
+            assert connection.execute(f"SELECT avg_temp, count FROM {view}").fetchall() == [(22.5, 1)]
+
+
+def test_down_and_up_again_leave_nothing_behind_on_the_apache_edition(apache: Urls) -> None:
+    schema.assert_down_and_up_again_leave_nothing_behind(apache)
