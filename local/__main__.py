@@ -61,7 +61,7 @@ def _folder(data: Path) -> Iterator[None]:
         data.mkdir(parents=True, exist_ok=True)
         lock: IO[str] = (data / "lock").open("a")
     except OSError as error:
-        raise SettingError(f"The folder {data} cannot be used ({error.strerror}); choose another DATA_DIR") from None
+        raise SettingError(f"The folder {data} cannot be used ({_reason(error)}); choose another DATA_DIR") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,12 +73,18 @@ def _folder(data: Path) -> Iterator[None]:
         yield
 
 
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno or 0)
+
+
 @contextmanager
 def _listening(port: int) -> Iterator[socket.socket]:
     try:
         listener = socket.create_server(("127.0.0.1", port), backlog=2048)
     except OSError as error:
-        raise SettingError(f"Port {port} cannot be used ({error.strerror}). Choose another: make run PORT=8081") from None
+        raise SettingError(
+            f"Port {port} cannot be used ({_reason(error)}). Choose another, such as: make run PORT={port + 1}"
+        ) from None
     with listener:
         yield listener
 
@@ -130,11 +136,13 @@ def _keep_running(postgres: Postgres, stopping: threading.Event) -> None:
 
 
 def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_file: Path) -> None:
+    # Read when readings are emitted, not when the function is loaded.
+    os.environ["SINK_URL"] = address
     application = gateway.application(
         {
             "ingest": {"DATABASE_URL": urls["ingest"]},
             "average": {"DATABASE_URL": urls["average"]},
-            "simulate": {"SINK_URL": address},
+            "simulate": {},
         }
     )
     server = uvicorn.Server(
@@ -169,13 +177,14 @@ def _trigger(address: str, body: Mapping[str, object]) -> int:
 
 
 def _explain(address: str, log_file: Path) -> None:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     say(
         f"""
   Average   curl '{address}/v1/temperature/average?building_id=B1&room_id=101'
   Series    curl '{address}/v1/temperature/series?building_id=B1&room_id=101&bucket=15m'
   Rooms     curl '{address}/v1/temperature/rooms'
   Send      curl -X POST {address}/v1/temperature -H 'Content-Type: application/json' \\
-              -d '{{"building_id":"B1","room_id":"103","temperature":22.5,"timestamp":"{time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}"}}'
+              -d '{{"building_id":"B1","room_id":"103","temperature":22.5,"timestamp":"{now}"}}'
 
 Log in {log_file}. Ctrl-C stops everything; the readings stay.
 """

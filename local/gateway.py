@@ -5,10 +5,16 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+import average.api
+import ingest.api
+import simulate.api
 from functions_framework.aio import create_asgi_app
+from starlette.responses import JSONResponse
 
 Message = MutableMapping[str, Any]
-Application = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+Application = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
 
 FUNCTIONS = Path(__file__).parent.parent / "functions"
 
@@ -18,7 +24,10 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     functions = {name: _function(name, environment) for name, environment in environments.items()}
 
     async def gateway(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
-        await functions[_route(scope["method"], scope["path"])](scope, receive, send)
+        answer = functions[_route(scope["method"], scope["path"])]
+        if scope["path"] == "/openapi.json" and scope["method"] == "GET":
+            answer = JSONResponse(_document())
+        await answer(scope, receive, send)
 
     return gateway
 
@@ -32,6 +41,25 @@ def _function(name: str, environment: Mapping[str, str]) -> Application:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _document() -> dict[str, Any]:
+    """The descriptions of all functions as one."""
+    documents = [average.api.document(), ingest.api.document(), simulate.api.document()]
+    return {
+        **documents[0],
+        "info": {
+            **documents[0]["info"],
+            "title": "Temperature monitoring",
+            "description": "Readings in, averages out.",
+        },
+        "paths": {path: item for document in documents for path, item in document["paths"].items()},
+        "components": {
+            "schemas": {
+                name: schema for document in documents for name, schema in document["components"]["schemas"].items()
+            }
+        },
+    }
 
 
 def _route(method: str, path: str) -> str:

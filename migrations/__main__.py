@@ -23,7 +23,10 @@ def config() -> Config:
 
 
 def main() -> Edition:
-    """Upgrade, then apply the settings. Returns which database it is; raises SettingError for a bucket width other than the database has."""
+    """Upgrade, apply the settings and return what the database is.
+
+    Raises SettingError for a bucket width other than the database has.
+    """
     logs.configure()
     chosen = settings.load()
     command.upgrade(config(), "head")

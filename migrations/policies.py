@@ -17,7 +17,7 @@ from migrations.settings import Settings
 BUCKET, HOUR, DAY = "avg_temperature_time_interval", "avg_temperature_hourly", "avg_temperature_daily"
 STALE = "avg_temperature_stale"
 BATCH = 1000
-"""Buckets refreshed in one transaction. TimescaleDB's default of 10 makes thousands of transactions of a device's backlog."""
+"""Buckets refreshed in one transaction. With the default of 10, the backlog of a device makes thousands of them."""
 
 
 def apply(connection: Connection, edition: Edition, settings: Settings) -> None:
@@ -87,7 +87,9 @@ def _stale(edition: Edition, settings: Settings) -> str:
             JOIN _timescaledb_catalog.continuous_aggs_materialization_invalidation_log ON materialization_id = id
         ), span AS (
             SELECT width, _timescaledb_functions.to_timestamp(lowest) AS first,
-                   _timescaledb_functions.to_timestamp(CASE WHEN greatest < watermark THEN greatest + 1 ELSE watermark END) AS past
+                   _timescaledb_functions.to_timestamp(
+                       CASE WHEN greatest < watermark THEN greatest + 1 ELSE watermark END
+                   ) AS past
             FROM changed WHERE lowest < watermark
         )
         SELECT aggregate.width, tstzrange(greatest(span.first, {oldest}), span.past) AS span

@@ -8,7 +8,7 @@ log = logging.getLogger("migrations")
 
 
 def grant(connection: Connection, privilege: str, relations: list[str], role: str) -> None:
-    """Give the role exactly this privilege on the relations: what it had before (through default privileges) is taken away."""
+    """Give the role this privilege on the relations and take away all others, which it may have by default."""
     if not connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}):
         log.warning("there is no role %s: nothing is granted on %s", role, ", ".join(relations))
         return

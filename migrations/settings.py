@@ -26,10 +26,14 @@ def load() -> Settings:
     """The settings from the environment. Raises SettingError for one that cannot be used."""
     minutes = settings.number("BUCKET_MINUTES", 2, least=1, most=60)
     if 60 % minutes:
-        raise settings.SettingError(f"BUCKET_MINUTES must divide 60, so that hours are made of whole buckets; {minutes} does not")
+        raise settings.SettingError(
+            f"BUCKET_MINUTES must divide 60, so that hours are made of whole buckets; {minutes} does not"
+        )
     retention = settings.number("RETENTION_DAYS", 0, least=0, most=36_500)
     if 0 < retention < 7:
-        raise settings.SettingError("RETENTION_DAYS must be 0 or at least 7: the averages of a day need its readings for a while")
+        raise settings.SettingError(
+            "RETENTION_DAYS must be 0 or at least 7: the averages of a day need its readings for a while"
+        )
     columnstore = settings.number("COLUMNSTORE_AFTER_DAYS", 0, least=0, most=36_500)
     return Settings(
         bucket=timedelta(minutes=minutes),

@@ -58,7 +58,7 @@ def plain(postgres: Postgres, _database_numbers: Iterator[int]) -> Iterator[Urls
 
 @pytest.fixture(scope="session")
 def _timescale_server() -> Iterator[Urls]:
-    """TimescaleDB's community edition: the server at TIMESCALE_URL (a superuser's), or one in WebAssembly under Node."""
+    """TimescaleDB's community edition: the server at TIMESCALE_URL (as superuser), or one in WebAssembly under Node."""
     if url := os.environ.get("TIMESCALE_URL"):
         yield lambda role: make_conninfo(url, user=role) if role != SUPERUSER else url
         return

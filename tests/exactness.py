@@ -19,9 +19,7 @@ _OFFSETS = [UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-9, minu
 
 # Edges of days, hours and buckets, and what is next to them, are where a cover goes wrong.
 instants = st.builds(
-    lambda minutes, edge, microseconds: (
-        FIRST + timedelta(minutes=minutes // edge * edge, microseconds=microseconds)
-    ),
+    lambda minutes, edge, microseconds: FIRST + timedelta(minutes=minutes // edge * edge, microseconds=microseconds),
     st.integers(0, _MINUTES),
     st.sampled_from([1, 2, 15, 60, 1440]),
     st.sampled_from([-1, 0, 1]) | st.integers(0, 59_999_999),
@@ -57,7 +55,8 @@ def assert_exact(client: TestClient, connection: psycopg.Connection[Any], start:
             query["room_id"] = room
             condition, parameters = condition + " AND room_id = %s", [*parameters, room]
         expected = connection.execute(
-            f"SELECT count(*), avg(temperature), min(temperature), max(temperature) FROM temperatures WHERE {condition}",
+            "SELECT count(*), avg(temperature), min(temperature), max(temperature)"
+            f" FROM temperatures WHERE {condition}",
             parameters,
         ).fetchone()
         answer = client.get("/v1/temperature/average", params=query).json()

@@ -11,7 +11,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part [start, end) of an interval, made of whole buckets of a width, or of single readings where `width` is None."""
+    """A part [start, end) of an interval: whole buckets of a width, or single readings where `width` is None."""
 
     width: timedelta | None
     start: datetime

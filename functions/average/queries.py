@@ -70,11 +70,11 @@ class Temperatures:
         return Summary(*rows[0][1:]) if rows and rows[0][1] else None
 
     async def series(self, scope: Scope, bucket: timedelta) -> list[tuple[datetime, Summary]]:
-        """The summaries of the readings in each bucket of the scope that has any, with the start of the bucket, in order."""
+        """The start and the summary of each bucket of the scope that has readings, in order."""
         return [(start, Summary(*summary)) for start, *summary in await self._summaries(scope, bucket)]
 
     async def rooms(self, building_id: str | None) -> list[tuple[str, str, datetime, float]]:
-        """The rooms that have readings, with instant and temperature of the latest one; of all buildings if none is named."""
+        """The rooms of a building, or of all, that have readings, with instant and temperature of the latest one."""
         rooms: list[tuple[str, str, datetime, float]] = await self._fetch(
             _ROOMS_OF_ALL if building_id is None else _ROOMS_OF_BUILDING, {"building_id": building_id}
         )
@@ -112,9 +112,7 @@ class Temperatures:
             raise unavailable("The database does not answer; ask again", 5) from None
 
 
-def _statement(
-    scope: Scope, segments: Sequence[Segment], bucket: timedelta | None
-) -> tuple[Composed, dict[str, Any]]:
+def _statement(scope: Scope, segments: Sequence[Segment], bucket: timedelta | None) -> tuple[Composed, dict[str, Any]]:
     """The statement that sums the segments up: in one row, or in one for each `bucket` that has readings.
 
     Each row holds the width of the database's narrowest averages, the start of the bucket, and a Summary.
@@ -122,7 +120,7 @@ def _statement(
     parameters: dict[str, Any] = {"building_id": scope.building_id, "room_id": scope.room_id, "epoch": EPOCH}
     room = SQL("building_id = %(building_id)s")
     if scope.room_id is not None:
-        room += SQL(" AND room_id = %(room_id)s")
+        room = SQL("building_id = %(building_id)s AND room_id = %(room_id)s")
     parts: list[Composed] = []
     kept = [segment for segment in segments if segment.width is not None]
     for number, segment in enumerate(segments):

@@ -27,7 +27,7 @@ _WIDTH = rule(
 
 
 def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchema]) -> core_schema.TypedDictSchema:
-    """The schema of a query string. A name that is not in it is refused: misspelt, it would change the answer unseen."""
+    """The schema of a query string. Another name is refused: misspelt, it would change the answer unseen."""
     fields = {name: core_schema.typed_dict_field(schema) for name, schema in required.items()}
     fields |= {name: core_schema.typed_dict_field(schema, required=False) for name, schema in optional.items()}
     return core_schema.typed_dict_schema(fields, extra_behavior="forbid")

@@ -42,14 +42,12 @@ def document() -> dict[str, Any]:
     post = Operation(
         method="post",
         path="/v1/temperature",
-        summary="Store readings: one or up to 10,000, all or nothing, each once however often it is sent."
-        " A CloudEvent in binary mode is a reading as JSON with the headers ce-specversion, ce-id, ce-source and ce-type",
+        summary="Store up to 10,000 readings, all or nothing, each once however often sent. A CloudEvent in binary"
+        " mode is a reading as JSON with the headers ce-specversion, ce-id, ce-source and ce-type",
         body=body,
         answers={
             HTTPStatus.CREATED: [
-                Content(
-                    JSON, schema_of(Stored), {"message": "Temperature data added", "accepted": 1, "duplicates": 0}
-                )
+                Content(JSON, schema_of(Stored), {"message": "Temperature data added", "accepted": 1, "duplicates": 0})
             ]
         },
         problems=[
@@ -61,4 +59,4 @@ def document() -> dict[str, Any]:
             HTTPStatus.SERVICE_UNAVAILABLE,
         ],
     )
-    return described("Temperature monitoring: ingest", "Takes temperature readings and stores them durably, once.", [post])
+    return described("Temperature monitoring: ingest", "Takes readings and stores them, once.", [post])

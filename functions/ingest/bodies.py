@@ -71,7 +71,8 @@ def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Reading]:
     if not _is_json(media_type):
         raise _unsupported(media_type)
     if body.lstrip(b" \t\r\n").startswith(b"[") and not attributes:
-        return _validated(_readings, body)
+        readings: list[Reading] = _validated(_readings, body)
+        return readings
     return [_validated(_reading, body)]
 
 

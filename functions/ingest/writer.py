@@ -103,7 +103,7 @@ class Writer:
 
 
 class _DuplicatesFound(Exception):
-    """Some of the readings of several requests were stored already: which requests they belong to is still to be found."""
+    """Some readings of several requests were stored already; of which requests is still to be found."""
 
 
 async def _commit(connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> None:

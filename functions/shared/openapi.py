@@ -67,32 +67,33 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> d
     problem = schema_of(Problem)
     inputs: list[tuple[int, JsonSchemaMode, CoreSchema]] = [(id(problem), "serialization", problem)]
     for operation in operations:
-        for content in operation.body:
-            inputs.append((id(content.schema), "validation", content.schema))
+        inputs += [(id(content.schema), "validation", content.schema) for content in operation.body]
         for contents in operation.answers.values():
             inputs += [(id(content.schema), "serialization", content.schema) for content in contents]
         if operation.query:
             inputs.append((id(operation.query), "validation", operation.query))
     references, schemas = GenerateJsonSchema(ref_template="#/components/schemas/{model}").generate_definitions(inputs)
     made = {key: schema for (key, _), schema in references.items()}
+    components: dict[str, Any] = {str(name): schema for name, schema in schemas.items()}
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, made, schemas, made[id(problem)])
+        described = _operation(operation, made, components, made[id(problem)])
+        paths.setdefault(operation.path, {})[operation.method] = described
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "description": description, "version": "1", "license": {"name": "MIT"}},
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": components},
     }
 
 
 def _operation(
-    operation: Operation, made: Mapping[int, Any], schemas: Mapping[str, Any], problem: Any
+    operation: Operation, made: Mapping[int, Any], components: Mapping[str, Any], problem: Any
 ) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": operation.summary, "responses": {}}
     if operation.query:
         query = made[id(operation.query)]
-        query = schemas[query["$ref"].rpartition("/")[2]] if "$ref" in query else query
+        query = components[query["$ref"].rpartition("/")[2]] if "$ref" in query else query
         described["parameters"] = [
             {
                 "name": name,

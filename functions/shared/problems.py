@@ -44,14 +44,19 @@ class Problem(Exception):
 
     def response(self) -> JSONResponse:
         """The answer as `application/problem+json`."""
-        body = {"type": "about:blank", "title": self.status.phrase, "status": self.status.value, "detail": self.detail}
+        body: dict[str, object] = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+        }
         if self.faults:
             body["errors"] = list(self.faults)
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
 
 
 def answered(function: Function) -> Function:
-    """Make a function answer whatever happens in it: a Problem as that problem, anything else as a 500 that says nothing."""
+    """Make a function answer whatever happens: a Problem as that problem, anything else as a 500 that says nothing."""
 
     @functools.wraps(function)
     async def answering(request: Request) -> Response:

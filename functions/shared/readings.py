@@ -42,7 +42,7 @@ TIMESTAMP = rule(
             # pydantic alone takes more than RFC 3339: numbers, times without seconds, `+0100`.
             core_schema.str_schema(
                 strict=True,
-                pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+                pattern=r"^[0-9]{4}(-[0-9]{2}){2}[Tt ][0-9]{2}(:[0-9]{2}){2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
             ),
             # In UTC the year must be one that every client can hold, whatever the offset.
             core_schema.datetime_schema(
@@ -76,7 +76,5 @@ def faults(error: ValidationError) -> list[Fault]:
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         location = list(fault["loc"])
         index = location.pop(0) if location and isinstance(location[0], int) else 0
-        found.append(
-            {"index": int(index), "field": ".".join(str(name) for name in location), "message": fault["msg"]}
-        )
+        found.append({"index": int(index), "field": ".".join(str(name) for name in location), "message": fault["msg"]})
     return found

@@ -28,7 +28,7 @@ def number(name: str, default: int, *, least: int, most: int) -> int:
 
 
 def switch(name: str) -> bool:
-    """The setting as on or off; not set is off. Raises SettingError for anything but true/false, 1/0, yes/no, on/off."""
+    """The setting as true or false (1/0, yes/no, on/off); not set is false. Raises SettingError for anything else."""
     value = text(name, "false").lower()
     if value in {"true", "1", "yes", "on"}:
         return True

@@ -180,9 +180,9 @@ def test_a_series_has_the_buckets_that_hold_readings(average: TestClient) -> Non
 
 
 def test_a_series_begins_and_ends_with_the_interval_to_the_reading(average: TestClient) -> None:
-    series = ask(
-        average, "series", **ROOM, start="2024-12-01T12:59:00Z", end="2024-12-01T13:30:00Z", bucket="1h"
-    )["series"]
+    series = ask(average, "series", **ROOM, start="2024-12-01T12:59:00Z", end="2024-12-01T13:30:00Z", bucket="1h")[
+        "series"
+    ]
     assert [(point["start"], point["count"], point["min"]) for point in series] == [("2024-12-01T12:00:00Z", 1, 34.75)]
 
 
@@ -208,7 +208,8 @@ def test_a_bucket_that_is_no_width_is_refused(average: TestClient, bucket: str) 
 
 def test_a_series_of_too_many_buckets_is_refused(average: TestClient) -> None:
     response = average.get(
-        "/v1/temperature/series", params={**ROOM, "start": "2024-01-01T00:00:00Z", "end": "2024-12-31T00:00:00Z", "bucket": "1m"}
+        "/v1/temperature/series",
+        params={**ROOM, "start": "2024-01-01T00:00:00Z", "end": "2024-12-31T00:00:00Z", "bucket": "1m"},
     )
     assert list(faults(response)) == ["bucket"]
 

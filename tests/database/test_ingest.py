@@ -121,13 +121,14 @@ def test_an_instant_is_kept_to_the_microsecond_whatever_its_offset(ingest: TestC
 
 def test_identifiers_and_temperatures_are_kept_as_they_are(ingest: TestClient, plain: Urls) -> None:
     names = ["B1", "é" * 255, "🌡" * 255, "'; DROP TABLE temperatures; --", "\\", " ", "\u200b", '"{}"']
+    temperatures = [-50, 50, 0, 0.1, -0.30000000000000004, 1e-300, 49.999999999999993, -7]
     rows = [
         {**READING, "building_id": name, "room_id": name[::-1], "temperature": temperature}
-        for name, temperature in zip(names, [-50, 50, 0, 0.1, -0.30000000000000004, 1e-300, 49.999999999999993, -7], strict=True)
+        for name, temperature in zip(names, temperatures, strict=True)
     ]
     assert counts(ingest.post("/", json=rows)) == (201, 8, 0)
     assert {(row[0], row[1], row[3]) for row in stored(plain)} == {
-        (row["building_id"], row["room_id"], float(row["temperature"])) for row in rows
+        (name, name[::-1], float(temperature)) for name, temperature in zip(names, temperatures, strict=True)
     }
 
 
@@ -228,19 +229,17 @@ def test_a_write_that_stays_blocked_is_503_and_may_be_sent_again(ingest: TestCli
 
 def test_a_full_queue_is_503_at_once_and_what_waited_is_stored(serve: Serve, plain: Urls) -> None:
     ingest = serve("ingest", DATABASE_URL=plain(WRITER), QUEUE_LIMIT="10000", DEADLINE_SECONDS="20")
-    answers: list[Any] = []
     with psycopg.connect(plain(OWNER)) as blocker:
         blocker.execute("LOCK TABLE temperatures")
         with ThreadPoolExecutor(4) as pool:
-            for number in range(4):
-                pool.submit(lambda number=number: answers.append(ingest.post("/", json=readings(2500, number * 2500))))
+            waiting = [pool.submit(ingest.post, "/", json=readings(2500, number * 2500)) for number in range(4)]
             time.sleep(1)
             started = time.monotonic()
             refused = ingest.post("/", json=READING)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert time.monotonic() - started < 1
             blocker.rollback()
-    assert [counts(answer) for answer in answers] == [(201, 2500, 0)] * 4
+    assert [counts(answer.result()) for answer in waiting] == [(201, 2500, 0)] * 4
     assert len(stored(plain)) == 10_000
 
 

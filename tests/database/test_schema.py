@@ -68,7 +68,9 @@ def test_the_bucket_width_is_a_setting(plain: Urls, monkeypatch: pytest.MonkeyPa
     with psycopg.connect(plain(OWNER)) as connection:
         assert connection.execute("SELECT avg_temperature_bucket_width()").fetchone() == (timedelta(minutes=minutes),)
         connection.execute("INSERT INTO temperatures VALUES ('B1', '101', '2024-12-01T12:59:59Z', 22.5)")
-        buckets = connection.execute("SELECT bucket::time::text, avg_temp FROM avg_temperature_time_interval").fetchall()
+        buckets = connection.execute(
+            "SELECT bucket::time::text, avg_temp FROM avg_temperature_time_interval"
+        ).fetchall()
     assert buckets == [(f"12:{60 - minutes:02}:00", 22.5)]
 
 
@@ -102,4 +104,3 @@ def test_the_original_projects_queries_work(plain: Urls) -> None:
         assert len(connection.execute("SELECT * FROM temperatures;").fetchall()) == 1
         averages = connection.execute("SELECT *\nFROM avg_temperature_time_interval\nORDER BY bucket DESC;").fetchall()
     assert [row[1:4] for row in averages] == [("B1", "101", 22.5)]
-

@@ -120,9 +120,9 @@ def test_a_reading_stored_through_ingest_is_in_the_average_asked_next(
     start = (NOW - timedelta(days=1)).isoformat()
     answer = average.get("/v1/temperature/average", params={**room, "start": start}).json()
     assert (answer["average_temperature"], answer["count"]) == (21, 3)
-    assert [(found["building_id"], found["room_id"]) for found in average.get("/v1/temperature/rooms").json()["rooms"]] == [
-        ("B1", "101")
-    ]
+    assert [
+        (found["building_id"], found["room_id"]) for found in average.get("/v1/temperature/rooms").json()["rooms"]
+    ] == [("B1", "101")]
 
 
 def test_columnstore_and_retention_are_settings(
@@ -182,7 +182,9 @@ def test_readings_in_the_columnstore_are_deduplicated_and_averaged_like_others(
     ]
     assert ingest.post("/", json=body).json()["duplicates"] == 0
     run_jobs(owner, "policy_compression")
-    assert owner.execute("SELECT is_compressed FROM timescaledb_information.chunks WHERE hypertable_name = 'temperatures'").fetchall()[0] == (True,)
+    assert owner.execute(
+        "SELECT is_compressed FROM timescaledb_information.chunks WHERE hypertable_name = 'temperatures'"
+    ).fetchall()[0] == (True,)
     assert ingest.post("/", json=body).json()["duplicates"] == 100
     query = {"building_id": "B1", "start": (NOW - timedelta(days=60)).isoformat(), "end": NOW.isoformat()}
     answer = average.get("/v1/temperature/average", params=query).json()

@@ -21,6 +21,32 @@ IDENTIFIER = "must be a string of 1 to 255 characters, none of them NUL"
 TEMPERATURE = "must be a number from -50 to 50 (degrees Celsius)"
 TIMESTAMP = "must be an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z"
 
+NO_IDENTIFIERS: list[object] = ["", "x" * 256, 101, None]
+NO_TEMPERATURES: list[object] = [50.01, -50.01, 1e300, "22.5", True, None, []]
+NO_TIMESTAMPS: list[object] = [
+    "2024-12-01T12:34:56",
+    "2024-12-01",
+    "2024-12-01T12:34Z",
+    "2024-12-01T12:34:56+0100",
+    "2024-13-01T12:34:56Z",
+    "2024-02-30T12:34:56Z",
+    "2024-12-01T24:00:00Z",
+    "2016-12-31T23:59:60Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    "1733056496",
+    1733056496,
+    "yesterday",
+    "",
+    None,
+]
+FAULTY = [
+    ("room_id", "10\x001", IDENTIFIER),
+    *[(field, value, IDENTIFIER) for field in ("building_id", "room_id") for value in NO_IDENTIFIERS],
+    *[("temperature", value, TEMPERATURE) for value in NO_TEMPERATURES],
+    *[("timestamp", value, TIMESTAMP) for value in NO_TIMESTAMPS],
+]
+
 
 @pytest.fixture
 def ingest(serve: Callable[..., TestClient]) -> TestClient:
@@ -42,34 +68,7 @@ def problem(response: Any) -> tuple[int, Any]:
     return response.status_code, body.get("errors", body["detail"])
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        *[(field, value, IDENTIFIER) for field in ("building_id", "room_id") for value in ("", "x" * 256, 101, None)],
-        ("room_id", "10\x001", IDENTIFIER),
-        *[("temperature", value, TEMPERATURE) for value in (50.01, -50.01, 1e300, "22.5", True, None, [])],
-        *[
-            ("timestamp", value, TIMESTAMP)
-            for value in (
-                "2024-12-01T12:34:56",
-                "2024-12-01",
-                "2024-12-01T12:34Z",
-                "2024-12-01T12:34:56+0100",
-                "2024-13-01T12:34:56Z",
-                "2024-02-30T12:34:56Z",
-                "2024-12-01T24:00:00Z",
-                "2016-12-31T23:59:60Z",
-                "0001-01-01T00:00:00+14:00",
-                "9999-12-31T23:59:59-14:00",
-                "1733056496",
-                1733056496,
-                "yesterday",
-                "",
-                None,
-            )
-        ],
-    ],
-)
+@pytest.mark.parametrize(("field", "value", "message"), FAULTY)
 def test_a_field_that_breaks_its_rule_is_named_with_the_rule(
     ingest: TestClient, field: str, value: object, message: str
 ) -> None:

@@ -1,0 +1,43 @@
+"""The API description of `simulate`."""
+
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+
+from shared.openapi import Content, Operation, schema_of
+from shared.openapi import document as described
+from simulate.simulation import REQUEST
+
+JSON = "application/json"
+
+
+class Emitted(BaseModel):
+    """The sink took `emitted` readings, for which some attempts were repeated."""
+
+    emitted: int
+    retried: int
+    failed: int
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    post = Operation(
+        method="post",
+        path="/simulate",
+        summary="Emit simulated readings to the sink, each as a CloudEvent; the same for the same rooms and instants",
+        body=[Content(JSON, REQUEST, {"profile": "daily", "backfill": "1h", "interval": 60})],
+        body_required=False,
+        answers={
+            HTTPStatus.OK: [Content(JSON, schema_of(Emitted), {"emitted": 183, "retried": 0, "failed": 0})],
+        },
+        problems=[
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.BAD_GATEWAY,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ],
+    )
+    return described("Temperature monitoring: simulate", "Emits readings of rooms to a sink.", [post])

@@ -1,0 +1,242 @@
+"""`make run` as a user meets it: a process with a terminal, an address and a folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from local.postgres import OWNER
+from tests.support import ROOT, Urls, python
+
+READING = {"building_id": "B9", "room_id": "901", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
+ASKED = {"building_id": "B9", "room_id": "901", "start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Stack:
+    """A running `python -m local`."""
+
+    def __init__(self, folder: Path, port: int | None = None, **environment: str) -> None:
+        self.address = f"http://localhost:{port or free_port()}"
+        self.folder = folder
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "local"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONPATH": "functions:.",
+                "PORT": self.address.rpartition(":")[2],
+                "DATA_DIR": str(folder),
+                **environment,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait_for(self, beginning: str) -> str:
+        """Read lines until one begins so."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            if line.startswith(beginning):
+                return line
+        raise AssertionError("\n".join(self.lines))
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> str:
+        """End it with a signal and return what it still had to say."""
+        self.process.send_signal(number)
+        return self.process.communicate(timeout=20)[0]
+
+    def average(self) -> Any:
+        return requests.get(f"{self.address}/v1/temperature/average", params=ASKED, timeout=20).json()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., Stack]]:
+    stacks: list[Stack] = []
+
+    def start(**options: Any) -> Stack:
+        stacks.append(Stack(options.pop("folder", folder), **options))
+        return stacks[-1]
+
+    yield start
+    for stack in stacks:
+        if stack.process.poll() is None:
+            stack.stop()
+        if (pid := _postmaster(stack.folder)) is not None:
+            os.kill(pid, signal.SIGQUIT)
+
+
+def _postmaster(folder: Path) -> int | None:
+    file = folder / "postgres" / "postmaster.pid"
+    return int(file.read_text().split()[0]) if file.exists() else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_readings_posted_and_simulated_are_answered_and_outlive_a_restart(start: Callable[..., Stack]) -> None:
+    stack = start()
+    assert "2160 readings" in stack.wait_for("Simulator")
+    rooms = requests.get(f"{stack.address}/v1/temperature/rooms", timeout=20).json()["rooms"]
+    assert [(room["building_id"], room["room_id"]) for room in rooms] == [("B1", "101"), ("B1", "102"), ("B2", "201")]
+    for path in ("/", "/v1/temperature", "/temperature/"):
+        assert requests.post(f"{stack.address}{path}", json=READING, timeout=20).status_code == 201
+    assert (stack.average()["average_temperature"], stack.average()["count"]) == (22.5, 1)
+    assert "GET /v1/temperature/average" in (stack.folder / "app.log").read_text()
+    assert requests.get(f"{stack.address}/health", timeout=20).json()["status"] == "ok"
+    paths = requests.get(f"{stack.address}/openapi.json", timeout=20).json()["paths"]
+    assert {"/v1/temperature", "/v1/temperature/average", "/simulate"} <= paths.keys()
+    postgres = _postmaster(stack.folder)
+    assert postgres is not None
+    stack.stop()
+    assert (stack.process.returncode, _alive(postgres)) == (130, False)
+    again = start()
+    again.wait_for("Simulator")
+    assert (again.average()["average_temperature"], again.average()["count"]) == (22.5, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_ways_to_stop_it_leave_no_process_either(start: Callable[..., Stack], number: signal.Signals) -> None:
+    stack = start()
+    stack.wait_for("Functions")
+    postgres = _postmaster(stack.folder)
+    assert postgres is not None
+    stack.stop(number)
+    assert (stack.process.returncode, _alive(postgres)) == (128 + number, False)
+
+
+def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Callable[..., Stack]) -> None:
+    stack = start()
+    stack.wait_for("Functions")
+    second = start()
+    assert "Another `make run` is at work on the folder" in second.process.communicate(timeout=20)[0]
+    assert second.process.returncode == 1
+    assert stack.average()["count"] == 0
+
+
+def test_two_run_side_by_side(start: Callable[..., Stack], tmp_path: Path) -> None:
+    first, second = start(), start(folder=tmp_path / "other")
+    for stack in (first, second):
+        stack.wait_for("Functions")
+    requests.post(f"{first.address}/", json=READING, timeout=20)
+    assert (first.average()["count"], second.average()["count"]) == (1, 0)
+
+
+def test_a_taken_port_is_said_before_anything_else_happens(start: Callable[..., Stack]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        stack = start(port=taken.getsockname()[1])
+        output = stack.process.communicate(timeout=20)[0]
+    assert "cannot be used (Address already in use). Choose another, such as: make run PORT=" in output
+    assert (stack.process.returncode, (stack.folder / "postgres").exists()) == (1, False)
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(start: Callable[..., Stack], folder: Path) -> None:
+    mine = folder / "postgres" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    stack = start()
+    assert "is not a data folder of PostgreSQL, and not empty" in stack.process.communicate(timeout=20)[0]
+    assert (stack.process.returncode, list(mine.parent.iterdir())) == (1, [mine])
+
+
+def test_a_folder_of_another_postgresql_is_left_as_it_is(start: Callable[..., Stack], folder: Path) -> None:
+    version = folder / "postgres" / "PG_VERSION"
+    version.parent.mkdir(parents=True)
+    version.write_text("15\n")
+    assert "was made by PostgreSQL 15" in start().process.communicate(timeout=20)[0]
+    assert list(version.parent.iterdir()) == [version]
+
+
+def test_a_damaged_folder_is_said_with_the_reason_and_left_as_it_is(start: Callable[..., Stack], folder: Path) -> None:
+    stack = start()
+    stack.wait_for("Functions")
+    stack.stop()
+    control = folder / "postgres" / "global" / "pg_control"
+    control.write_bytes(b"\0" * 8192)
+    stack = start()
+    output = stack.process.communicate(timeout=20)[0]
+    assert "PostgreSQL could not start on" in output
+    assert "The data was left as it is" in output
+    assert "Traceback" not in output
+    assert control.read_bytes() == b"\0" * 8192
+
+
+def test_a_folder_that_is_a_file_is_said(start: Callable[..., Stack], folder: Path) -> None:
+    folder.write_text("")
+    assert "cannot be used (File exists); choose another DATA_DIR" in start().process.communicate(timeout=20)[0]
+    folder.unlink()
+
+
+def test_after_a_kill_the_next_run_goes_on_with_all_readings(start: Callable[..., Stack]) -> None:
+    stack = start()
+    stack.wait_for("Functions")
+    assert requests.post(f"{stack.address}/", json=READING, timeout=20).status_code == 201
+    stack.process.kill()
+    stack.process.communicate()
+    again = start()
+    again.wait_for("Functions")
+    assert any("stopping the PostgreSQL that an earlier run left behind" in line for line in again.lines)
+    assert again.average()["count"] == 1
+
+
+def test_a_killed_postgresql_is_started_again_and_no_acknowledged_reading_is_lost(start: Callable[..., Stack]) -> None:
+    stack = start()
+    stack.wait_for("Functions")
+    assert requests.post(f"{stack.address}/", json=READING, timeout=20).status_code == 201
+    postgres = _postmaster(stack.folder)
+    assert postgres is not None
+    os.kill(postgres, signal.SIGKILL)
+    stack.wait_for("PostgreSQL    ended by itself; starting it again")
+    deadline = time.monotonic() + 20
+    while requests.post(f"{stack.address}/", json=READING, timeout=20).status_code != 201:
+        assert time.monotonic() < deadline
+    assert stack.average()["count"] == 1
+
+
+def test_it_runs_on_another_database_instead(start: Callable[..., Stack], plain: Urls) -> None:
+    stack = start(DATABASE_URL=plain(OWNER))
+    stack.wait_for("Functions")
+    assert "Database      the one that DATABASE_URL names" in stack.lines
+    assert requests.post(f"{stack.address}/", json=READING, timeout=20).status_code == 201
+    assert stack.average()["count"] == 1
+    assert not (stack.folder / "postgres").exists()
+    stack.stop()
+
+
+def test_a_database_that_does_not_answer_is_said(start: Callable[..., Stack]) -> None:
+    stack = start(DATABASE_URL="postgresql://somebody:secret@127.0.0.1:1/none")
+    output = stack.process.communicate(timeout=20)[0]
+    assert "The database that DATABASE_URL names does not answer" in output
+    assert "secret" not in output
+
+
+@pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "0"), ("PORT", "65536")])
+def test_a_port_that_is_none_is_said(tmp_path: Path, name: str, value: str) -> None:
+    run = python("-m", "local", DATA_DIR=str(tmp_path), **{name: value})
+    assert run.stderr.strip() == f"PORT must be a whole number from 1 to 65535, not {value!r}"
