@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from functions_framework.aio import create_asgi_app
+from starlette.responses import JSONResponse
+
 import average.api
 import ingest.api
 import simulate.api
-from functions_framework.aio import create_asgi_app
-from starlette.responses import JSONResponse
 
 Message = MutableMapping[str, Any]
 Application = Callable[

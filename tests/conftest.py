@@ -20,6 +20,13 @@ from local.postgres import OWNER, READER, WRITER, Postgres
 from tests.support import ROOT, SUPERUSER, Urls, alembic, migrate
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of TimescaleDB share one database, so they run in one process."""
+    for item in items:
+        if item.path.parent.name == "timescale":
+            item.add_marker(pytest.mark.xdist_group("timescale"))
+
+
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
     """functions-framework and the migrations leave variables behind; no test sees those of another."""

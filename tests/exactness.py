@@ -12,23 +12,23 @@ from starlette.testclient import TestClient
 
 Reading = tuple[str, str, datetime, float]
 
-# The days around the end of daylight-saving time in Europe; a day of 25 hours on the wall.
-FIRST, LAST = datetime(2024, 10, 25, tzinfo=UTC), datetime(2024, 10, 29, tzinfo=UTC)
-_MINUTES = int((LAST - FIRST).total_seconds()) // 60
+# The days around the end of daylight-saving time in Europe, one of 25 hours on the wall.
+FIRST = datetime(2024, 10, 25, tzinfo=UTC)
 _OFFSETS = [UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-9, minutes=-30))]
 
-# Edges of days, hours and buckets, and what is next to them, are where a cover goes wrong.
+# Edges of days, hours and buckets, and what is next to them, are where a cover goes wrong. They are drawn often enough
+# for readings to share buckets of every width.
 instants = st.builds(
-    lambda minutes, edge, microseconds: FIRST + timedelta(minutes=minutes // edge * edge, microseconds=microseconds),
-    st.integers(0, _MINUTES),
-    st.sampled_from([1, 2, 15, 60, 1440]),
+    lambda day, minute, microseconds: FIRST + timedelta(days=day, minutes=minute, microseconds=microseconds),
+    st.integers(0, 4),
+    st.sampled_from([0, 2, 58, 60, 61, 720]) | st.integers(0, 1439),
     st.sampled_from([-1, 0, 1]) | st.integers(0, 59_999_999),
 )
 # Quarters of a degree are summed without rounding, in whatever order.
 readings = st.lists(
     st.tuples(
-        st.sampled_from(["B1", "B2"]),
-        st.sampled_from(["101", "102"]),
+        st.sampled_from(["B1", "B1", "B2"]),
+        st.sampled_from(["101", "101", "102"]),
         instants,
         st.integers(-200, 200).map(lambda quarters: quarters / 4),
     ),

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from alembic import command
 
 import migrations.__main__ as migrations
@@ -19,14 +21,21 @@ Urls = Callable[[str], str]
 
 def migrate(url: str) -> Edition:
     """Run the migrations as an operator does."""
-    os.environ["DATABASE_URL"] = url
-    return migrations.main()
+    with _database(url):
+        return migrations.main()
 
 
 def alembic(url: str, name: str, *arguments: str) -> None:
     """Run a command of Alembic."""
-    os.environ["DATABASE_URL"] = url
-    getattr(command, name)(migrations.config(), *arguments)
+    with _database(url):
+        getattr(command, name)(migrations.config(), *arguments)
+
+
+@contextmanager
+def _database(url: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
+        yield
 
 
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -55,7 +55,7 @@ TIMESTAMP = rule(
     examples=["2024-12-01T12:34:56.000Z"],
 )
 TEMPERATURE = rule(
-    core_schema.float_schema(strict=True, ge=-50, le=50, allow_inf_nan=False),
+    core_schema.float_schema(strict=True, ge=-50, le=50),
     "a number from -50 to 50 (degrees Celsius)",
 )
 READING = core_schema.typed_dict_schema(

@@ -15,9 +15,9 @@ from tests.support import Urls
 VIEWS = ["avg_temperature_time_interval", "avg_temperature_hourly", "avg_temperature_daily"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    steps=st.lists(st.tuples(exactness.readings, st.integers(0, len(VIEWS))), min_size=1, max_size=3),
+    steps=st.lists(st.tuples(exactness.readings, st.integers(0, len(VIEWS))), min_size=2, max_size=4),
     interval=exactness.intervals,
 )
 def test_an_average_is_exact_over_any_interval(

@@ -155,13 +155,17 @@ def test_readings_dropped_by_retention_stay_in_the_averages(
     migrate(community(OWNER))
     run_jobs(owner, "policy_retention")
     assert owner.execute("SELECT temperature FROM temperatures").fetchall() == [(30.0,)]
-    # A reading older than the retention is too late; it must not make us distrust what the averages still know.
+    # Readings older than the retention are too late. They must not make us distrust what the averages still know, not
+    # even with newer ones in the same transaction, which count.
     insert(owner, old + timedelta(minutes=10), -50.0)
-    run_jobs(owner)
+    owner.execute(
+        "INSERT INTO temperatures VALUES ('B1', '101', %s, -50), ('B1', '101', %s, 40)",
+        (old + timedelta(minutes=20), NOW - timedelta(days=1, minutes=1)),
+    )
     client = serve("average", DATABASE_URL=community(READER))
     query = {"building_id": "B1", "start": (old - timedelta(days=3)).isoformat(), "end": NOW.isoformat()}
     answer = client.get("/v1/temperature/average", params=query).json()
-    assert (answer["average_temperature"], answer["count"]) == (25.0, 2)
+    assert (answer["average_temperature"], answer["count"]) == (30.0, 3)
 
 
 def test_readings_in_the_columnstore_are_deduplicated_and_averaged_like_others(

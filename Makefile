@@ -1,0 +1,83 @@
+# Read by GNU make 3.81 too, which is what macOS has.
+# `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
+.DEFAULT_GOAL := help
+.PHONY: help run migrate install check format test requirements upgrade clean
+
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make requirements"
+TEST_SERVER = tests/timescale/server
+
+help:
+	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+##@ Use
+run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, DATABASE_URL
+	@PYTHONPATH=functions:. exec .venv/bin/python -m local
+
+migrate: .venv/run ## bring the database at DATABASE_URL to the newest schema
+	@PYTHONPATH=functions:. .venv/bin/python -m migrations
+
+##@ Develop
+install: .venv/develop $(TEST_SERVER)/node_modules ## install what the targets below need (they do so by themselves)
+
+check: .venv/develop ## look for mistakes without running anything: lint, format, types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+format: .venv/develop ## format the code and mend what can be mended without a thought
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+test: install ## run all tests; those of TimescaleDB need Node.js, or a server at TIMESCALE_URL
+	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup
+
+requirements: .venv/develop ## pin what the requirements.in files name, keeping the versions pinned so far
+	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
+	@# Everything else is a part of that: the same versions everywhere.
+	for folder in functions/ingest functions/average functions/simulate migrations local; do \
+		$(COMPILE) --constraint requirements-dev.txt $$folder/requirements.in --output-file $$folder/requirements.txt \
+			|| exit; done
+
+upgrade: COMPILE += --upgrade
+upgrade: requirements ## the same with the newest versions
+
+clean: ## remove what was installed and cached; data/ stays
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache $(TEST_SERVER)/node_modules
+	find functions local migrations tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then \
+		echo "Python 3.11 or newer is needed and was not found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; \
+	elif ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo "Python 3.11 or newer is needed; $$python is not. Name another: make PYTHON=/path/to/python3" >&2; exit 1; \
+	elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	fi; \
+	"$$python" -m venv --clear .venv || { rm -rf .venv; exit 1; }
+
+# Stamps: newer than the list that was installed last.
+.venv/run: local/requirements.txt .venv/bin/python
+	@echo "Installing the packages of $< into .venv"
+	@$(INSTALL) -r $<
+	@touch $@
+
+.venv/develop: requirements-dev.txt .venv/bin/python
+	@echo "Installing the packages of $< into .venv"
+	@$(INSTALL) -r $<
+	@touch .venv/run $@
+
+$(TEST_SERVER)/node_modules: $(TEST_SERVER)/package-lock.json
+	@if [ -n "$$TIMESCALE_URL" ]; then \
+		echo "the tests of TimescaleDB will run on the server at TIMESCALE_URL"; \
+	elif command -v npm >/dev/null; then \
+		cd $(TEST_SERVER) && npm ci --no-audit --no-fund && touch node_modules; \
+	elif [ -n "$$CI" ]; then \
+		echo "npm was not found, and CI leaves no test out" >&2; exit 1; \
+	else \
+		echo "npm was not found: the tests of TimescaleDB will be skipped"; \
+	fi

@@ -1,0 +1,167 @@
+"""The HTTP edge of `simulate`, and its command line: emits readings of rooms to a sink, each as a CloudEvent.
+
+Simulating an instant again emits the very same events, see `simulation`; so a call may be repeated at will.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import requests
+from functions_framework import aio
+from pydantic_core import SchemaValidator, ValidationError, core_schema
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from shared import logs, settings
+from shared.problems import Problem, answered, method_not_allowed, not_found
+from simulate import delivery
+from simulate.simulation import PROFILES, Room, parse
+
+PATHS = {"", "/simulate"}
+MOST_BYTES = 1024 * 1024
+
+_overrides = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {
+            "extensions": core_schema.typed_dict_field(
+                core_schema.dict_schema(
+                    core_schema.str_schema(strict=True, pattern="^[a-z0-9]+$"), core_schema.str_schema(strict=True)
+                ),
+                required=False,
+            )
+        }
+    )
+)
+
+
+def _extensions() -> dict[str, str]:
+    """The attributes that K_CE_OVERRIDES, set by Knative's SinkBinding, adds to every event."""
+    try:
+        overrides: dict[str, dict[str, str]] = _overrides.validate_json(settings.text("K_CE_OVERRIDES", "{}"))
+    except ValidationError:
+        raise settings.SettingError(
+            'K_CE_OVERRIDES must be JSON such as {"extensions": {"name": "value"}}, the names of a-z and 0-9 only'
+        ) from None
+    return overrides.get("extensions", {})
+
+
+logs.configure()
+# A delivery is logged in one line; urllib3 would add one for every attempt that fails.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+log = logging.getLogger("simulate")
+DELIVERY: dict[str, Any] = {
+    "extensions": _extensions(),
+    "patience": settings.number("SINK_PATIENCE", delivery.PATIENCE, least=1, most=600),
+}
+
+
+@aio.http
+@answered
+async def simulate(request: Request) -> Response:
+    """Emit the readings that a POST asks for and answer 200 once the sink has taken all of them."""
+    path = request.url.path.rstrip("/")
+    if path in PATHS:
+        if request.method != "POST":
+            raise method_not_allowed(request, "POST")
+        return await _emit(request)
+    if path not in {"/health", "/openapi.json"}:
+        raise not_found(request)
+    if request.method not in {"GET", "HEAD"}:
+        raise method_not_allowed(request, "GET", "HEAD")
+    if path == "/health":
+        return JSONResponse({"status": "ok", "message": "Service is healthy"})
+    # Describing the API needs pydantic, which simulating does not.
+    from simulate import api
+
+    return JSONResponse(api.document())
+
+
+async def _emit(request: Request) -> Response:
+    simulation = parse(await _body(request))
+    # In a thread of its own: /health is answered meanwhile.
+    outcome = await asyncio.to_thread(delivery.emit, simulation, _sink(), **DELIVERY)
+    log.log(logging.WARNING if outcome.failed else logging.INFO, "%s", outcome)
+    if outcome.failed:
+        raise Problem(HTTPStatus.BAD_GATEWAY, str(outcome))
+    return JSONResponse({"emitted": outcome.emitted, "retried": outcome.retried, "failed": outcome.failed})
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body. Raises Problem 413 for one that is too large."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body holds at most {MOST_BYTES} bytes")
+    return body
+
+
+def _sink(url: str = "") -> str:
+    """Where the events go: `url`, else K_SINK, set by Knative's SinkBinding, else SINK_URL.
+
+    Raises Problem 503 if none is set, or not to an http or https URL.
+    """
+    sink = url or settings.text("K_SINK") or settings.text("SINK_URL")
+    if not sink:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "No sink: set K_SINK or SINK_URL")
+    try:
+        usable = sink.lower().startswith(("http://", "https://")) and requests.Request("POST", sink).prepare()
+    except requests.RequestException:
+        usable = False
+    if not usable:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The sink is not an http or https URL")
+    return sink
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Emit what the command line asks for, print the outcome and return the exit status: 1 if any reading failed."""
+    parser = argparse.ArgumentParser(
+        description="Emit simulated temperature readings to a sink, each as a CloudEvent.",
+        epilog="Readings of the same rooms, instants and profile are the same every time.",
+    )
+    parser.add_argument("--sink", default="", metavar="URL", help="where events go (default: K_SINK, else SINK_URL)")
+    parser.add_argument(
+        "--room",
+        dest="rooms",
+        action="append",
+        type=_room,
+        metavar="BUILDING/ROOM",
+        help="a room; repeat it for more (default: B1/101, B1/102 and B2/201)",
+    )
+    parser.add_argument("--interval", type=int, metavar="SECONDS", help="between the readings of a room (default: 5)")
+    parser.add_argument("--count", type=int, metavar="N", help="readings of each room, the last one now (default: 1)")
+    parser.add_argument("--backfill", metavar="PERIOD", help="instead of --count: a past period such as 90m or 2d")
+    parser.add_argument("--profile", choices=PROFILES, help="what the temperatures are like (default: uniform)")
+    options = vars(parser.parse_args(arguments))
+    try:
+        sink = _sink(options.pop("sink"))
+        simulation = parse(json.dumps({name: value for name, value in options.items() if value is not None}).encode())
+    except Problem as problem:
+        parser.error("; ".join(f"{fault['field']} {fault['message']}" for fault in problem.faults) or problem.detail)
+    started = time.perf_counter()
+    if sys.stderr.isatty():
+        # Only a person at a terminal needs it.
+        from tqdm import tqdm
+
+        with tqdm(total=len(simulation), unit=" readings") as bar:
+            outcome = delivery.emit(simulation, sink, **DELIVERY, progress=bar.update)
+    else:
+        outcome = delivery.emit(simulation, sink, **DELIVERY)
+    print(f"{outcome}; took {time.perf_counter() - started:.1f} s")
+    return 1 if outcome.failed else 0
+
+
+def _room(text: str) -> Room:
+    building_id, _, room_id = text.partition("/")
+    return Room(building_id=building_id, room_id=room_id)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""What is simulated: rooms, instants and temperatures, and how a request asks for them.
+
+The instants lie on a fixed grid, the multiples of the interval since the Unix epoch, and a temperature depends on
+nothing but room, instant and profile. So whoever simulates an instant again (a job that is tried again, a restart, two
+backfills that overlap) makes the very same reading, which the database keeps once.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from http import HTTPStatus
+from random import Random
+from typing import NotRequired, TypedDict
+
+from pydantic_core import SchemaValidator, ValidationError, core_schema
+
+from shared.problems import Fault, Problem
+from shared.readings import IDENTIFIER, Reading, faults, rule
+
+MOST_READINGS = 1_000_000
+
+SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+DAY = SECONDS["d"]
+LONGEST_BACKFILL = 3_650 * DAY
+
+
+class Room(TypedDict):
+    """A room, by the id of its building and its own."""
+
+    building_id: str
+    room_id: str
+
+
+ROOMS = [
+    Room(building_id="B1", room_id="101"),
+    Room(building_id="B1", room_id="102"),
+    Room(building_id="B2", room_id="201"),
+]
+
+
+def _uniform(room: Room, instant: int) -> float:
+    """Anything that a sensor may report, all of it equally likely."""
+    return _random(room, instant).uniform(-50, 50)
+
+
+def _daily(room: Room, instant: int) -> float:
+    """What a heated room has: warmest at 15:00 UTC and coldest at 03:00, with a drift over the week and some noise."""
+    mean, swing, drift, phase = _character(**room)
+    day = math.tau * (instant / DAY - 15 / 24)
+    week = math.tau * instant / (7 * DAY) - phase
+    return mean + swing * math.cos(day) + drift * math.cos(week) + _random(room, instant).gauss(0, 0.15)
+
+
+@lru_cache(maxsize=1_000)
+def _character(building_id: str, room_id: str) -> tuple[float, float, float, float]:
+    """What sets a room apart: its mean, how far day and week move it (degrees Celsius), and the phase of the week."""
+    random = _random(Room(building_id=building_id, room_id=room_id))
+    return random.uniform(20, 22), random.uniform(1.5, 2.5), random.uniform(0.3, 0.8), random.uniform(0, math.tau)
+
+
+def _random(room: Room, *instant: int) -> Random:
+    # No two rooms give the same seed, whatever their ids hold.
+    return Random(ascii((room["building_id"], room["room_id"], *instant)))
+
+
+PROFILES: Mapping[str, Callable[[Room, int], float]] = {"uniform": _uniform, "daily": _daily}
+"""Temperatures in degrees Celsius, of a room at seconds since the Unix epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """Readings of rooms at instants (seconds since the Unix epoch), each made when it is asked for."""
+
+    rooms: Sequence[Room]
+    instants: range
+    profile: str
+
+    def __len__(self) -> int:
+        """How many readings there are."""
+        return len(self.rooms) * len(self.instants)
+
+    def __iter__(self) -> Iterator[Reading]:
+        """Go through the readings as time does: all rooms at an instant, then all rooms at the next."""
+        temperature = PROFILES[self.profile]
+        for instant in self.instants:
+            timestamp = datetime.fromtimestamp(instant, UTC)
+            for room in self.rooms:
+                yield Reading(**room, temperature=round(temperature(room, instant), 2), timestamp=timestamp)
+
+
+def _seconds(period: str) -> int:
+    seconds = int(period[:-1]) * SECONDS[period[-1]]
+    if seconds > LONGEST_BACKFILL:
+        raise ValueError
+    return seconds
+
+
+def _whole_number(least: int, most: int, **documentation: object) -> core_schema.CoreSchema:
+    return rule(
+        core_schema.int_schema(strict=True, ge=least, le=most),
+        f"a whole number from {least} to {most}",
+        **documentation,
+    )
+
+
+def _optional(schema: core_schema.CoreSchema, default: object) -> core_schema.TypedDictField:
+    return core_schema.typed_dict_field(core_schema.with_default_schema(schema, default=default), required=False)
+
+
+class Parameters(TypedDict):
+    """Which readings to make; all of it is optional."""
+
+    rooms: list[Room]
+    interval: int
+    profile: str
+    count: NotRequired[int]
+    backfill: NotRequired[int]  # validated: seconds
+
+
+ROOM = core_schema.typed_dict_schema(
+    {
+        "building_id": core_schema.typed_dict_field(IDENTIFIER),
+        "room_id": core_schema.typed_dict_field(IDENTIFIER),
+    },
+    cls=Room,
+    ref="Room",
+    extra_behavior="forbid",
+)
+REQUEST = core_schema.typed_dict_schema(
+    {
+        "rooms": _optional(core_schema.list_schema(ROOM, min_length=1, max_length=1_000), ROOMS),
+        "interval": _optional(_whole_number(1, DAY, description="Seconds between the readings of a room"), 5),
+        "profile": _optional(
+            rule(core_schema.literal_schema([*PROFILES]), " or ".join(f'"{name}"' for name in PROFILES)), "uniform"
+        ),
+        "count": core_schema.typed_dict_field(
+            # Not filled in, so that one that was sent can be told from the default.
+            _whole_number(
+                1, 10_000, default=1, description="Readings of each room, the last one now; not together with backfill"
+            ),
+            required=False,
+        ),
+        "backfill": core_schema.typed_dict_field(
+            rule(
+                core_schema.no_info_after_validator_function(
+                    _seconds, core_schema.str_schema(strict=True, pattern=r"^[1-9][0-9]{0,8}[smhd]$")
+                ),
+                "a period of at most 3650d, such as 90m, 24h or 2d",
+                description="The period, ending now, to make readings of; not together with count",
+                examples=["24h"],
+            ),
+            required=False,
+        ),
+    },
+    cls=Parameters,
+    ref="Parameters",
+    extra_behavior="forbid",
+)
+
+_parameters = SchemaValidator(REQUEST)
+
+
+def parse(body: bytes) -> Simulation:
+    """The simulation that a body asks for, until now; an empty body asks for one reading of each of the default rooms.
+
+    Raises Problem: 400 for what is not JSON, 422 with every fault for what breaks a rule.
+    """
+    try:
+        parameters: Parameters = _parameters.validate_json(body.strip(b" \t\r\n") or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            reason = first["msg"].removeprefix("Invalid JSON: ")
+            raise Problem(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {reason}") from None
+        raise _refused(faults(error)) from None
+    rooms, interval = parameters["rooms"], parameters["interval"]
+    if "backfill" not in parameters:
+        field, count = "count", parameters.get("count", 1)
+    elif "count" in parameters:
+        raise _refused([_fault("count", "must not be given together with backfill")])
+    elif parameters["backfill"] < interval:
+        raise _refused([_fault("backfill", f"must not be shorter than the interval, {interval} seconds")])
+    else:
+        field, count = "backfill", parameters["backfill"] // interval
+    if count * len(rooms) > MOST_READINGS:
+        message = f"must make at most {MOST_READINGS} readings of all rooms, not {count * len(rooms)}"
+        raise _refused([_fault(field, message)])
+    last = int(time.time()) // interval * interval
+    return Simulation(rooms, range(last - (count - 1) * interval, last + 1, interval), parameters["profile"])
+
+
+def _fault(field: str, message: str) -> Fault:
+    return {"index": 0, "field": field, "message": message}
+
+
+def _refused(found: Sequence[Fault]) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing was emitted: the request breaks a rule", faults=found)
