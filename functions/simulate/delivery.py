@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC
 from threading import Lock
@@ -160,18 +161,17 @@ class _Delivery:
             # Once, not for every reading: looking at the environment and the URL takes longer than all the rest.
             environment = session.merge_environment_settings(self._sink, {}, False, None, None)
             template = session.prepare_request(requests.Request("POST", self._sink))
-            while (reading := self._next()) is not None:
-                request = template.copy()
-                headers, body = event(reading, self._extensions)
-                request.headers.update(headers)
-                request.prepare_body(body, None)
-                try:
-                    # A redirect would be followed with a GET, whose answer says nothing about the reading.
-                    response = session.send(request, timeout=TIMEOUTS, allow_redirects=False, **environment)
-                except (requests.RequestException, HTTPError) as error:
-                    self._count(_reason(error))
-                else:
-                    self._count("" if 200 <= response.status_code < 300 else f"status {response.status_code}")
+            connections = adapter.get_connection_with_tls_context(
+                template, environment["verify"], environment["proxies"], environment["cert"]
+            )
+            # The session leaves its connections to the garbage collector, which an idle function may not run for long.
+            with closing(connections):
+                while (reading := self._next()) is not None:
+                    request = template.copy()
+                    headers, body = event(reading, self._extensions)
+                    request.headers.update(headers)
+                    request.prepare_body(body, None)
+                    self._count(_failure(session, request, environment))
 
     def retry(self) -> None:
         """Count an attempt beyond the first at a reading."""
@@ -225,7 +225,12 @@ class _Attempts(Retry):
         return left
 
 
-def _reason(error: Exception) -> str:
-    """The class of what went wrong, as near to the cause as is known."""
-    wrapped = error.args[0] if error.args else error
-    return type(getattr(wrapped, "reason", error)).__name__
+def _failure(session: requests.Session, request: requests.PreparedRequest, environment: Mapping[str, Any]) -> str:
+    """Send the request and say why it failed, as near to the cause as is known; nothing if it did not."""
+    try:
+        # A redirect would be followed with a GET, whose answer says nothing about the reading.
+        response = session.send(request, timeout=TIMEOUTS, allow_redirects=False, **environment)
+    except (requests.RequestException, HTTPError) as error:
+        wrapped = error.args[0] if error.args else error
+        return type(getattr(wrapped, "reason", error)).__name__
+    return "" if 200 <= response.status_code < 300 else f"status {response.status_code}"

@@ -22,6 +22,7 @@ from functions_framework.aio import create_asgi_app
 from starlette.testclient import TestClient
 
 from ingest import bodies
+from shared.readings import Reading
 from shared.settings import SettingError
 from simulate.delivery import emit
 
@@ -34,10 +35,9 @@ HOUR = 3600
 class Sink(ThreadingHTTPServer):
     """An HTTP server that records what it takes, and that can be told to misbehave first."""
 
-    daemon_threads = False
-
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.connections: list[_Handler] = []
         self.status = 202
         self.headers: dict[str, str] = {}
         self.to_refuse: float = 0
@@ -63,6 +63,14 @@ class Sink(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Sink
+
+    def setup(self) -> None:
+        self.server.connections.append(self)
+        super().setup()
+
+    def finish(self) -> None:
+        super().finish()
+        self.server.connections.remove(self)
 
     def do_POST(self) -> None:
         sink = self.server
@@ -101,6 +109,10 @@ def sink() -> Iterator[Sink]:
         server.open.set()
         server.shutdown()
         thread.join()
+        patience = time.monotonic() + 2
+        while server.connections and time.monotonic() < patience:
+            time.sleep(0.01)
+        assert not server.connections, "every connection to the sink is closed in the end"
 
 
 @pytest.fixture(autouse=True)
@@ -513,7 +525,7 @@ def test_patience_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_progress_is_told_while_readings_are_delivered(sink: Sink) -> None:
     readings = [
-        bodies.Reading(building_id="B", room_id="R", temperature=20.5, timestamp=datetime.fromtimestamp(instant, UTC))
+        Reading(building_id="B", room_id="R", temperature=20.5, timestamp=datetime.fromtimestamp(instant, UTC))
         for instant in range(20)
     ]
     steps: list[int] = []
@@ -531,7 +543,7 @@ def test_an_error_of_the_caller_ends_the_delivery(sink: Sink) -> None:
         raise KeyboardInterrupt
 
     readings = [
-        bodies.Reading(building_id="B", room_id="R", temperature=20.5, timestamp=datetime.fromtimestamp(instant, UTC))
+        Reading(building_id="B", room_id="R", temperature=20.5, timestamp=datetime.fromtimestamp(instant, UTC))
         for instant in range(1000)
     ]
     with pytest.raises(KeyboardInterrupt):
