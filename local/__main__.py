@@ -1,12 +1,10 @@
 """`python -m local`: the whole product on this machine, with nothing installed beforehand."""
 
-import contextlib
 import fcntl
 import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -52,7 +50,7 @@ def say(line: str) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+    raise KeyboardInterrupt(128 + number)
 
 
 @contextmanager
@@ -109,11 +107,13 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
         stopping = threading.Event()
-        threading.Thread(target=_keep_running, args=(postgres, stopping), daemon=True).start()
+        keeper = threading.Thread(target=_keep_running, args=(postgres, stopping), daemon=True)
+        keeper.start()
         try:
             yield {"ingest": postgres.url(WRITER), "average": postgres.url(READER)}
         finally:
             stopping.set()
+            keeper.join()
     finally:
         postgres.stop()
 
@@ -125,13 +125,11 @@ def _migrate(url: str) -> None:
 
 
 def _keep_running(postgres: Postgres, stopping: threading.Event) -> None:
-    while not stopping.is_set():
-        postgres.process.wait()
-        while not stopping.wait(1):
+    while not stopping.wait(0.5):
+        if postgres.process.poll() is not None:
             say("PostgreSQL    ended by itself; starting it again")
             try:
                 postgres.start()
-                break
             except PostgresError as error:
                 say(f"              {error}")
 
@@ -147,7 +145,7 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
         }
     )
     server = uvicorn.Server(
-        uvicorn.Config(application, lifespan="off", log_config=None, timeout_graceful_shutdown=5, server_header=False)
+        uvicorn.Config(application, lifespan="off", log_config=None, timeout_graceful_shutdown=2, server_header=False)
     )
     threading.Thread(target=_simulate, args=(address, log_file), daemon=True).start()
     try:
@@ -193,5 +191,8 @@ Log in {log_file}. Ctrl-C stops everything; the readings stay."""
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         main()
+    except KeyboardInterrupt as stop:
+        # Everything is stopped. Python would still wait for threads that deliver readings to a sink that is gone.
+        os._exit(stop.args[0] if stop.args else 0)

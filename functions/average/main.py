@@ -10,8 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from average import questions
 from average.queries import Scope, Summary, Temperatures
-from shared import database, logs, settings
-from shared.problems import answered, method_not_allowed, not_found
+from shared import database, edge, logs, settings
 
 logs.configure()
 DATABASE = database.load(connections=4)
@@ -22,15 +21,10 @@ _temperatures: Temperatures | None = None
 
 
 @aio.http
-@answered
+@edge.answered
 async def average(request: Request) -> Response:
-    """Answer a GET for one of the paths."""
-    answer = _PATHS.get(request.url.path.rstrip("/"))
-    if answer is None:
-        raise not_found(request)
-    if request.method not in {"GET", "HEAD"}:
-        raise method_not_allowed(request, "GET", "HEAD")
-    return await answer(request)
+    """Answer a question about the readings."""
+    return await edge.route(request, _ROUTES)
 
 
 async def _average(request: Request) -> Response:
@@ -67,10 +61,6 @@ async def _rooms(request: Request) -> Response:
     )
 
 
-async def _health(_: Request) -> Response:
-    return JSONResponse({"status": "ok", "message": "Service is healthy"})
-
-
 async def _settings(_: Request) -> Response:
     return JSONResponse(
         {
@@ -88,14 +78,14 @@ async def _openapi(_: Request) -> Response:
     return JSONResponse(api.document())
 
 
-_PATHS = {
-    "/v1/temperature/average": _average,
-    "/temperature/average": _average,
-    "/v1/temperature/series": _series,
-    "/v1/temperature/rooms": _rooms,
-    "/health": _health,
-    "/settings": _settings,
-    "/openapi.json": _openapi,
+_ROUTES: edge.Routes = {
+    "/v1/temperature/average": (edge.GET, _average),
+    "/temperature/average": (edge.GET, _average),
+    "/v1/temperature/series": (edge.GET, _series),
+    "/v1/temperature/rooms": (edge.GET, _rooms),
+    "/health": (edge.GET, edge.health),
+    "/settings": (edge.GET, _settings),
+    "/openapi.json": (edge.GET, _openapi),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared.problems import Fault, Problem
-from shared.readings import READING, Reading, faults, rule
+from shared.readings import READING, Reading, faults, not_json, rule
 
 MOST_READINGS = 10_000
 
@@ -85,12 +85,9 @@ def _validated(validator: SchemaValidator, body: bytes) -> Any:
 
 def _refusal(error: ValidationError, line: int | None = None) -> Problem:
     """The Problem of a body that did not validate; `line` is the number of its line in NDJSON."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        place = "The body" if line is None else f"Line {line}"
-        reason = first["msg"].removeprefix("Invalid JSON: ")
-        return Problem(HTTPStatus.BAD_REQUEST, f"{place} is not JSON: {reason}")
-    if first["type"] == "too_long":
+    if problem := not_json(error, "The body" if line is None else f"Line {line}"):
+        return problem
+    if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "too_long":
         return _too_many()
     found = faults(error)
     fields = {fault["field"] for fault in found}

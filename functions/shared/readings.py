@@ -5,11 +5,12 @@ cold start would pay for. `shared.openapi` makes JSON Schema of them.
 """
 
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TypedDict
 
 from pydantic_core import ValidationError, core_schema
 
-from shared.problems import Fault
+from shared.problems import Fault, Problem
 
 
 class Reading(TypedDict):
@@ -78,3 +79,11 @@ def faults(error: ValidationError) -> list[Fault]:
         index = location.pop(0) if location and isinstance(location[0], int) else 0
         found.append({"index": int(index), "field": ".".join(str(name) for name in location), "message": fault["msg"]})
     return found
+
+
+def not_json(error: ValidationError, place: str = "The body") -> Problem | None:
+    """Problem 400 if validation failed because the place holds no JSON at all."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] != "json_invalid":
+        return None
+    return Problem(HTTPStatus.BAD_REQUEST, f"{place} is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
@@ -72,13 +72,16 @@ def emit(
     extensions: Mapping[str, str] | None = None,
     patience: float = PATIENCE,
     progress: Callable[[int], object] | None = None,
+    stop: Event | None = None,
 ) -> Outcome:
     """Deliver every reading to the sink, an http or https URL, and return once all of them are taken or have failed.
 
     Every event has the extensions. A sink that takes nothing for `patience` seconds, or fails too many readings in a
-    row, is given up. `progress` is called with the number of readings done since its last call, by a thread at a time.
+    row, is given up; and so is every sink once another thread sets `stop`. `progress` is called with the number of
+    readings done since its last call, by a thread at a time.
     """
-    delivery = _Delivery(readings, sink, extensions or {}, patience, progress)
+    stop = stop or Event()
+    delivery = _Delivery(readings, sink, extensions or {}, patience, progress, stop)
     workers = max(1, min(WORKERS, len(readings)))
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -86,7 +89,7 @@ def emit(
                 worker.result()
         finally:
             # Whatever ends the wait, Ctrl-C too, ends the workers.
-            delivery.stopped = True
+            stop.set()
     return Outcome(
         emitted=delivery.emitted,
         retried=delivery.retried,
@@ -130,15 +133,16 @@ class _Delivery:
         extensions: Mapping[str, str],
         patience: float,
         progress: Callable[[int], object] | None,
+        stop: Event,
     ) -> None:
         self.emitted = self.retried = self.failed = 0
         self.reason = ""
-        self.stopped = False
         self._readings = iter(readings)
         self._sink = sink
         self._extensions = extensions
         self._patience = patience
         self._progress = progress
+        self._stop = stop
         self._lock = Lock()
         self._failed_in_a_row = 0
         self._took_last = time.monotonic()
@@ -147,7 +151,7 @@ class _Delivery:
     def over(self) -> bool:
         """Whether nothing more is to be tried."""
         return (
-            self.stopped
+            self._stop.is_set()
             or self._failed_in_a_row >= MOST_FAILURES
             or time.monotonic() - self._took_last > self._patience
         )

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
+from threading import Event
 from typing import Any
 
 import requests
@@ -19,12 +20,11 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from shared import logs, settings
-from shared.problems import Problem, answered, method_not_allowed, not_found
+from shared import edge, logs, settings
+from shared.problems import Problem
 from simulate import delivery
 from simulate.simulation import PROFILES, Room, parse
 
-PATHS = {"", "/simulate"}
 MOST_BYTES = 1024 * 1024
 
 _overrides = SchemaValidator(
@@ -63,44 +63,41 @@ DELIVERY: dict[str, Any] = {
 
 
 @aio.http
-@answered
+@edge.answered
 async def simulate(request: Request) -> Response:
     """Emit the readings that a POST asks for and answer 200 once the sink has taken all of them."""
-    path = request.url.path.rstrip("/")
-    if path in PATHS:
-        if request.method != "POST":
-            raise method_not_allowed(request, "POST")
-        return await _emit(request)
-    if path not in {"/health", "/openapi.json"}:
-        raise not_found(request)
-    if request.method not in {"GET", "HEAD"}:
-        raise method_not_allowed(request, "GET", "HEAD")
-    if path == "/health":
-        return JSONResponse({"status": "ok", "message": "Service is healthy"})
+    return await edge.route(request, _ROUTES)
+
+
+async def _emit(request: Request) -> Response:
+    simulation = parse(await edge.body(request, MOST_BYTES))
+    stop = Event()
+    try:
+        # In a thread of its own: /health is answered meanwhile.
+        outcome = await asyncio.to_thread(delivery.emit, simulation, _sink(), **DELIVERY, stop=stop)
+    finally:
+        # A server that ends cancels what it still does; a thread hears nothing of that.
+        stop.set()
+    log.log(logging.WARNING if outcome.failed else logging.INFO, "%s", outcome)
+    counts = {"emitted": outcome.emitted, "retried": outcome.retried, "failed": outcome.failed}
+    if outcome.failed:
+        raise Problem(HTTPStatus.BAD_GATEWAY, str(outcome), members=counts)
+    return JSONResponse(counts)
+
+
+async def _openapi(_: Request) -> Response:
     # Describing the API needs pydantic, which simulating does not.
     from simulate import api
 
     return JSONResponse(api.document())
 
 
-async def _emit(request: Request) -> Response:
-    simulation = parse(await _body(request))
-    # In a thread of its own: /health is answered meanwhile.
-    outcome = await asyncio.to_thread(delivery.emit, simulation, _sink(), **DELIVERY)
-    log.log(logging.WARNING if outcome.failed else logging.INFO, "%s", outcome)
-    if outcome.failed:
-        raise Problem(HTTPStatus.BAD_GATEWAY, str(outcome))
-    return JSONResponse({"emitted": outcome.emitted, "retried": outcome.retried, "failed": outcome.failed})
-
-
-async def _body(request: Request) -> bytes:
-    """The whole body. Raises Problem 413 for one that is too large."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body holds at most {MOST_BYTES} bytes")
-    return body
+_ROUTES: edge.Routes = {
+    "": (edge.POST, _emit),
+    "/simulate": (edge.POST, _emit),
+    "/health": (edge.GET, edge.health),
+    "/openapi.json": (edge.GET, _openapi),
+}
 
 
 def _sink(url: str = "") -> str:

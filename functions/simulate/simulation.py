@@ -18,7 +18,7 @@ from typing import NotRequired, TypedDict
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared.problems import Fault, Problem
-from shared.readings import IDENTIFIER, Reading, faults, rule
+from shared.readings import IDENTIFIER, Reading, faults, not_json, rule
 
 MOST_READINGS = 1_000_000
 
@@ -171,10 +171,8 @@ def parse(body: bytes) -> Simulation:
     try:
         parameters: Parameters = _parameters.validate_json(body.strip(b" \t\r\n") or b"{}")
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            reason = first["msg"].removeprefix("Invalid JSON: ")
-            raise Problem(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {reason}") from None
+        if problem := not_json(error):
+            raise problem from None
         raise _refused(faults(error)) from None
     rooms, interval = parameters["rooms"], parameters["interval"]
     if "backfill" not in parameters:

@@ -65,7 +65,12 @@ class Stack:
     def stop(self, number: signal.Signals = signal.SIGINT) -> str:
         """End it with a signal and return what it still had to say."""
         self.process.send_signal(number)
-        return self.process.communicate(timeout=20)[0]
+        try:
+            return self.process.communicate(timeout=10)[0]
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
 
     def average(self) -> Any:
         return requests.get(f"{self.address}/v1/temperature/average", params=ASKED, timeout=20).json()
@@ -88,6 +93,7 @@ def start(folder: Path) -> Iterator[Callable[..., Stack]]:
     for stack in stacks:
         if stack.process.poll() is None:
             stack.stop()
+    for stack in stacks:
         if (pid := _postmaster(stack.folder)) is not None:
             os.kill(pid, signal.SIGQUIT)
 
