@@ -33,8 +33,9 @@ STEP = 5
 
 def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    signal.signal(signal.SIGTERM, _leave)
+    # A terminal that is closed ends it as SIGTERM does, which the server has its own handler for.
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     port = settings.number("PORT", 8080, least=1, most=65535)
     data = Path(settings.text("DATA_DIR", "data"))
     log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
@@ -152,6 +153,9 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
         server.run(sockets=[listener])
     finally:
         say("Stopping")
+        # Nothing may cut short what is left to do: PostgreSQL would stay.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _simulate(address: str, log_file: Path) -> None:

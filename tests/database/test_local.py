@@ -91,8 +91,9 @@ def start(folder: Path) -> Iterator[Callable[..., Stack]]:
 
     yield start
     for stack in stacks:
-        if stack.process.poll() is None:
-            stack.stop()
+        with stack.process:
+            if stack.process.poll() is None:
+                stack.stop()
     for stack in stacks:
         if (pid := _postmaster(stack.folder)) is not None:
             os.kill(pid, signal.SIGQUIT)
@@ -139,7 +140,18 @@ def test_other_ways_to_stop_it_leave_no_process_either(start: Callable[..., Stac
     postgres = _postmaster(stack.folder)
     assert postgres is not None
     stack.stop(number)
-    assert (stack.process.returncode, _alive(postgres)) == (128 + number, False)
+    assert (stack.process.returncode, _alive(postgres)) == (128 + signal.SIGTERM, False)
+
+
+def test_ctrl_c_again_and_again_leaves_no_process_either(start: Callable[..., Stack]) -> None:
+    stack = start()
+    stack.wait_for("Simulator")
+    postgres = _postmaster(stack.folder)
+    assert postgres is not None
+    while stack.process.poll() is None:
+        stack.process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    assert (stack.process.returncode, _alive(postgres)) == (0, False)
 
 
 def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Callable[..., Stack]) -> None:
