@@ -41,6 +41,8 @@ def main() -> None:
     log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
     with _folder(data), _listening(port) as listener:
         os.environ["LOG_FILE"] = str(log_file)
+        # On a full disk the log goes without its lines, and the screen without a traceback for each.
+        logging.raiseExceptions = False
         with _database(data) as urls:
             _serve(listener, f"http://localhost:{port}", urls, log_file)
 
