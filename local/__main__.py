@@ -16,14 +16,13 @@ from typing import IO, Any
 import psycopg
 import requests
 import uvicorn
+from sqlalchemy.exc import DBAPIError
 
 import migrations.__main__ as migrations
 from local import gateway
 from local.postgres import OWNER, READER, WRITER, Postgres, PostgresError
 from shared import settings
 from shared.settings import SettingError
-
-log = logging.getLogger("local")
 
 PERIOD = 60
 """Seconds between two runs of the simulator, as in its CronJob."""
@@ -123,7 +122,10 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
 
 def _migrate(url: str) -> None:
     os.environ["DATABASE_URL"] = url
-    edition = migrations.main()
+    try:
+        edition = migrations.main()
+    except DBAPIError as error:
+        raise SettingError(f"The database could not be brought to its newest schema: {error.orig}") from None
     say(f"Migrations    done: {edition.value}")
 
 
@@ -140,6 +142,8 @@ def _keep_running(postgres: Postgres, stopping: threading.Event) -> None:
 def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_file: Path) -> None:
     # Read when readings are emitted, not when the function is loaded.
     os.environ["SINK_URL"] = address
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = f"{os.environ.get(name, '')},localhost".lstrip(",")
     application = gateway.application(
         {
             "ingest": {"DATABASE_URL": urls["ingest"]},
@@ -176,10 +180,11 @@ def _simulate(address: str, log_file: Path) -> None:
 def _trigger(address: str, body: dict[str, Any]) -> int:
     try:
         answer = requests.post(f"{address}/simulate", json=body, timeout=300).json()
-        return int(answer.get("emitted", 0))
-    except (requests.RequestException, ValueError):
-        log.exception("the simulator did not answer")
-        return 0
+    except (requests.RequestException, ValueError) as error:
+        answer = {"detail": f"no answer ({type(error).__name__})"}
+    if "detail" in answer:
+        say(f"Simulator     {answer['detail']}")
+    return int(answer.get("emitted", 0))
 
 
 def _explain(address: str, log_file: Path) -> None:

@@ -56,7 +56,9 @@ class Postgres:
             self._tell("stopping the PostgreSQL that an earlier run left behind")
             self._run("pg_ctl", "stop", "--mode=fast", "--wait")
         if not self._sockets:
-            self._sockets = tempfile.mkdtemp(prefix="temperature-")
+            # Another user may not get to root's own folder for temporary files.
+            folder = "/tmp" if self._user else None  # noqa: S108 - mkdtemp makes it a folder of its own in there
+            self._sockets = tempfile.mkdtemp(prefix="temperature-", dir=folder)
             self._give(Path(self._sockets))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -74,7 +76,10 @@ class Postgres:
                 start_new_session=True,
             )
         self._wait(self._process)
-        self._provide()
+        try:
+            self._provide()
+        except psycopg.Error as error:
+            raise PostgresError(f"PostgreSQL could not make its database in {self.folder}: {error}") from None
 
     def stop(self) -> None:
         """Stop the server, waiting until everything is on disk."""

@@ -25,7 +25,7 @@ def config() -> Config:
 def main() -> Edition:
     """Upgrade, apply the settings and return what the database is.
 
-    Raises SettingError for a bucket width other than the database has.
+    Raises SettingError for a bucket width other than the continuous aggregates have.
     """
     logs.configure()
     chosen = settings.load()
@@ -33,11 +33,16 @@ def main() -> Edition:
     with database.transaction() as connection:
         edition = detect(connection)
         width = connection.scalar(text("SELECT avg_temperature_bucket_width()"))
-        if width != chosen.bucket:
+    if width != chosen.bucket:
+        if edition is Edition.COMMUNITY:
             raise SettingError(
                 f"BUCKET_MINUTES is {chosen.bucket}, but this database has buckets of {width}. To build its averages"
-                " anew from the readings: alembic downgrade 0001, then run the migrations again"
+                " anew from the readings it still has: alembic downgrade 0001, then run the migrations again"
             )
+        # Elsewhere they are views, and nothing is lost with them.
+        command.downgrade(config(), "0001")
+        command.upgrade(config(), "head")
+    with database.transaction() as connection:
         policies.apply(connection, edition, chosen)
     log.info("the database is up to date: %s", edition.value)
     return edition

@@ -22,7 +22,9 @@ BATCH = 1000
 
 def apply(connection: Connection, edition: Edition, settings: Settings) -> None:
     """Bring refresh, columnstore and retention to what the settings say."""
-    connection.execute(text(f"CREATE OR REPLACE VIEW {STALE} AS {_stale(edition, settings)}"))
+    # Named now: the search path of a reader may begin elsewhere.
+    schema = connection.scalar(text("SELECT quote_literal(current_schema())"))
+    connection.execute(text(f"CREATE OR REPLACE VIEW {STALE} AS {_stale(edition, settings, schema)}"))
     if edition is not Edition.COMMUNITY:
         return
     # Everything that changed is refreshed, however old: devices send days later what they read. But never beyond
@@ -58,7 +60,7 @@ def interval(width: timedelta) -> str:
     return f"interval '{width.days} days'" if width.days else f"interval '{width.seconds // 60} minutes'"
 
 
-def _stale(edition: Edition, settings: Settings) -> str:
+def _stale(edition: Edition, settings: Settings, schema: str) -> str:
     """A query for the spans in which the averages of a width may differ from the readings."""
     if edition is not Edition.COMMUNITY:
         return (
@@ -68,7 +70,8 @@ def _stale(edition: Edition, settings: Settings) -> str:
     # Readings older than the retention are gone, or about to go: there the averages are all there is.
     oldest = f"now() - {interval(settings.retention)}" if settings.retention else "'-infinity'::timestamptz"
     # TimescaleDB logs what was changed below the watermark: first for the source of an aggregate, in the transaction of
-    # the change, then for the aggregate. Above the watermark a real-time aggregate reads its source itself.
+    # the change, then for the aggregate, then as a range that is being refreshed. Above the watermark a real-time
+    # aggregate reads its source itself.
     # What is stale in a fine average is stale in the coarser ones too.
     return f"""
         WITH aggregate AS (
@@ -76,7 +79,7 @@ def _stale(edition: Edition, settings: Settings) -> str:
             FROM _timescaledb_catalog.continuous_agg
             JOIN _timescaledb_catalog.continuous_aggs_bucket_function USING (mat_hypertable_id)
             JOIN _timescaledb_catalog.continuous_aggs_watermark USING (mat_hypertable_id)
-            WHERE user_view_schema = current_schema() AND user_view_name IN ('{BUCKET}', '{HOUR}', '{DAY}')
+            WHERE user_view_schema = {schema} AND user_view_name IN ('{BUCKET}', '{HOUR}', '{DAY}')
         ), changed AS (
             SELECT width, watermark, lowest_modified_value AS lowest, greatest_modified_value AS greatest
             FROM aggregate
@@ -85,6 +88,10 @@ def _stale(edition: Edition, settings: Settings) -> str:
             SELECT width, watermark, lowest_modified_value, greatest_modified_value
             FROM aggregate
             JOIN _timescaledb_catalog.continuous_aggs_materialization_invalidation_log ON materialization_id = id
+            UNION ALL
+            SELECT width, watermark, lowest_modified_value, greatest_modified_value
+            FROM aggregate
+            JOIN _timescaledb_catalog.continuous_aggs_materialization_ranges ON materialization_id = id
         ), span AS (
             SELECT width, _timescaledb_functions.to_timestamp(lowest) AS first,
                    _timescaledb_functions.to_timestamp(

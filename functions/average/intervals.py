@@ -42,5 +42,8 @@ def cover(start: datetime, end: datetime, widths: Sequence[timedelta]) -> list[S
 
 
 def default_start(end: datetime, alignment: timedelta) -> datetime:
-    """The start of an interval that names none: the boundary before `end`, minus one alignment interval."""
+    """The start of an interval that names none: the boundary before `end`, minus one alignment interval.
+
+    Raises OverflowError if that is before the year 1.
+    """
     return floor(end, alignment) - alignment

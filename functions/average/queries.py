@@ -144,7 +144,8 @@ def _statement(scope: Scope, segments: Sequence[Segment], bucket: timedelta | No
     at = SQL("NULL::timestamptz")
     if bucket is not None:
         parameters["bucket"] = bucket
-        at = SQL("date_bin(%(bucket)s, at, %(epoch)s)")
+        # A bucket that reaches back before the year 1 begins with it, as far as clients can tell.
+        at = SQL("greatest(date_bin(%(bucket)s, at, %(epoch)s), '0001-01-01 00:00+00')")
         group = SQL("GROUP BY 2 ORDER BY 2")
     return _SUM.format(with_stale=with_stale, at=at, group=group, parts=SQL(" UNION ALL ").join(parts)), parameters
 

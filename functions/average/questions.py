@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
+from starlette.datastructures import QueryParams
 
 from average.intervals import DAY, HOUR, default_start
 from average.queries import Scope
@@ -14,6 +15,7 @@ from shared.problems import Fault, Problem
 from shared.readings import IDENTIFIER, TIMESTAMP, faults, rule
 
 MOST_BUCKETS = 10_000
+_WIDEST = timedelta(days=3650)
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR, "d": DAY}
 _ROUND_WIDTHS = [timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60, 180, 360, 720, 1440, 10_080)]
 _GOOD_NUMBER = 500
@@ -43,12 +45,12 @@ _series = SchemaValidator(SERIES)
 _rooms = SchemaValidator(ROOMS)
 
 
-def average(query: Mapping[str, str], now: datetime, alignment: timedelta) -> Scope:
+def average(query: QueryParams, now: datetime, alignment: timedelta) -> Scope:
     """The readings to average. Raises Problem 422 with every fault."""
     return _scope(_validated(_average, query), now, alignment)
 
 
-def series(query: Mapping[str, str], now: datetime, alignment: timedelta) -> tuple[Scope, timedelta]:
+def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, timedelta]:
     """The readings of a series and the width of its buckets. Raises Problem 422 with every fault."""
     found = _validated(_series, query)
     scope = _scope(found, now, alignment)
@@ -56,20 +58,25 @@ def series(query: Mapping[str, str], now: datetime, alignment: timedelta) -> tup
     if "bucket" not in found:
         return scope, next((width for width in _ROUND_WIDTHS if length <= width * _GOOD_NUMBER), _ROUND_WIDTHS[-1])
     bucket = int(found["bucket"][:-1]) * _UNITS[found["bucket"][-1]]
-    if length > bucket * MOST_BUCKETS:
+    if bucket > _WIDEST:
+        raise _refused([_fault("bucket", f"must be at most {_WIDEST.days}d")])
+    if length / bucket > MOST_BUCKETS:
         raise _refused(
             [_fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")]
         )
     return scope, bucket
 
 
-def rooms(query: Mapping[str, str]) -> str | None:
+def rooms(query: QueryParams) -> str | None:
     """The building whose rooms are asked for, None for all. Raises Problem 422 with every fault."""
     building_id: str | None = _validated(_rooms, query).get("building_id")
     return building_id
 
 
-def _validated(validator: SchemaValidator, query: Mapping[str, str]) -> dict[str, Any]:
+def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]:
+    names = [name for name, _ in query.multi_items()]
+    if repeated := [name for name in query if names.count(name) > 1]:
+        raise _refused([_fault(name, "must be given once") for name in repeated])
     # A plus sign that was not encoded arrives as a space.
     values = {name: re.sub(r" (?=\d\d:\d\d$)", "+", value) for name, value in query.items()}
     try:
@@ -85,7 +92,10 @@ def _scope(found: Mapping[str, Any], now: datetime, alignment: timedelta) -> Sco
     end = found.get("end", now).astimezone(UTC)
     start = found.get("start", found.get("query_datetime"))
     if start is None:
-        start = default_start(end, alignment)
+        try:
+            start = default_start(end, alignment)
+        except OverflowError:
+            raise _refused([_fault("end", "leaves no room for an interval before it; give start")]) from None
     if start > end:
         raise _refused([_fault("start", "must not be after end, which is now unless it is given")])
     return Scope(found["building_id"], found.get("room_id"), start.astimezone(UTC), end)

@@ -63,6 +63,8 @@ class Writer:
             async with asyncio.timeout(self._database.deadline):
                 return await request.duplicates
         except TimeoutError:
+            # It may stand in the queue for as long as the database is away, and must not fill the memory there.
+            request.readings = ()
             raise unavailable("The database did not answer in time; send the readings again", 5) from None
         finally:
             self._waiting -= len(readings)
@@ -87,11 +89,13 @@ class Writer:
                 async with await psycopg.AsyncConnection.connect(url, **options) as connection:
                     arrays.register(connection)
                     while True:
-                        await _commit(connection, requests)
+                        # The database's own timeout does not help where its machine is stopped.
+                        async with asyncio.timeout(self._database.deadline):
+                            await _commit(connection, requests)
                         pause = FIRST_PAUSE
                         requests = await self._next()
-            except psycopg.Error as error:
-                log.warning("storing readings failed, trying again: %s", error)
+            except (psycopg.Error, TimeoutError) as error:
+                log.warning("storing readings failed, trying again: %r", error)
                 for request in requests:
                     self._requests.put_nowait(request)
                 await asyncio.sleep(pause)

@@ -82,8 +82,8 @@ def faults(error: ValidationError) -> list[Fault]:
 
 
 def not_json(error: ValidationError, place: str = "The body") -> Problem | None:
-    """Problem 400 if validation failed because the place holds no JSON at all."""
+    """Problem 400 if validation failed because the place, and not just a value in it, is not JSON."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] != "json_invalid":
+    if first["type"] != "json_invalid" or first["loc"]:
         return None
     return Problem(HTTPStatus.BAD_REQUEST, f"{place} is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")

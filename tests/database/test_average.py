@@ -146,10 +146,15 @@ def test_query_datetime_is_another_name_of_start(average: TestClient, plain: Url
             {"start": "must not be after end, which is now unless it is given"},
         ),
         ({**ROOM, "strat": INTERVAL["start"]}, {"strat": "Extra inputs are not permitted"}),
+        (
+            {**ROOM, "end": "0001-01-01T00:00:00Z"},
+            {"end": "leaves no room for an interval before it; give start"},
+        ),
+        ({"building_id": ["B1", "B2"]}, {"building_id": "must be given once"}),
     ],
 )
 def test_a_question_that_cannot_be_answered_says_what_to_fix(
-    average: TestClient, what: str, query: dict[str, str], expected: dict[str, str]
+    average: TestClient, what: str, query: dict[str, Any], expected: dict[str, str]
 ) -> None:
     assert faults(average.get(f"/v1/temperature/{what}", params=query)) == expected
 
@@ -204,6 +209,16 @@ def test_without_a_bucket_the_width_suits_a_chart(average: TestClient, days: flo
 def test_a_bucket_that_is_no_width_is_refused(average: TestClient, bucket: str) -> None:
     response = average.get("/v1/temperature/series", params={**ROOM, "bucket": bucket})
     assert faults(response) == {"bucket": "must be a number of seconds, minutes, hours or days, such as 15m"}
+
+
+def test_the_widest_bucket_reaches_back_before_the_first_year(average: TestClient, plain: Urls) -> None:
+    store(plain, ("B1", "101", datetime(1, 1, 1, tzinfo=UTC), 20.0))
+    query = {**ROOM, "start": "0001-01-01T00:00:00Z", "end": "2024-01-01T00:00:00Z"}
+    series = ask(average, "series", **query, bucket="3650d")["series"]
+    assert [(point["start"], point["count"]) for point in series] == [("0001-01-01T00:00:00Z", 1)]
+    for bucket in ("3651d", "9999999d"):
+        response = average.get("/v1/temperature/series", params={**query, "bucket": bucket})
+        assert faults(response) == {"bucket": "must be at most 3650d"}
 
 
 def test_a_series_of_too_many_buckets_is_refused(average: TestClient) -> None:

@@ -13,7 +13,7 @@ from local.postgres import OWNER, READER, WRITER
 from migrations import edition
 from migrations.edition import Edition
 from tests import schema
-from tests.support import Urls, alembic, migrate
+from tests.support import SUPERUSER, Urls, alembic, migrate
 
 Connection = psycopg.Connection[Any]
 NOW = datetime.now(UTC)
@@ -193,6 +193,64 @@ def test_readings_in_the_columnstore_are_deduplicated_and_averaged_like_others(
     query = {"building_id": "B1", "start": (NOW - timedelta(days=60)).isoformat(), "end": NOW.isoformat()}
     answer = average.get("/v1/temperature/average", params=query).json()
     assert (answer["average_temperature"], answer["count"]) == (12.375, 100)
+
+
+def test_another_bucket_width_is_refused_with_the_way_to_it(
+    owner: Connection, community: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("BUCKET_MINUTES", "15")
+        with pytest.raises(SystemExit, match=r"buckets of 0:02:00.* alembic downgrade 0001"):
+            migrate(community(OWNER))
+        alembic(community(OWNER), "downgrade", "0001")
+        migrate(community(OWNER))
+        assert owner.execute("SELECT avg_temperature_bucket_width()").fetchone() == (timedelta(minutes=15),)
+        alembic(community(OWNER), "downgrade", "0001")
+
+
+def test_an_average_is_exact_after_a_refresh_that_broke_off(
+    owner: Connection, community: Urls, serve: Callable[..., TestClient]
+) -> None:
+    old = NOW - timedelta(days=9)
+    insert(owner, old, 20.0)
+    run_jobs(owner)
+    insert(owner, old, 30.0)
+    hypertable = owner.execute(
+        "SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)"
+        " FROM timescaledb_information.continuous_aggregates WHERE view_name = 'avg_temperature_time_interval'"
+    ).fetchone()
+    assert hypertable
+    with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(
+            "CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken off'; END $$"
+        )
+        superuser.execute(
+            f"CREATE TRIGGER break_off BEFORE INSERT ON {hypertable[0]} FOR EACH ROW EXECUTE FUNCTION break_off()"
+        )
+        with pytest.raises(psycopg.Error, match="broken off"):
+            superuser.execute("CALL refresh_continuous_aggregate('avg_temperature_time_interval', NULL, NULL)")
+        superuser.execute(f"DROP TRIGGER break_off ON {hypertable[0]}")
+        superuser.execute("DROP FUNCTION break_off()")
+    client = serve("average", DATABASE_URL=community(READER))
+    query = {"building_id": "B1", "start": (old - timedelta(days=5)).isoformat(), "end": NOW.isoformat()}
+    answer = client.get("/v1/temperature/average", params=query).json()
+    assert (answer["average_temperature"], answer["count"]) == (25.0, 2)
+
+
+def test_a_schema_of_the_readers_own_does_not_hide_what_is_stale(
+    owner: Connection, community: Urls, serve: Callable[..., TestClient]
+) -> None:
+    insert(owner, NOW - timedelta(days=9), 20.0)
+    run_jobs(owner)
+    insert(owner, NOW - timedelta(days=9), 30.0)
+    with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(f"CREATE SCHEMA {READER} AUTHORIZATION {READER}")
+        try:
+            client = serve("average", DATABASE_URL=community(READER))
+            query = {"building_id": "B1", "start": (NOW - timedelta(days=30)).isoformat()}
+            assert client.get("/v1/temperature/average", params=query).json()["average_temperature"] == 25.0
+        finally:
+            superuser.execute(f"DROP SCHEMA {READER}")
 
 
 @pytest.fixture

@@ -143,6 +143,12 @@ def test_an_event_of_another_version_is_400(ingest: TestClient) -> None:
     assert status == 400
 
 
+def test_data_that_decode_to_no_json_are_422_and_named(ingest: TestClient) -> None:
+    events = [{**EVENT, "data": READING}, {**EVENT, "data_base64": base64.b64encode(b"{").decode()}]
+    status, [fault] = problem(post(ingest, events, BATCH))
+    assert (status, fault["index"], fault["field"]) == (422, 1, "data_base64")
+
+
 def test_an_event_without_data_is_422(ingest: TestClient) -> None:
     fault = {"index": 0, "field": "data", "message": "Field required"}
     assert problem(post(ingest, EVENT, STRUCTURED)) == (422, [fault])
