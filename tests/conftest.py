@@ -41,11 +41,13 @@ def postgres() -> Iterator[Postgres]:
     """An embedded PostgreSQL, whose database `temperature` is migrated and stays empty: tests copy it."""
     folder = Path(tempfile.mkdtemp(prefix="temperature-test-"))
     server = Postgres(folder / "postgres", log=folder / "postgres.log")
-    server.start()
-    migrate(server.url(OWNER))
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    try:
+        server.start()
+        migrate(server.url(OWNER))
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
