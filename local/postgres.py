@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -68,9 +69,7 @@ class Postgres:
                 ],
                 stdout=log,
                 stderr=log,
-                user=self._user and self._user.pw_uid,
-                group=self._user and self._user.pw_gid,
-                extra_groups=[] if self._user else None,
+                **self._as_user,
                 cwd=self._sockets,
                 # Ctrl-C in the terminal is for the program that started the server; it stops the server last.
                 start_new_session=True,
@@ -88,6 +87,11 @@ class Postgres:
             self._process.wait()
         shutil.rmtree(self._sockets, ignore_errors=True)
         self._sockets = ""
+
+    @property
+    def _as_user(self) -> dict[str, Any]:
+        """The arguments with which subprocess starts a program as the user of the server."""
+        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if self._user else {}
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -156,9 +160,7 @@ class Postgres:
             [_PROGRAMS / program, "-D", folder or self.folder, *arguments],
             capture_output=True,
             check=False,
-            user=self._user and self._user.pw_uid,
-            group=self._user and self._user.pw_gid,
-            extra_groups=[] if self._user else None,
+            **self._as_user,
             cwd="/",
         )
 
@@ -190,4 +192,4 @@ def _last_line(output: bytes) -> str:
     """What PostgreSQL said last that is an error."""
     lines = output.decode(errors="replace").splitlines()
     errors = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line.lower()]
-    return (errors or lines or ["it said nothing"])[-1].partition("FATAL:")[2].strip() or (errors or lines or [""])[-1]
+    return (errors or lines or ["it said nothing"])[-1].rpartition("FATAL:")[2].strip()

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from average import questions
 from average.queries import Scope, Summary, Temperatures
 from shared import database, edge, logs, settings
+from shared.readings import written
 
 logs.configure()
 DATABASE = database.load(connections=4)
@@ -39,7 +40,7 @@ async def _average(request: Request) -> Response:
 async def _series(request: Request) -> Response:
     scope, bucket = questions.series(request.query_params, datetime.now(UTC), ALIGNMENT)
     found = await _database().series(scope, bucket)
-    points = [{"start": _written(start), **_values(summary)} for start, summary in found]
+    points = [{"start": written(start), **_values(summary)} for start, summary in found]
     if "text/csv" in request.headers.get("accept", ""):
         return _csv(points)
     return JSONResponse({**_named(scope), "bucket_seconds": int(bucket.total_seconds()), "series": points})
@@ -53,7 +54,7 @@ async def _rooms(request: Request) -> Response:
                 {
                     "building_id": building_id,
                     "room_id": room_id,
-                    "latest": {"temperature": temperature, "timestamp": _written(instant)},
+                    "latest": {"temperature": temperature, "timestamp": written(instant)},
                 }
                 for building_id, room_id, instant, temperature in found
             ]
@@ -99,8 +100,8 @@ def _named(scope: Scope) -> dict[str, str | None]:
     return {
         "building_id": scope.building_id,
         "room_id": scope.room_id,
-        "start": _written(scope.start),
-        "end": _written(scope.end),
+        "start": written(scope.start),
+        "end": written(scope.end),
     }
 
 
@@ -113,11 +114,6 @@ def _values(summary: Summary | None) -> dict[str, float | int | str | None]:
         "min": summary.min,
         "max": summary.max,
     }
-
-
-def _written(instant: datetime) -> str:
-    """The instant in UTC as RFC 3339 writes it."""
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _csv(points: list[dict[str, float | int | str | None]]) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared.problems import Fault, Problem
-from shared.readings import READING, Reading, faults, not_json, rule
+from shared.readings import READING, Reading, faults, not_json, only_error, rule
 
 MOST_READINGS = 10_000
 
@@ -87,7 +87,7 @@ def _refusal(error: ValidationError, line: int | None = None) -> Problem:
     """The Problem of a body that did not validate; `line` is the number of its line in NDJSON."""
     if problem := not_json(error, "The body" if line is None else f"Line {line}"):
         return problem
-    if error.errors(include_url=False, include_context=False, include_input=False)[0]["type"] == "too_long":
+    if (only := only_error(error)) and only["type"] == "too_long":
         return _too_many()
     found = faults(error)
     fields = {fault["field"] for fault in found}

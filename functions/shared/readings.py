@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TypedDict
 
-from pydantic_core import ValidationError, core_schema
+from pydantic_core import ErrorDetails, ValidationError, core_schema
 
 from shared.problems import Fault, Problem
 
@@ -71,6 +71,11 @@ READING = core_schema.typed_dict_schema(
 )
 
 
+def written(instant: datetime) -> str:
+    """The instant in UTC as RFC 3339 writes it."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def faults(error: ValidationError) -> list[Fault]:
     """Every fault that validation found, in the order of the input."""
     found: list[Fault] = []
@@ -81,9 +86,16 @@ def faults(error: ValidationError) -> list[Fault]:
     return found
 
 
+def only_error(error: ValidationError) -> ErrorDetails | None:
+    """What validation found if that is one thing; to list ten thousand just to look at the first takes long."""
+    if error.error_count() > 1:
+        return None
+    return error.errors(include_url=False, include_context=False, include_input=False)[0]
+
+
 def not_json(error: ValidationError, place: str = "The body") -> Problem | None:
     """Problem 400 if validation failed because the place, and not just a value in it, is not JSON."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] != "json_invalid" or first["loc"]:
+    first = only_error(error)
+    if first is None or first["type"] != "json_invalid" or first["loc"]:
         return None
     return Problem(HTTPStatus.BAD_REQUEST, f"{place} is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC
 from threading import Event, Lock
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -17,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
-from shared.readings import Reading
+from shared.readings import Reading, written
 
 EVENT_TYPE = "dev.temperature.reading.v1"
 
@@ -105,7 +104,7 @@ def event(reading: Reading, extensions: Mapping[str, str]) -> tuple[dict[str, st
     Source and id together are the reading, so that a redelivery is known for one.
     """
     building, room = quote(reading["building_id"], safe=""), quote(reading["room_id"], safe="")
-    timestamp = reading["timestamp"].astimezone(UTC).isoformat().replace("+00:00", "Z")
+    timestamp = written(reading["timestamp"])
     attributes = {
         **{name: _header(value) for name, value in extensions.items()},
         "specversion": "1.0",
