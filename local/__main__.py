@@ -154,6 +154,15 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
     server = uvicorn.Server(
         uvicorn.Config(application, lifespan="off", log_config=None, timeout_graceful_shutdown=2, server_header=False)
     )
+    received: set[int] = set()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.add(number)
+        server.should_exit = True
+
+    # An event loop that is being set up does not survive an exception from a signal handler.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     threading.Thread(target=_simulate, args=(address, log_file), daemon=True).start()
     try:
         server.run(sockets=[listener])
@@ -162,6 +171,8 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
         # Nothing may cut short what is left to do: PostgreSQL would stay.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
+    # Only a signal ends the server.
+    raise KeyboardInterrupt(*(128 + number for number in received - {signal.SIGINT}))
 
 
 def _simulate(address: str, log_file: Path) -> None:
