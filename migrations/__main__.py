@@ -25,10 +25,15 @@ def config() -> Config:
 def main() -> Edition:
     """Upgrade, apply the settings and return what the database is.
 
-    Raises SettingError for a bucket width other than the continuous aggregates have.
+    Raises SettingError for a bucket width other than the continuous aggregates have, and where TimescaleDB is required
+    and missing.
     """
     logs.configure()
     chosen = settings.load()
+    if chosen.require_timescaledb:
+        with database.transaction() as connection:
+            if detect(connection) is Edition.PLAIN:
+                raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
     command.upgrade(config(), "head")
     with database.transaction() as connection:
         edition = detect(connection)

@@ -2,9 +2,12 @@
 
 from alembic import context
 
-from migrations import database
+from migrations import database, roles, settings
 from migrations.schema import metadata
 
+chosen = settings.load()
 with database.transaction() as connection:
+    # Before Alembic creates its own table.
+    roles.withdraw_defaults(connection, (chosen.writer, chosen.reader))
     context.configure(connection=connection, target_metadata=metadata)
     context.run_migrations()

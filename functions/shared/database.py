@@ -14,21 +14,26 @@ class Database:
     """DATABASE_URL, any libpq connection string; without it libpq's own variables count (PGHOST, PGUSER ...)."""
     connections: int
     """Connections of one process at most: POOL_SIZE."""
+    pooled: bool
+    """Whether a pooler such as PgBouncer lends connections for a transaction at a time: DATABASE_POOLER."""
     deadline: int
     """Seconds a request may wait for the database before it is answered 503: DEADLINE_SECONDS."""
 
     @property
     def options(self) -> dict[str, Any]:
         """The arguments of psycopg's `connect` beside the URL."""
-        return {
+        options = {
             "autocommit": True,
             "connect_timeout": 3,
             # A peer that vanished without a word is given up as soon as the request is.
             "keepalives_idle": self.deadline,
             "tcp_user_timeout": self.deadline * 1000,
-            # The database stops what nobody waits for any more.
-            "options": f"-c statement_timeout={self.deadline * 1000}",
         }
+        if self.pooled:
+            # Neither prepared statements nor session settings outlive the transaction.
+            return {**options, "prepare_threshold": None}
+        # The database stops what nobody waits for any more.
+        return {**options, "options": f"-c statement_timeout={self.deadline * 1000}"}
 
 
 def load(*, connections: int) -> Database:
@@ -36,5 +41,6 @@ def load(*, connections: int) -> Database:
     return Database(
         url=settings.text("DATABASE_URL"),
         connections=settings.number("POOL_SIZE", connections, least=1, most=100),
+        pooled=settings.switch("DATABASE_POOLER"),
         deadline=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
     )

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Removes the cluster, its registry and the images that were built for it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. kind/settings.sh
+. kind/steps.sh
+
+need_docker
+need kind https://kind.sigs.k8s.io/docs/user/quick-start/#installation
+
+remove_registry() {
+    ! docker inspect "$CLUSTER-registry" >/dev/null 2>&1 || docker rm --force --volumes "$CLUSTER-registry"
+}
+
+remove_images() {
+    local images
+    images=$(docker images --quiet --filter "reference=$REGISTRY/*" | sort -u)
+    [ -z "$images" ] || docker rmi --force $images
+    rm -rf build
+}
+
+step Cluster kind delete cluster --name "$CLUSTER"
+step Registry remove_registry
+step Images remove_images

@@ -1,0 +1,46 @@
+# One line on the screen for one step, and what is missing said before anything is begun; sourced by the other scripts.
+
+say() {
+    printf '%-14s%s\n' "$1" "$2"
+}
+
+fail() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+# step NAME COMMAND...: run it and say how long it took; if it fails, also what it said.
+step() {
+    local name=$1 started=$SECONDS output
+    shift
+    printf '%-14s' "$name"
+    if output=$("$@" 2>&1); then
+        printf 'done in %d s\n' $((SECONDS - started))
+    else
+        printf 'failed after %d s\n' $((SECONDS - started))
+        fail "$output"
+    fi
+}
+
+k() {
+    kubectl --context "$CONTEXT" "$@"
+}
+
+need() {
+    command -v "$1" >/dev/null || fail "$1 was not found. On macOS: brew install $1. Elsewhere: $2"
+}
+
+need_docker() {
+    command -v docker >/dev/null || fail "docker was not found. Install it: https://docs.docker.com/get-docker/"
+    docker info >/dev/null 2>&1 || fail "Docker does not answer. Start it (on macOS: Docker Desktop), then try again."
+}
+
+need_kubectl() {
+    need kubectl https://kubernetes.io/docs/tasks/tools/
+}
+
+need_cluster() {
+    need_kubectl
+    k get --raw /readyz >/dev/null 2>&1 ||
+        fail "The cluster of the kubectl context $CONTEXT does not answer. For a new one: make up. For another: CONTEXT=..."
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# A kind cluster with Knative Serving, Kourier and the Postgres operator, and a registry that it pulls from.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. kind/settings.sh
+. kind/steps.sh
+
+need_docker
+need kind https://kind.sigs.k8s.io/docs/user/quick-start/#installation
+need_kubectl
+memory=$(docker info --format '{{.MemTotal}}')
+[ "$memory" -ge 5500000000 ] ||
+    fail "Docker has $((memory / 1000000)) MB of memory, and the cluster needs 6 GB and 4 processors." \
+        "On macOS: Docker Desktop, Settings, Resources."
+
+registry=$CLUSTER-registry
+
+run_registry() {
+    [ "$(docker inspect --format '{{.State.Running}}' "$registry" 2>/dev/null)" = true ] ||
+        docker start "$registry" 2>/dev/null ||
+        docker run --detach --restart always --name "$registry" --publish 127.0.0.1:5001:5000 "$REGISTRY_IMAGE"
+}
+
+create_cluster() {
+    kind get clusters 2>/dev/null | grep -qx "$CLUSTER" ||
+        kind create cluster --name "$CLUSTER" --config kind/cluster.yaml --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
+    # After a restart of Docker the node starts by itself, and the API server a little later.
+    for _ in $(seq 60); do
+        k get --raw /readyz >/dev/null 2>&1 && return
+        sleep 1
+    done
+    k get --raw /readyz
+}
+
+# As in kind's own guide: the nodes reach by the registry's name in Docker's network what the host calls localhost.
+connect_registry() {
+    local node folder=/etc/containerd/certs.d/localhost:5001
+    for node in $(kind get nodes --name "$CLUSTER"); do
+        docker exec "$node" mkdir -p "$folder"
+        printf '[host."http://%s:5000"]\n' "$registry" | docker exec -i "$node" cp /dev/stdin "$folder/hosts.toml"
+    done
+    docker network inspect kind --format '{{range .Containers}}{{.Name}} {{end}}' | grep -qw "$registry" ||
+        docker network connect kind "$registry"
+    k apply --server-side -f kind/registry.yaml
+}
+
+install_serving() {
+    k apply --server-side --force-conflicts -f "$SERVING/serving-crds.yaml"
+    k wait --for condition=Established --timeout 60s -f "$SERVING/serving-crds.yaml"
+    k apply --server-side --force-conflicts -f "$SERVING/serving-core.yaml" -f "$KOURIER/kourier.yaml"
+    k apply --server-side --field-manager temperature --force-conflicts -k knative/serving
+    k -n knative-serving rollout status deployment --timeout 300s
+    k -n kourier-system rollout status deployment --timeout 300s
+}
+
+install_operator() {
+    local file
+    for file in $POSTGRES_OPERATOR_FILES; do
+        k -n default apply --server-side --force-conflicts -f "$POSTGRES_OPERATOR/$file"
+    done
+    k -n default rollout status deployment/postgres-operator --timeout 300s
+    k wait --for condition=Established --timeout 60s crd/postgresqls.acid.zalan.do
+}
+
+step Registry run_registry
+step Cluster create_cluster
+step Connection connect_registry
+step Knative install_serving
+step Operator install_operator
