@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate install check format test requirements upgrade clean
+.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format test requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -11,7 +11,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 TEST_SERVER = tests/timescale/server
 
 help:
-	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 ##@ Use
 run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, DATABASE_URL
@@ -19,6 +19,37 @@ run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, DATA
 
 migrate: .venv/run ## bring the database at DATABASE_URL to the newest schema
 	@PYTHONPATH=functions:. .venv/bin/python -m migrations
+
+##@ Kubernetes
+up: ## a kind cluster with all of it running inside; needs docker, kind and kubectl
+	@kind/up.sh && kind/images.sh && kind/deploy.sh && kind/look.sh urls
+
+down: ## remove that cluster with its data, registry and images
+	@kind/down.sh
+
+images: ## build the images and push them; settings: REGISTRY
+	@kind/images.sh
+
+deploy: ## bring the cluster to these images and the manifests; settings: CONTEXT, OVERLAY
+	@kind/deploy.sh
+
+eventing: ## add Knative Eventing, and let the readings go through its Broker
+	@kind/eventing.sh && OVERLAY=eventing kind/deploy.sh
+
+status: ## what runs on the cluster
+	@kind/look.sh status
+
+logs: ## follow the logs of the functions, or of one: FUNCTION=ingest
+	@kind/look.sh logs
+
+psql: ## a prompt of the database as the role reader, or another: ROLE=owner
+	@kind/look.sh psql
+
+urls: ## the addresses
+	@kind/look.sh urls
+
+e2e: .venv/develop ## test what the current kubectl context has
+	.venv/bin/python -m pytest --verbose tests/cluster
 
 ##@ Develop
 install: .venv/develop $(TEST_SERVER)/node_modules ## install what the targets below need (they do so by themselves)
@@ -33,7 +64,7 @@ format: .venv/develop ## format the code and mend what can be mended without a t
 	.venv/bin/ruff format
 
 test: install ## run all tests; those of TimescaleDB need Node.js, or a server at TIMESCALE_URL
-	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup
+	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/cluster
 
 requirements: .venv/develop ## pin what the requirements.in files name, keeping the versions pinned so far
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt

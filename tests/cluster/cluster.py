@@ -1,0 +1,184 @@
+"""The cluster as those see it who send readings, and those who operate it."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import requests
+
+NAMESPACE = "temperature"
+GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:30080")
+"""Where Kourier listens; the function is named by the Host header, so that no name has to resolve."""
+DATABASE = "temperature-db"
+
+
+def kubectl(*arguments: str) -> str:
+    """What kubectl says, for the current context."""
+    done = subprocess.run(["kubectl", "--namespace", NAMESPACE, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def get(*arguments: str) -> Any:
+    return json.loads(kubectl("get", *arguments, "--output", "json"))
+
+
+def patch(kind: str, name: str, change: Any) -> None:
+    kubectl("patch", kind, name, "--type", "merge", "--patch", json.dumps(change))
+
+
+def pods(selector: str) -> list[str]:
+    """Names of the pods that run."""
+    return [
+        pod["metadata"]["name"]
+        for pod in get("pods", "--selector", selector)["items"]
+        if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def pods_of(function: str) -> list[str]:
+    return pods(f"serving.knative.dev/service={function}")
+
+
+def until(condition: Any, seconds: float) -> Any:
+    """What the condition says as soon as it says something."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{condition.__name__} did not come true in {seconds} s"
+        time.sleep(0.5)
+    return found
+
+
+def call(function: str, method: str, path: str, **options: Any) -> requests.Response:
+    """A request to a function through Kourier."""
+    host = urlsplit(get("ksvc", function)["status"]["url"]).hostname
+    headers = {**options.pop("headers", {}), "Host": host}
+    return requests.request(method, GATEWAY + path, headers=headers, timeout=60, **options)
+
+
+def reading(room_id: str, temperature: float = 21.5, **offset: float) -> dict[str, Any]:
+    instant = datetime(2024, 12, 1, tzinfo=UTC) + timedelta(**offset)
+    return {
+        "building_id": "e2e",
+        "room_id": room_id,
+        "temperature": temperature,
+        "timestamp": instant.isoformat(),
+    }
+
+
+def new_room() -> str:
+    """A room that no test has used: the database is not emptied between them."""
+    return uuid4().hex
+
+
+def asked(room_id: str) -> dict[str, str]:
+    """The question for all readings of the room."""
+    return {"building_id": "e2e", "room_id": room_id, "start": "2024-01-01T00:00:00Z", "end": "2025-01-01T00:00:00Z"}
+
+
+def average(room_id: str) -> Any:
+    """The answer for all readings of the room."""
+    answer = call("average", "GET", "/v1/temperature/average", params=asked(room_id))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@contextmanager
+def forwarded(target: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
+    """A port of this machine that leads to a port of a service or pod."""
+    command = ["kubectl", "--namespace", namespace, "port-forward", target, f":{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+            assert found
+            yield int(found[1])
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def connected(role: str) -> Iterator[psycopg.Connection]:
+    """A session of a role, with the secret that the operator made for it."""
+    secret = get("secret", f"temperature-{role}-user.{DATABASE}.credentials.postgresql.acid.zalan.do")["data"]
+    user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
+    with (
+        forwarded(f"pod/{primary()}", 5432) as port,
+        psycopg.connect(
+            host="127.0.0.1", port=port, dbname="temperature", user=user, password=password, sslmode="require"
+        ) as connection,
+    ):
+        connection.autocommit = True
+        yield connection
+
+
+class Devices:
+    """Devices that send reading after reading, each again and again until it is acknowledged."""
+
+    def __init__(self, devices: int = 4) -> None:
+        self.room_id = new_room()
+        self.host = urlsplit(get("ksvc", "ingest")["status"]["url"]).hostname
+        self.acknowledged: list[float] = []
+        self.answers: Counter[int | str] = Counter()
+        self.longest = 0.0
+        """Seconds from the first attempt to the acknowledgement of the reading that waited longest."""
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=(device,)) for device in range(devices)]
+
+    def __enter__(self) -> "Devices":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self, device: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            temperature = float(number % 40)
+            body = reading(self.room_id, temperature, hours=device, milliseconds=number)
+            begun = time.monotonic()
+            while self._post(body) != 201 and time.monotonic() - begun < 180:
+                time.sleep(0.2)
+            self.longest = max(self.longest, time.monotonic() - begun)
+            self.acknowledged.append(temperature)
+            number += 1
+            time.sleep(0.01)
+
+    def _post(self, body: dict[str, Any]) -> int | str:
+        status: int | str
+        try:
+            headers = {"Host": str(self.host)}
+            status = requests.post(f"{GATEWAY}/v1/temperature", json=body, headers=headers, timeout=30).status_code
+        except requests.RequestException as error:
+            status = type(error).__name__
+        self.answers[status] += 1
+        return status
+
+    def __str__(self) -> str:
+        return f"{len(self.acknowledged)} readings, answers {dict(self.answers)}, slowest after {self.longest:.1f} s"
+
+
+def primary() -> str:
+    """The pod of the database that takes writes; empty if there is none."""
+    return next(iter(pods(f"cluster-name={DATABASE},spilo-role=master")), "")
+
+
+def inside(pod: str, query: str) -> str:
+    """What the database says to its own system user; for what only Patroni sees."""
+    return kubectl("exec", pod, "--", "psql", "-U", "postgres", "-XAtc", query).strip()

@@ -1,0 +1,75 @@
+"""Events that go through a Broker. Skipped where Knative Eventing is not part of what was deployed."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import requests
+
+from tests.cluster import cluster
+from tests.cluster.cluster import average, call, new_room, reading
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    """The address at which the Broker takes events."""
+    if "brokers.eventing.knative.dev" not in cluster.kubectl("api-resources", "--output", "name"):
+        pytest.skip("the cluster has no Knative Eventing: make eventing")
+    if not cluster.get("broker")["items"]:
+        pytest.skip("the functions are deployed without a Broker: make eventing")
+    with cluster.forwarded("svc/broker-ingress", 80, namespace="knative-eventing") as port:
+        yield f"http://127.0.0.1:{port}/{cluster.NAMESPACE}/default"
+
+
+def send(broker: str, room_id: str, temperature: float) -> str:
+    identity = uuid4().hex
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": identity,
+        "ce-source": "/e2e",
+        "ce-type": "dev.temperature.reading.v1",
+    }
+    assert requests.post(broker, json=reading(room_id, temperature), headers=headers, timeout=30).status_code == 202
+    return identity
+
+
+def test_an_event_sent_to_the_broker_is_in_the_average(broker: str) -> None:
+    room_id = new_room()
+    send(broker, room_id, 20.5)
+    assert cluster.until(lambda: average(room_id)["count"], 60) == 1
+    assert average(room_id)["average_temperature"] == 20.5
+
+
+def test_an_event_that_is_refused_ends_as_a_dead_letter_with_the_reason(broker: str) -> None:
+    identity = send(broker, new_room(), 99)
+
+    def dead() -> str:
+        selector = "serving.knative.dev/service=dead-letters"
+        lines = cluster.kubectl("logs", "--selector", selector, "--container", "user-container", "--tail", "200")
+        return next((line for line in lines.splitlines() if identity in line), "")
+
+    assert "'knativeerrorcode': '422'" in cluster.until(dead, 60)
+
+
+def test_a_database_that_is_away_for_a_while_costs_no_event(broker: str) -> None:
+    room_id = new_room()
+    cluster.kubectl("delete", "pod", cluster.primary(), "--wait=false")
+    for temperature in range(10):
+        send(broker, room_id, float(temperature))
+    assert cluster.until(lambda: average(room_id)["count"] == 10, 180)
+
+
+def test_the_ping_source_makes_the_simulator_send_to_the_broker(broker: str) -> None:
+    assert broker
+    revision = cluster.get("ksvc", "simulate")["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert any(variable["name"] == "K_SINK" and "broker-ingress" in variable["value"] for variable in revision)
+
+    def fresh() -> bool:
+        rooms = call("average", "GET", "/v1/temperature/rooms", params={"building_id": "B1"}).json()["rooms"]
+        since = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+        return len(rooms) >= 2 and all(
+            room["latest"]["timestamp"] > since for room in rooms if room["room_id"] in {"101", "102"}
+        )
+
+    assert cluster.until(fresh, 180)

@@ -1,0 +1,124 @@
+"""The functions on the cluster, as devices, people and event sources use them."""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+import requests
+from cloudevents.conversion import to_binary, to_structured
+from cloudevents.http import CloudEvent
+
+from tests.cluster import cluster
+from tests.cluster.cluster import asked, average, call, new_room, reading
+
+
+def event(room_id: str, **offset: float) -> CloudEvent:
+    attributes = {"type": "dev.temperature.reading.v1", "source": f"/buildings/e2e/rooms/{room_id}"}
+    return CloudEvent({**attributes, "datacontenttype": "application/json"}, reading(room_id, **offset))
+
+
+def test_all_functions_are_ready() -> None:
+    ready = {
+        function["metadata"]["name"]: condition["status"]
+        for function in cluster.get("ksvc")["items"]
+        for condition in function["status"]["conditions"]
+        if condition["type"] == "Ready"
+    }
+    assert {"ingest", "average"} <= ready.keys()
+    assert set(ready.values()) == {"True"}
+
+
+def test_a_reading_that_is_posted_is_in_the_average() -> None:
+    room_id = new_room()
+    for temperature, minutes in ((20.0, 0), (21.0, 1), (25.0, 2)):
+        answer = call("ingest", "POST", "/v1/temperature", json=reading(room_id, temperature, minutes=minutes))
+        assert (answer.status_code, answer.json()["accepted"]) == (201, 1)
+    found = average(room_id)
+    assert (found["average_temperature"], found["count"], found["min"], found["max"]) == (22.0, 3, 20.0, 25.0)
+
+
+def test_cloud_events_of_all_modes_are_in_the_average() -> None:
+    room_id = new_room()
+    headers, body = to_binary(event(room_id, seconds=1))
+    assert call("ingest", "POST", "/", headers=headers, data=body).status_code == 201
+    headers, body = to_structured(event(room_id, seconds=2))
+    assert call("ingest", "POST", "/", headers=headers, data=body).status_code == 201
+    batch = [json.loads(to_structured(event(room_id, seconds=second))[1]) for second in (3, 4)]
+    headers = {"Content-Type": "application/cloudevents-batch+json"}
+    assert call("ingest", "POST", "/", headers=headers, data=json.dumps(batch)).status_code == 201
+    assert average(room_id)["count"] == 4
+
+
+def test_a_reading_that_breaks_a_rule_is_refused_with_the_reason() -> None:
+    answer = call("ingest", "POST", "/v1/temperature", json=reading(new_room(), 99))
+    assert (answer.status_code, answer.headers["Content-Type"]) == (422, "application/problem+json")
+    assert [fault["field"] for fault in answer.json()["errors"]] == ["temperature"]
+
+
+def test_one_address_has_the_paths_of_all_functions() -> None:
+    if not cluster.get("kingress", "--field-selector", "metadata.name=localhost")["items"]:
+        pytest.skip("only the cluster on one's own machine has it")
+    headers = {"Host": "localhost:30080"}
+    room_id = new_room()
+    for path in ("/v1/temperature", "/temperature/"):
+        answer = requests.post(cluster.GATEWAY + path, json=reading(room_id), headers=headers, timeout=60)
+        assert answer.status_code == 201
+    for path in ("/v1/temperature/average", "/temperature/average", "/v1/temperature/series"):
+        answer = requests.get(cluster.GATEWAY + path, params=asked(room_id), headers=headers, timeout=60)
+        assert (answer.status_code, "count" in answer.text) == (200, True)
+    for path in ("/v1/temperature/rooms", "/settings", "/health", "/openapi.json"):
+        assert requests.get(cluster.GATEWAY + path, headers=headers, timeout=60).status_code == 200
+    answer = requests.post(f"{cluster.GATEWAY}/simulate", json={"count": 1}, headers=headers, timeout=60)
+    assert (answer.status_code, answer.json()) == (200, {"emitted": 3, "retried": 0, "failed": 0})
+
+
+def test_the_rooms_of_the_simulator_have_readings_of_this_minute() -> None:
+    if "simulate" not in {function["metadata"]["name"] for function in cluster.get("ksvc")["items"]}:
+        pytest.skip("there is no simulator on this cluster")
+    since = datetime.now(UTC)
+
+    def fresh() -> bool:
+        rooms = call("average", "GET", "/v1/temperature/rooms").json()["rooms"]
+        recent = {
+            (room["building_id"], room["room_id"])
+            for room in rooms
+            if datetime.fromisoformat(room["latest"]["timestamp"]) > since
+        }
+        return {("B1", "101"), ("B1", "102"), ("B2", "201")} <= recent
+
+    assert cluster.until(fresh, 150)
+
+
+@pytest.mark.usefixtures("no_simulator")
+@pytest.mark.parametrize("function", ["average", "ingest"])
+def test_a_function_goes_to_zero_and_comes_back_for_a_request(function: str, say: Callable[[object], None]) -> None:
+    def gone() -> bool:
+        return not cluster.get("pods", "--selector", f"serving.knative.dev/service={function}")["items"]
+
+    cluster.until(gone, 240)
+    begun = time.monotonic()
+    if function == "ingest":
+        answer = call("ingest", "POST", "/", json=reading(new_room()))
+    else:
+        answer = call("average", "GET", "/v1/temperature/rooms")
+    say(f"cold start of {function}: {time.monotonic() - begun:.2f} s")
+    assert answer.ok
+    assert cluster.pods_of(function)
+
+
+def test_a_pod_can_do_no_more_than_it_needs() -> None:
+    call("average", "GET", "/health")
+    (pod, *_) = cluster.pods_of("average")
+    look = """
+        id -u
+        touch /app/x 2>&1
+        ls /var/run/secrets/kubernetes.io 2>&1
+        grep -E 'CapEff|NoNewPrivs' /proc/self/status
+    """
+    said = cluster.kubectl("exec", pod, "--container", "user-container", "--", "sh", "-c", look)
+    assert said.split("\n")[0] == "65532"
+    assert "Read-only file system" in said
+    assert "No such file or directory" in said
+    assert said.split()[-4:] == ["CapEff:", "0000000000000000", "NoNewPrivs:", "1"]

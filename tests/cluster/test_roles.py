@@ -1,0 +1,63 @@
+"""What an attacker could do with the secret of a function: no more than the function."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.cluster.cluster import connected
+
+EVERYBODY = [
+    "DELETE FROM temperatures",
+    "UPDATE temperatures SET temperature = 0",
+    "TRUNCATE temperatures",
+    "DROP TABLE temperatures",
+    "ALTER TABLE temperatures ADD COLUMN x int",
+    "CREATE TABLE mine (x int)",
+    "CREATE ROLE mine",
+    "UPDATE alembic_version SET version_num = 'x'",
+    "DROP MATERIALIZED VIEW avg_temperature_daily",
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+    "SELECT pg_read_file('/etc/passwd')",
+    "SELECT * FROM pg_authid",
+    "SET ROLE temperature_owner",
+    "SET ROLE postgres",
+    "SELECT drop_chunks('temperatures', interval '1 day')",
+]
+READING = "INSERT INTO temperatures VALUES ('e2e', 'roles', '2024-12-01', 1) ON CONFLICT DO NOTHING"
+
+
+@pytest.fixture(scope="module")
+def writer() -> Iterator[psycopg.Connection]:
+    with connected("writer") as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[psycopg.Connection]:
+    with connected("reader") as connection:
+        yield connection
+
+
+def test_the_writer_stores(writer: psycopg.Connection) -> None:
+    writer.execute(READING)
+
+
+def test_the_reader_reads(reader: psycopg.Connection) -> None:
+    for relation in ("temperatures", *(f"avg_temperature_{width}" for width in ("time_interval", "hourly", "daily"))):
+        reader.execute(f"SELECT * FROM {relation} LIMIT 1")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [*EVERYBODY, "SELECT * FROM temperatures", "SELECT * FROM avg_temperature_daily", "TABLE alembic_version"],
+)
+def test_the_writer_cannot(writer: psycopg.Connection, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        writer.execute(statement)
+
+
+@pytest.mark.parametrize("statement", [*EVERYBODY, READING])
+def test_the_reader_cannot(reader: psycopg.Connection, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(statement)
