@@ -179,6 +179,10 @@ def primary() -> str:
     return next(iter(pods(f"cluster-name={DATABASE},spilo-role=master")), "")
 
 
-def inside(pod: str, query: str) -> str:
-    """What the database says to its own system user; for what only Patroni sees."""
-    return kubectl("exec", pod, "--", "psql", "-U", "postgres", "-XAtc", query).strip()
+def members() -> set[str]:
+    """The roles of the instances, in Patroni's words."""
+    if not (pod := primary()):
+        return set()
+    return {
+        member["Role"] for member in json.loads(kubectl("exec", pod, "--", "patronictl", "list", "--format", "json"))
+    }
