@@ -21,7 +21,8 @@ prepare_database() {
     local objects='app.kubernetes.io/component notin (function, simulator, migrations)'
     k apply -f build/objects.yaml -l "$objects"
     k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 600s
-    k -n temperature wait pod -l cluster-name=temperature-db --for condition=Ready --timeout 300s
+    k -n temperature rollout status statefulset/temperature-db --timeout 300s
+    k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 300s
 }
 
 # A Job cannot be changed, only replaced; its work is done once, however often it runs.
@@ -35,8 +36,15 @@ migrate() {
         { k -n temperature logs job/migrations --tail 20; return 1; }
 }
 
+# What the overlay does not have any more is removed.
 start_functions() {
-    k apply -f build/objects.yaml
+    local kind kinds=(--prune-allowlist batch/v1/CronJob --prune-allowlist serving.knative.dev/v1/Service)
+    if k get crd brokers.eventing.knative.dev >/dev/null 2>&1; then
+        for kind in eventing.knative.dev/v1/{Broker,Trigger} sources.knative.dev/v1/{PingSource,SinkBinding}; do
+            kinds+=(--prune-allowlist "$kind")
+        done
+    fi
+    k apply -f build/objects.yaml --prune -l app.kubernetes.io/part-of=temperature "${kinds[@]}"
     k -n temperature wait ksvc --all --for condition=Ready --timeout 300s
 }
 

@@ -21,10 +21,10 @@ from tests.support import ROOT, SUPERUSER, Urls, alembic, migrate
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of TimescaleDB share one database, so they run in one process."""
+    """Tests of TimescaleDB share one database, those of manifests what was built of them: each run in one process."""
     for item in items:
-        if item.path.parent.name == "timescale":
-            item.add_marker(pytest.mark.xdist_group("timescale"))
+        if (folder := item.path.parent.name) in {"timescale", "manifests"}:
+            item.add_marker(pytest.mark.xdist_group(folder))
 
 
 @pytest.fixture(autouse=True)

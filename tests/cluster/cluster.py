@@ -95,6 +95,22 @@ def average(room_id: str) -> Any:
     return answer.json()
 
 
+def until_simulated(seconds: float) -> None:
+    """Wait until each room of the simulator has a reading of an instant after this call."""
+    since = datetime.now(UTC)
+
+    def fresh() -> bool:
+        rooms = call("average", "GET", "/v1/temperature/rooms").json()["rooms"]
+        recent = {
+            (room["building_id"], room["room_id"])
+            for room in rooms
+            if datetime.fromisoformat(room["latest"]["timestamp"]) > since
+        }
+        return {("B1", "101"), ("B1", "102"), ("B2", "201")} <= recent
+
+    until(fresh, seconds)
+
+
 @contextmanager
 def forwarded(target: str, port: int, namespace: str = NAMESPACE) -> Iterator[int]:
     """A port of this machine that leads to a port of a service or pod."""

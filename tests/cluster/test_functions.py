@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 import requests
@@ -11,7 +10,7 @@ from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
 
 from tests.cluster import cluster
-from tests.cluster.cluster import asked, average, call, new_room, reading
+from tests.cluster.cluster import asked, average, call, new_room, reading, until_simulated
 
 
 def event(room_id: str, **offset: float) -> CloudEvent:
@@ -77,18 +76,7 @@ def test_one_address_has_the_paths_of_all_functions() -> None:
 def test_the_rooms_of_the_simulator_have_readings_of_this_minute() -> None:
     if "simulate" not in {function["metadata"]["name"] for function in cluster.get("ksvc")["items"]}:
         pytest.skip("there is no simulator on this cluster")
-    since = datetime.now(UTC)
-
-    def fresh() -> bool:
-        rooms = call("average", "GET", "/v1/temperature/rooms").json()["rooms"]
-        recent = {
-            (room["building_id"], room["room_id"])
-            for room in rooms
-            if datetime.fromisoformat(room["latest"]["timestamp"]) > since
-        }
-        return {("B1", "101"), ("B1", "102"), ("B2", "201")} <= recent
-
-    assert cluster.until(fresh, 150)
+    until_simulated(150)
 
 
 @pytest.mark.usefixtures("no_simulator")

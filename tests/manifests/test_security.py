@@ -1,0 +1,83 @@
+"""What a program that was taken over could do, and who has which secret."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.manifests.support import IMAGES, OVERLAYS, containers, of_kind, overlay, templates
+
+CONFINED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+ROLES = {"average": "reader", "ingest": "writer", "migrations": "owner"}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_container_is_confined_and_has_a_measured_share(name: str) -> None:
+    pods = templates(overlay(name))
+    assert pods.keys() >= {"average", "ingest", "migrations"}
+    for pod in pods.values():
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert not pod["spec"].keys() & {"hostIPC", "hostNetwork", "hostPID", "securityContext", "serviceAccountName"}
+        for container in containers(pod):
+            assert container["securityContext"] == CONFINED
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert container["resources"]["limits"].keys() >= {"memory"}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_image_is_one_that_was_built(name: str) -> None:
+    objects = overlay(name)
+    used = {container["image"] for pod in templates(objects).values() for container in containers(pod)}
+    used |= {database["spec"]["dockerImage"] for database in of_kind(objects, "postgresql").values()}
+    assert used == set(IMAGES.values()) - ({IMAGES["simulate"]} if name == "production" else set())
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_each_program_has_the_secret_of_its_own_role_and_nobody_that_of_the_superuser(name: str) -> None:
+    used = [(value["metadata"]["name"], set(_secrets(value))) for value in overlay(name)]
+    assert {user: secrets for user, secrets in used if secrets} == {
+        program: {f"temperature-{role}-user.temperature-db.credentials.postgresql.acid.zalan.do"}
+        for program, role in ROLES.items()
+    }
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_no_secret_is_written_down(name: str) -> None:
+    objects = overlay(name)
+    assert of_kind(objects, "Secret") == {}
+    for pod in templates(objects).values():
+        for variable in (variable for container in containers(pod) for variable in container.get("env", [])):
+            if re.search("PASSWORD|SECRET|TOKEN|DATABASE_URL", variable["name"]):
+                assert variable["valueFrom"].keys() == {"secretKeyRef"}
+    for text in _texts(objects):
+        assert not re.search(r"://[^/\s]*:[^/\s]*@|password\s*[=:]", text, re.IGNORECASE)
+
+
+def _secrets(value: Any, named: bool = False) -> Iterator[str]:
+    """The names that stand at or under a key that speaks of a secret."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            secret = "secret" in key.lower()
+            if isinstance(part, str):
+                if secret or (named and key == "name"):
+                    yield part
+            else:
+                yield from _secrets(part, named or secret)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _secrets(part, named)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+    elif isinstance(value, str):
+        yield value

@@ -1,0 +1,167 @@
+"""The objects fit each other, and the programs that they run."""
+
+import io
+import json
+import urllib.request
+
+import pytest
+import yaml
+
+import average.api
+import ingest.api
+import simulate.api
+from simulate.delivery import EVENT_TYPE
+from tests.manifests.support import (
+    KNATIVE,
+    NAMESPACE,
+    OVERLAYS,
+    Object,
+    build,
+    containers,
+    environment,
+    functions,
+    of_kind,
+    overlay,
+    templates,
+)
+from tests.support import ROOT
+
+# Beside the functions: what PostgreSQL keeps for superusers; the operator, Patroni, replication and the exporter;
+# migrations. Background workers, such as TimescaleDB's, do not count.
+RESERVED = 3 + 10 + 2
+
+# What an overlay adds to knative/base and knative/database, takes away and changes.
+HOST = {"Ingress localhost", "NetworkPolicy host", "Service temperature-db-host"}
+EVENTS = {
+    "Broker default",
+    "ConfigMap dead-letters",
+    "PingSource every-minute",
+    "Service dead-letters",
+    "SinkBinding simulate",
+    "Trigger ingest",
+}
+DIFFERENCES: dict[str, tuple[set[str], set[str], set[str]]] = {
+    "kind": (HOST, set(), set()),
+    "eventing": (HOST | EVENTS, {"CronJob every-minute"}, set()),
+    "production": (
+        set(),
+        {"CronJob every-minute", "Service simulate"},
+        {"Job migrations", "Service average", "Service ingest", "postgresql temperature-db"},
+    ),
+}
+
+
+def _address(objects: list[Object], function: str) -> str:
+    metadata = functions(objects)[function]["metadata"]
+    return f"http://{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_everything_is_in_one_namespace(name: str) -> None:
+    objects = overlay(name)
+    assert of_kind(objects, "Namespace").keys() == {NAMESPACE}
+    assert {part["metadata"].get("namespace") for part in objects if part["kind"] != "Namespace"} == {NAMESPACE}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_differs_from_the_base_in_what_it_is_for(name: str) -> None:
+    before, after = (
+        {f"{part['kind']} {part['metadata']['name']}": part for part in objects}
+        for objects in (build(KNATIVE / "base", KNATIVE / "database"), overlay(name))
+    )
+    changed = {part for part in before.keys() & after.keys() if before[part] != after[part]}
+    assert (after.keys() - before.keys(), before.keys() - after.keys(), changed) == DIFFERENCES[name]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_no_more_connections_are_asked_of_postgresql_than_it_has(name: str) -> None:
+    objects = overlay(name)
+    (database,) = of_kind(objects, "postgresql").values()
+    asked = {"temperature-db": 0}
+    for function in functions(objects).values():
+        template = function["spec"]["template"]
+        settings = environment(template)
+        if host := settings.get("PGHOST"):
+            instances = int(template["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"])
+            # During a rollout there are those of two revisions.
+            asked[host] = asked.get(host, 0) + 2 * instances * int(settings["POOL_SIZE"])
+    if asked.pop("temperature-db-pooler", 0):
+        assert database["spec"]["enableConnectionPooler"] is True
+        asked["temperature-db"] += database["spec"]["connectionPooler"]["maxDBConnections"]
+    assert asked.keys() == {"temperature-db"}
+    maximum = int(database["spec"]["postgresql"]["parameters"]["max_connections"])
+    assert 0 < asked["temperature-db"] <= maximum - RESERVED
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_function_knows_whether_it_is_behind_the_pooler(name: str) -> None:
+    objects = overlay(name)
+    (database,) = of_kind(objects, "postgresql").values()
+    pooler = database["spec"].get("connectionPooler", {})
+    expected = ("temperature-db-pooler", "true") if pooler.get("mode") == "transaction" else ("temperature-db", None)
+    for function in ("ingest", "average"):
+        settings = environment(functions(objects)[function]["spec"]["template"])
+        assert (settings["PGHOST"], settings.get("DATABASE_POOLER")) == expected
+    # A session's lock keeps migrations from each other, which a pooler for transactions does not carry.
+    assert environment(templates(objects)["migrations"])["PGHOST"] == "temperature-db"
+
+
+def test_production_has_two_instances_of_the_database_and_wide_buckets() -> None:
+    objects = overlay("production")
+    (database,) = of_kind(objects, "postgresql").values()
+    assert database["spec"]["numberOfInstances"] == 2
+    assert database["spec"]["patroni"]["synchronous_mode"] is True
+    assert environment(templates(objects)["migrations"])["BUCKET_MINUTES"] == "15"
+
+
+def test_the_simulator_is_triggered_every_minute_and_sends_to_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = overlay("kind")
+    assert of_kind(objects, "CronJob")["every-minute"]["spec"]["schedule"] == "* * * * *"
+    sent: list[tuple[str, bytes]] = []
+
+    def urlopen(url: str, data: bytes, timeout: float) -> io.BytesIO:
+        sent.append((url, data))
+        return io.BytesIO(b"{}")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    (container,) = containers(templates(objects)["every-minute"])
+    *python, script = container["command"]
+    assert python == ["python", "-c"]
+    exec(script)
+    ((url, data),) = sent
+    assert url == _address(objects, "simulate") + "/"
+    assert environment(templates(objects)["simulate"])["SINK_URL"] == _address(objects, "ingest")
+    # The events' timer asks for the same.
+    assert json.loads(data) == json.loads(of_kind(overlay("eventing"), "PingSource")["every-minute"]["spec"]["data"])
+
+
+def test_the_broker_hands_the_simulators_events_to_ingest() -> None:
+    objects = overlay("eventing")
+    (trigger,) = of_kind(objects, "Trigger").values()
+    assert trigger["spec"]["filter"]["attributes"] == {"type": EVENT_TYPE}
+    (binding,) = of_kind(objects, "SinkBinding").values()
+    assert binding["spec"]["sink"]["ref"]["name"] == trigger["spec"]["broker"]
+
+
+@pytest.mark.parametrize("name", ["kind", "eventing"])
+def test_the_address_on_kind_leads_each_path_to_its_function(name: str) -> None:
+    objects = overlay(name)
+    (rule,) = of_kind(objects, "Ingress")["localhost"]["spec"]["rules"]
+    leads: dict[str, str] = {}
+    for path in rule["http"]["paths"]:
+        (split,) = path["splits"]
+        assert f"http://{path['rewriteHost']}" == _address(objects, split["serviceName"])
+        assert split["serviceNamespace"] == NAMESPACE
+        leads[path["path"]] = split["serviceName"]
+    for function in (average, ingest, simulate):
+        for path in function.api.document()["paths"]:
+            # By whole segments: that the first letters are the same is not enough.
+            prefixes = [lead for lead in leads if f"{path}/".startswith(f"{lead.rstrip('/')}/")]
+            assert leads[max(prefixes, key=len)] == function.__name__
+
+
+def test_the_ports_of_the_node_are_those_that_kind_maps_to_the_host() -> None:
+    cluster = yaml.safe_load((ROOT / "kind" / "cluster.yaml").read_text())
+    mapped = [mapping["containerPort"] for node in cluster["nodes"] for mapping in node["extraPortMappings"]]
+    services = of_kind([*build(KNATIVE / "serving"), *overlay("kind")], "Service", "v1")
+    assert sorted(mapped) == sorted(port["nodePort"] for value in services.values() for port in value["spec"]["ports"])
