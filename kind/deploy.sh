@@ -21,7 +21,7 @@ prepare_database() {
     local objects='app.kubernetes.io/component notin (function, simulator, migrations)'
     k apply -f build/objects.yaml -l "$objects"
     k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 600s
-    k -n temperature rollout status statefulset/temperature-db --timeout 300s
+    k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for condition=Ready --timeout 300s
     k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 300s
 }
 

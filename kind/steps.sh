@@ -1,9 +1,5 @@
 # One line on the screen for one step, and what is missing said before anything is begun; sourced by the other scripts.
 
-say() {
-    printf '%-14s%s\n' "$1" "$2"
-}
-
 fail() {
     printf '%s\n' "$@" >&2
     exit 1
@@ -11,10 +7,15 @@ fail() {
 
 # step NAME COMMAND...: run it and say how long it took; if it fails, also what it said.
 step() {
-    local name=$1 started=$SECONDS output
+    local name=$1 started=$SECONDS output status
     shift
     printf '%-14s' "$name"
-    if output=$("$@" 2>&1); then
+    # Within a condition, set -e would be of no effect: the command would go on after a failure.
+    set +e
+    output=$(set -e; "$@" 2>&1)
+    status=$?
+    set -e
+    if [ "$status" -eq 0 ]; then
         printf 'done in %d s\n' $((SECONDS - started))
     else
         printf 'failed after %d s\n' $((SECONDS - started))

@@ -148,6 +148,7 @@ class Devices:
         self.host = urlsplit(get("ksvc", "ingest")["status"]["url"]).hostname
         self.acknowledged: list[float] = []
         self.answers: Counter[int | str] = Counter()
+        """Statuses, those of refusals with their text."""
         self.longest = 0.0
         """Seconds from the first attempt to the acknowledgement of the reading that waited longest."""
         self._stop = threading.Event()
@@ -180,7 +181,8 @@ class Devices:
         status: int | str
         try:
             headers = {"Host": str(self.host)}
-            status = requests.post(f"{GATEWAY}/v1/temperature", json=body, headers=headers, timeout=30).status_code
+            answer = requests.post(f"{GATEWAY}/v1/temperature", json=body, headers=headers, timeout=30)
+            status = answer.status_code if answer.ok else f"{answer.status_code} {answer.text}"
         except requests.RequestException as error:
             status = type(error).__name__
         self.answers[status] += 1

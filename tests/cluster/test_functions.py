@@ -61,7 +61,7 @@ def test_one_address_has_the_paths_of_all_functions() -> None:
         pytest.skip("only the cluster on one's own machine has it")
     headers = {"Host": "localhost:30080"}
     room_id = new_room()
-    for path in ("/v1/temperature", "/temperature/"):
+    for path in ("/v1/temperature", "/temperature/", "/"):
         answer = requests.post(cluster.GATEWAY + path, json=reading(room_id), headers=headers, timeout=60)
         assert answer.status_code == 201
     for path in ("/v1/temperature/average", "/temperature/average", "/v1/temperature/series"):

@@ -1,13 +1,14 @@
 """The schema on plain PostgreSQL, and the settings of the migrations."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psycopg
 import pytest
 
-from local.postgres import OWNER, WRITER
+from local.postgres import OWNER, READER, WRITER
 from migrations.edition import Edition
 from tests import schema
 from tests.support import SUPERUSER, Urls, alembic, migrate, python
@@ -21,18 +22,44 @@ def test_roles_can_do_what_they_need_and_no_more(plain: Urls) -> None:
     schema.assert_roles_can_do_what_they_need_and_no_more(plain)
 
 
-def test_privileges_that_a_role_had_by_default_are_taken_away(plain: Urls) -> None:
+@pytest.fixture
+def groups(plain: Urls) -> Iterator[None]:
+    """The groups that the Postgres operator puts its users in: those who write are among those who read."""
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(f"CREATE ROLE writers; GRANT writers TO {WRITER}")
+        superuser.execute(f"CREATE ROLE readers; GRANT readers TO {READER}, writers")
+        yield
+        superuser.execute("DROP OWNED BY writers, readers; DROP ROLE writers, readers")
+
+
+@pytest.mark.usefixtures("groups")
+def test_privileges_that_roles_have_by_default_are_withheld(plain: Urls) -> None:
     alembic(plain(OWNER), "downgrade", "base")
     with psycopg.connect(plain(OWNER)) as owner:
-        owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {WRITER}")
-    migrate(plain(OWNER))
+        owner.execute("DROP TABLE alembic_version")
     with psycopg.connect(plain(OWNER)) as owner:
-        owner.execute(f"ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM {WRITER}")
-        granted = owner.execute(
-            "SELECT privilege_type FROM information_schema.role_table_grants WHERE grantee = %s AND table_name = %s",
-            (WRITER, "temperatures"),
-        )
-        assert granted.fetchall() == [("INSERT",)]
+        owner.execute("ALTER DEFAULT PRIVILEGES GRANT INSERT, UPDATE, DELETE ON TABLES TO writers")
+        owner.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO readers")
+        owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT TRUNCATE ON TABLES TO {WRITER}")
+    migrate(plain(OWNER))
+    with psycopg.connect(plain(SUPERUSER)) as superuser:
+        allowed = superuser.execute(
+            "SELECT rolname, relname, privilege FROM pg_roles CROSS JOIN pg_class"
+            " CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS privilege"
+            " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
+            " AND rolname IN (%s, %s) AND has_table_privilege(rolname, pg_class.oid, privilege)",
+            (WRITER, READER),
+        ).fetchall()
+    averages = {f"avg_temperature_{name}" for name in ("time_interval", "hourly", "daily", "stale")}
+    assert sorted(allowed) == sorted(
+        [(WRITER, "temperatures", "INSERT")] + [(READER, name, "SELECT") for name in {"temperatures", *averages}]
+    )
+
+
+def test_timescaledb_is_waited_for_where_it_is_required(plain: Urls) -> None:
+    run = python("-m", "migrations", DATABASE_URL=plain(OWNER), REQUIRE_TIMESCALEDB="true")
+    assert run.returncode == 1
+    assert run.stderr.endswith("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet\n")
 
 
 def test_without_the_roles_the_migrations_still_run(

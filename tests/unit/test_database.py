@@ -1,0 +1,23 @@
+"""How a function connects."""
+
+import pytest
+
+from shared import database
+from shared.settings import SettingError
+
+
+def test_the_database_stops_what_is_past_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEADLINE_SECONDS", "7")
+    assert database.load(connections=1).options["options"] == "-c statement_timeout=7000"
+
+
+def test_behind_a_pooler_nothing_is_asked_that_outlives_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_POOLER", "true")
+    options = database.load(connections=1).options
+    assert (options["prepare_threshold"], "options" in options) == (None, False)
+
+
+def test_a_setting_that_is_neither_true_nor_false_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_POOLER", "pgbouncer")
+    with pytest.raises(SettingError, match="DATABASE_POOLER must be true or false, not 'pgbouncer'"):
+        database.load(connections=1)
