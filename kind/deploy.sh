@@ -20,9 +20,9 @@ kubectl kustomize --load-restrictor LoadRestrictionsNone build >build/objects.ya
 prepare_database() {
     local objects='app.kubernetes.io/component notin (function, simulator, migrations)'
     k apply -f build/objects.yaml -l "$objects"
-    k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 600s
-    k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for condition=Ready --timeout 300s
-    k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 300s
+    k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 900s
+    k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for condition=Ready --timeout 600s
+    k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
 }
 
 # A Job cannot be changed, only replaced; its work is done once, however often it runs.
@@ -32,7 +32,7 @@ migrate() {
         k -n temperature delete job/migrations
         k apply -f build/objects.yaml -l "$objects"
     }
-    k -n temperature wait job/migrations --for condition=Complete --timeout 300s ||
+    k -n temperature wait job/migrations --for condition=Complete --timeout 600s ||
         { k -n temperature logs job/migrations --tail 20; return 1; }
 }
 
@@ -45,7 +45,7 @@ start_functions() {
         done
     fi
     k apply -f build/objects.yaml --prune -l app.kubernetes.io/part-of=temperature "${kinds[@]}"
-    k -n temperature wait ksvc --all --for condition=Ready --timeout 300s
+    k -n temperature wait ksvc --all --for condition=Ready --timeout 600s
 }
 
 step Database prepare_database

@@ -12,7 +12,7 @@ install_eventing() {
     k wait --for condition=Established --timeout 60s -f "$EVENTING/eventing-crds.yaml"
     k apply --server-side --force-conflicts -f "$EVENTING/eventing-core.yaml" -f "$EVENTING/in-memory-channel.yaml" \
         -f "$EVENTING/mt-channel-broker.yaml"
-    k -n knative-eventing rollout status deployment --timeout 300s
+    k -n knative-eventing rollout status deployment --timeout 600s
 }
 
 step Eventing install_eventing

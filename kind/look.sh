@@ -25,8 +25,8 @@ psql() {
         -o jsonpath='{.data.password}') || fail "ROLE is reader, writer or owner"
     k -n temperature exec -i "$pod" -- sh -c "umask 077; printf '*:*:*:*:%s' \$(base64 -d) >/dev/shm/$user" <<<"$secret"
     [ -t 0 ] && set -- -it || set -- -i
-    k -n temperature exec "$@" "$pod" -- env PGPASSFILE=/dev/shm/$user \
-        psql "host=temperature-db dbname=temperature sslmode=require user=${user//-/_}"
+    k -n temperature exec "$@" "$pod" -- sh -c "PGPASSFILE=/dev/shm/$user \
+        psql 'host=temperature-db dbname=temperature sslmode=require user=${user//-/_}'; rm /dev/shm/$user"
 }
 
 urls() {

@@ -31,6 +31,11 @@ need() {
     command -v "$1" >/dev/null || fail "$1 was not found. On macOS: brew install $1. Elsewhere: $2"
 }
 
+# need_port PORT WHAT: nobody else listens there.
+need_port() {
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null || fail "Port $1 of this machine is taken, which $2 needs."
+}
+
 need_docker() {
     command -v docker >/dev/null || fail "docker was not found. Install it: https://docs.docker.com/get-docker/"
     docker info >/dev/null 2>&1 || fail "Docker does not answer. Start it (on macOS: Docker Desktop), then try again."

@@ -14,6 +14,11 @@ memory=$(docker info --format '{{.MemTotal}}')
         "On macOS: Docker Desktop, Settings, Resources."
 
 registry=$CLUSTER-registry
+docker inspect "$registry" >/dev/null 2>&1 || need_port 5001 "the registry"
+if ! kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; then
+    need_port 30080 "the cluster"
+    need_port 30432 "the cluster"
+fi
 
 run_registry() {
     [ "$(docker inspect --format '{{.State.Running}}' "$registry" 2>/dev/null)" = true ] ||
@@ -49,8 +54,8 @@ install_serving() {
     k wait --for condition=Established --timeout 60s -f "$SERVING/serving-crds.yaml"
     k apply --server-side --force-conflicts -f "$SERVING/serving-core.yaml" -f "$KOURIER/kourier.yaml"
     k apply --server-side --field-manager temperature --force-conflicts -k knative/serving
-    k -n knative-serving rollout status deployment --timeout 300s
-    k -n kourier-system rollout status deployment --timeout 300s
+    k -n knative-serving rollout status deployment --timeout 600s
+    k -n kourier-system rollout status deployment --timeout 600s
 }
 
 install_operator() {
@@ -58,7 +63,7 @@ install_operator() {
     for file in $POSTGRES_OPERATOR_FILES; do
         k -n default apply --server-side --force-conflicts -f "$POSTGRES_OPERATOR/$file"
     done
-    k -n default rollout status deployment/postgres-operator --timeout 300s
+    k -n default rollout status deployment/postgres-operator --timeout 600s
     k wait --for condition=Established --timeout 60s crd/postgresqls.acid.zalan.do
 }
 

@@ -1,0 +1,69 @@
+"""The functions behind PgBouncer, which lends them a connection for one transaction at a time."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from local.postgres import READER, WRITER
+from tests.support import Urls
+
+READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5}
+DAY = {"building_id": "B1", "start": "2024-12-01T00:00:00Z", "end": "2024-12-02T00:00:00Z"}
+
+
+@pytest.fixture
+def pooled(plain: Urls) -> Iterator[Urls]:
+    if not (pgbouncer := shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")):
+        assert "CI" not in os.environ, "pgbouncer was not found, and CI leaves no test out"
+        pytest.skip("pgbouncer was not found")
+    folder = Path(tempfile.mkdtemp(prefix="temperature-pooler-"))
+    folder.chmod(0o777)
+    database = urlsplit(plain(READER))
+    (server,) = parse_qs(database.query)["host"]
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = host={server}\n"
+        f"[pgbouncer]\nlisten_addr =\nunix_socket_dir = {folder}\nlogfile = {folder}/log\n"
+        f"auth_type = trust\nauth_file = {folder}/users\npool_mode = transaction\n"
+        # As if each transaction had another connection to the database.
+        "server_reset_query_always = 1\n"
+    )
+    (folder / "users").write_text(f'"{READER}" ""\n"{WRITER}" ""\n')
+    # It does not run as root.
+    options = ["--quiet", *(["--user", "nobody"] if os.geteuid() == 0 else [])]
+    with subprocess.Popen([pgbouncer, *options, settings]) as process:
+
+        def url(role: str) -> str:
+            return f"postgresql://{role}@{database.path}?host={folder}&port=6432"
+
+        end = time.monotonic() + 10
+        while not (folder / ".s.PGSQL.6432").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        yield url
+        process.terminate()
+    shutil.rmtree(folder)
+
+
+def test_readings_are_stored_and_averaged_through_it(serve: Callable[..., TestClient], pooled: Urls) -> None:
+    environment = {"DATABASE_POOLER": "true", "DEADLINE_SECONDS": "2"}
+    ingest = serve("ingest", DATABASE_URL=pooled(WRITER), **environment)
+    average = serve("average", DATABASE_URL=pooled(READER), **environment)
+    # More often than psycopg executes a statement before it prepares it.
+    for minute in range(20):
+        reading = {**READING, "timestamp": f"2024-12-01T12:{minute:02}:00Z"}
+        assert ingest.post("/", json=[reading, reading]).json()["duplicates"] == 1
+        assert average.get("/v1/temperature/average", params=DAY).json()["count"] == minute + 1
+
+
+def test_it_refuses_what_is_asked_of_a_database_that_is_reached_directly(pooled: Urls) -> None:
+    with pytest.raises(psycopg.OperationalError, match="unsupported startup parameter: options"):
+        psycopg.connect(pooled(READER), options="-c statement_timeout=1000")
