@@ -32,8 +32,12 @@ migrate() {
         k -n temperature delete job/migrations
         k apply -f build/objects.yaml -l "$objects"
     }
-    k -n temperature wait job/migrations --for condition=Complete --timeout 600s ||
-        { k -n temperature logs job/migrations --tail 20; return 1; }
+    until k -n temperature wait job/migrations --for condition=Complete --timeout 5s 2>/dev/null; do
+        if k -n temperature wait job/migrations --for condition=Failed --timeout 0s 2>/dev/null; then
+            k -n temperature logs job/migrations --tail 20
+            return 1
+        fi
+    done
 }
 
 # What the overlay does not have any more is removed.

@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 
 need_docker
 
+# Attestations would give an image that did not change another content.
+export BUILDX_NO_DEFAULT_ATTESTATIONS=1
 chosen=()
 
 # image NAME DOCKERFILE CONTEXT OPTION...: its tag is its content, so a deployment changes just when the image does.
