@@ -18,8 +18,13 @@ END
 kubectl kustomize --load-restrictor LoadRestrictionsNone build >build/objects.yaml
 
 prepare_database() {
-    local objects='app.kubernetes.io/component notin (function, simulator, migrations)'
-    k apply -f build/objects.yaml -l "$objects"
+    local applied
+    applied=$(k apply -f build/objects.yaml -l 'app.kubernetes.io/component notin (function, simulator, migrations, eventing)')
+    # Until the operator has noticed, the status is that of before.
+    case $applied in *temperature-db\ configured*)
+        k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Updating \
+            --timeout 30s || true ;;
+    esac
     k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 900s
     k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for condition=Ready --timeout 600s
     k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
@@ -27,22 +32,22 @@ prepare_database() {
 
 # A Job cannot be changed, only replaced; its work is done once, however often it runs.
 migrate() {
-    local objects='app.kubernetes.io/component=migrations'
-    k apply -f build/objects.yaml -l "$objects" || {
-        k -n temperature delete job/migrations
-        k apply -f build/objects.yaml -l "$objects"
-    }
-    until k -n temperature wait job/migrations --for condition=Complete --timeout 5s 2>/dev/null; do
-        if k -n temperature wait job/migrations --for condition=Failed --timeout 0s 2>/dev/null; then
-            k -n temperature logs job/migrations --tail 20
-            return 1
-        fi
+    k -n temperature delete job/migrations --ignore-not-found
+    k apply -f build/objects.yaml -l app.kubernetes.io/component=migrations
+    for _ in $(seq 130); do
+        k -n temperature wait job/migrations --for condition=Complete --timeout 5s && return
+        k -n temperature wait job/migrations --for condition=Failed --timeout 0s && break
     done
+    k -n temperature logs job/migrations --tail 20
+    return 1
 }
 
 # What the overlay does not have any more is removed.
 start_functions() {
-    local kind kinds=(--prune-allowlist batch/v1/CronJob --prune-allowlist serving.knative.dev/v1/Service)
+    local kind kinds=()
+    for kind in core/v1/ConfigMap batch/v1/CronJob serving.knative.dev/v1/Service; do
+        kinds+=(--prune-allowlist "$kind")
+    done
     if k get crd brokers.eventing.knative.dev >/dev/null 2>&1; then
         for kind in eventing.knative.dev/v1/{Broker,Trigger} sources.knative.dev/v1/{PingSource,SinkBinding}; do
             kinds+=(--prune-allowlist "$kind")

@@ -21,12 +21,13 @@ logs() {
 psql() {
     local user=temperature-${ROLE:-reader}-user pod secret
     pod=$(k -n temperature get pod -l cluster-name=temperature-db,spilo-role=master -o name)
+    [ -n "$pod" ] || fail "The database has no primary at the moment: make status"
     secret=$(k -n temperature get secret "$user.temperature-db.credentials.postgresql.acid.zalan.do" \
         -o jsonpath='{.data.password}') || fail "ROLE is reader, writer or owner"
     k -n temperature exec -i "$pod" -- sh -c "umask 077; printf '*:*:*:*:%s' \$(base64 -d) >/dev/shm/$user" <<<"$secret"
     [ -t 0 ] && set -- -it || set -- -i
     k -n temperature exec "$@" "$pod" -- sh -c "PGPASSFILE=/dev/shm/$user \
-        psql 'host=temperature-db dbname=temperature sslmode=require user=${user//-/_}'; rm /dev/shm/$user"
+        psql 'host=temperature-db dbname=temperature sslmode=require user=${user//-/_}'; status=\$?; rm /dev/shm/$user; exit \$status"
 }
 
 urls() {

@@ -15,7 +15,7 @@
 : "${KOURIER:=https://github.com/knative-extensions/net-kourier/releases/download/knative-$KNATIVE_VERSION}"
 : "${EVENTING:=https://github.com/knative/eventing/releases/download/knative-$KNATIVE_VERSION}"
 : "${POSTGRES_OPERATOR:=https://raw.githubusercontent.com/zalando/postgres-operator/$POSTGRES_OPERATOR_VERSION/manifests}"
-: "${POSTGRES_OPERATOR_FILES:=postgresql.crd.yaml configmap.yaml operator-service-account-rbac.yaml postgres-operator.yaml api-service.yaml}"
+: "${POSTGRES_OPERATOR_FILES:=postgresql.crd.yaml configmap.yaml operator-service-account-rbac.yaml postgres-operator.yaml}"
 
 # Images: of kind's nodes (empty: kind's own choice), the local registry, and what ours are built from.
 : "${NODE_IMAGE:=}"

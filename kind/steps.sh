@@ -23,6 +23,16 @@ step() {
     fi
 }
 
+# retry COMMAND...: again until it succeeds, for two minutes. Knative's webhooks refuse objects while they start.
+retry() {
+    local _
+    for _ in $(seq 24); do
+        "$@" && return
+        sleep 5
+    done
+    "$@"
+}
+
 k() {
     kubectl --context "$CONTEXT" "$@"
 }

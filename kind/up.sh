@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 
+[ "$CONTEXT" = "kind-$CLUSTER" ] || fail "CONTEXT is $CONTEXT, and this makes a cluster of its own. Unset it."
 need_docker
 need kind https://kind.sigs.k8s.io/docs/user/quick-start/#installation
 need_kubectl
@@ -12,10 +13,15 @@ memory=$(docker info --format '{{.MemTotal}}')
 [ "$memory" -ge 5500000000 ] ||
     fail "Docker has $((memory / 1000000)) MB of memory, and the cluster needs 6 GB and 4 processors." \
         "On macOS: Docker Desktop, Settings, Resources."
+processors=$(docker info --format '{{.NCPU}}')
+[ "$processors" -ge 4 ] ||
+    echo "Docker has $processors processors, and the cluster wants 4: some of it may not start." >&2
+[ "$(kind version --quiet | cut -d . -f 2)" -ge 30 ] ||
+    fail "kind $(kind version --quiet) is too old: Knative $KNATIVE_VERSION needs the Kubernetes of kind 0.30 or newer."
 
 registry=$CLUSTER-registry
 docker inspect "$registry" >/dev/null 2>&1 || need_port 5001 "the registry"
-if ! kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; then
+if ! kind get clusters 2>/dev/null | grep -x "$CLUSTER" >/dev/null; then
     need_port 30080 "the cluster"
     need_port 30432 "the cluster"
 fi
@@ -27,7 +33,7 @@ run_registry() {
 }
 
 create_cluster() {
-    kind get clusters 2>/dev/null | grep -qx "$CLUSTER" ||
+    kind get clusters 2>/dev/null | grep -x "$CLUSTER" >/dev/null ||
         kind create cluster --name "$CLUSTER" --config kind/cluster.yaml --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
     # After a restart of Docker the node starts by itself, and the API server a little later.
     for _ in $(seq 60); do
@@ -52,8 +58,8 @@ connect_registry() {
 install_serving() {
     k apply --server-side --force-conflicts -f "$SERVING/serving-crds.yaml"
     k wait --for condition=Established --timeout 60s -f "$SERVING/serving-crds.yaml"
-    k apply --server-side --force-conflicts -f "$SERVING/serving-core.yaml" -f "$KOURIER/kourier.yaml"
-    k apply --server-side --field-manager temperature --force-conflicts -k knative/serving
+    retry k apply --server-side --force-conflicts -f "$SERVING/serving-core.yaml" -f "$KOURIER/kourier.yaml"
+    retry k apply --server-side --field-manager temperature --force-conflicts -k knative/serving
     k -n knative-serving rollout status deployment --timeout 600s
     k -n kourier-system rollout status deployment --timeout 600s
 }

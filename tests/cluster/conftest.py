@@ -1,5 +1,6 @@
 """The cluster that the current kubectl context names, and what changes about it for a test."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -10,9 +11,16 @@ from tests.cluster import cluster
 
 @pytest.fixture(scope="session", autouse=True)
 def reachable() -> None:
-    found = subprocess.run(["kubectl", "get", "namespace", cluster.NAMESPACE], capture_output=True, text=True)
+    found = subprocess.run([*cluster.KUBECTL, "get", "ksvc", "ingest"], capture_output=True, text=True)
     if found.returncode:
-        pytest.exit(f"The current kubectl context has no temperature monitor: {found.stderr}", returncode=1)
+        pytest.exit(f"The cluster {cluster.CONTEXT} has no temperature monitor: {found.stderr}", returncode=1)
+
+
+@pytest.fixture
+def expendable() -> None:
+    """Nobody depends on the database of this cluster."""
+    if not cluster.CONTEXT.startswith("kind-") and "EXPENDABLE" not in os.environ:
+        pytest.skip(f"ends the database's primary: set EXPENDABLE=true if {cluster.CONTEXT} can bear that")
 
 
 @pytest.fixture
@@ -29,16 +37,19 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[[object], None]:
 @pytest.fixture
 def no_simulator() -> Iterator[None]:
     """Nobody sends anything while this lasts but the test."""
-    timers = [timer["metadata"]["name"] for timer in cluster.get("cronjob")["items"]]
-    for timer in timers:
-        cluster.patch("cronjob", timer, {"spec": {"suspend": True}})
+    kinds = ["cronjob", *(["pingsource"] if cluster.has_eventing() else [])]
+    timers = [
+        (kind, timer["metadata"]["name"], timer["spec"]) for kind in kinds for timer in cluster.get(kind)["items"]
+    ]
+    for kind, name, _ in timers:
+        cluster.patch(kind, name, {"spec": {"schedule": "0 0 1 1 *"}})
     yield
-    for timer in timers:
-        cluster.patch("cronjob", timer, {"spec": {"suspend": False}})
+    for kind, name, spec in timers:
+        cluster.patch(kind, name, {"spec": {"schedule": spec["schedule"]}})
 
 
 @pytest.fixture
-def two_instances() -> Iterator[None]:
+def two_instances(expendable: None) -> Iterator[None]:
     """A standby that has all that the primary has acknowledged."""
     instances = cluster.get("postgresql", cluster.DATABASE)["spec"]["numberOfInstances"]
 

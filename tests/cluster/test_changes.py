@@ -9,6 +9,21 @@ import pytest
 from tests.cluster import cluster
 from tests.cluster.cluster import Devices
 
+Loss = Callable[[str], object]
+
+
+def deleted(pod: str) -> None:
+    cluster.kubectl("delete", "pod", pod, "--wait=false")
+
+
+def killed(pod: str) -> None:
+    cluster.kubectl(
+        "exec", pod, "--", "sh", "-c", "kill -9 $(head -n 1 /home/postgres/pgdata/pgroot/data/postmaster.pid)"
+    )
+
+
+LOSSES = [deleted, killed]
+
 
 def kept(devices: Devices) -> bool:
     found = cluster.average(devices.room_id)
@@ -50,24 +65,25 @@ def test_the_end_of_an_instance_costs_no_reading(say: Callable[[object], None]) 
     assert kept(devices)
 
 
-@pytest.mark.parametrize("how", [[], ["--grace-period=0", "--force"]], ids=["deleted", "killed"])
-def test_the_loss_of_the_primary_costs_no_acknowledged_reading(how: list[str], say: Callable[[object], None]) -> None:
-    lose_primary(how, say)
+@pytest.mark.usefixtures("expendable")
+@pytest.mark.parametrize("lose", LOSSES)
+def test_the_loss_of_the_primary_costs_no_acknowledged_reading(lose: Loss, say: Callable[[object], None]) -> None:
+    lose_primary(lose, say)
 
 
 @pytest.mark.usefixtures("two_instances")
-@pytest.mark.parametrize("how", [[], ["--grace-period=0", "--force"]], ids=["deleted", "killed"])
-def test_a_failover_costs_no_acknowledged_reading(how: list[str], say: Callable[[object], None]) -> None:
-    lose_primary(how, say)
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_failover_costs_no_acknowledged_reading(lose: Loss, say: Callable[[object], None]) -> None:
+    lose_primary(lose, say)
 
 
-def lose_primary(how: list[str], say: Callable[[object], None]) -> None:
+def lose_primary(lose: Loss, say: Callable[[object], None]) -> None:
     with Devices() as devices:
         time.sleep(2)
         number = len(devices.acknowledged)
         assert number
         before = cluster.primary()
-        cluster.kubectl("delete", "pod", before, "--wait=false", *how)
+        lose(before)
         time.sleep(5)
 
         def taken_again() -> bool:

@@ -7,15 +7,13 @@ import pytest
 import requests
 
 from tests.cluster import cluster
-from tests.cluster.cluster import average, new_room, reading, until_simulated
+from tests.cluster.cluster import asked, average, call, new_room, reading, until_simulated
 
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[str]:
     """The address at which the Broker takes events."""
-    if "brokers.eventing.knative.dev" not in cluster.kubectl("api-resources", "--output", "name"):
-        pytest.skip("the cluster has no Knative Eventing: make eventing")
-    if not cluster.get("broker")["items"]:
+    if not cluster.has_eventing() or not cluster.get("broker")["items"]:
         pytest.skip("the functions are deployed without a Broker: make eventing")
     with cluster.forwarded("svc/broker-ingress", 80, namespace="knative-eventing") as port:
         yield f"http://127.0.0.1:{port}/{cluster.NAMESPACE}/default"
@@ -51,12 +49,18 @@ def test_an_event_that_is_refused_ends_as_a_dead_letter_with_the_reason(broker: 
     assert "'knativeerrorcode': '422'" in cluster.until(dead, 60)
 
 
+@pytest.mark.usefixtures("expendable")
 def test_a_database_that_is_away_for_a_while_costs_no_event(broker: str) -> None:
     room_id = new_room()
-    cluster.kubectl("delete", "pod", cluster.primary(), "--grace-period=0", "--force")
+    cluster.kubectl("delete", "pod", cluster.primary(), "--wait=false")
     for temperature in range(10):
         send(broker, room_id, float(temperature))
-    assert cluster.until(lambda: average(room_id)["count"] == 10, 180)
+
+    def delivered() -> bool:
+        answer = call("average", "GET", "/v1/temperature/average", params=asked(room_id))
+        return answer.ok and answer.json()["count"] == 10
+
+    cluster.until(delivered, 180)
 
 
 def test_the_ping_source_makes_the_simulator_send_to_the_broker(broker: str) -> None:
