@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
@@ -15,22 +16,26 @@ from tests.support import Urls
 VIEWS = ["avg_temperature_time_interval", "avg_temperature_hourly", "avg_temperature_daily"]
 
 
+@pytest.fixture
+def average(serve: Callable[..., TestClient], community: Urls) -> TestClient:
+    return serve("average", DATABASE_URL=community(READER))
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(st.tuples(exactness.readings, st.integers(0, len(VIEWS))), min_size=2, max_size=4),
     interval=exactness.intervals,
 )
 def test_an_average_is_exact_over_any_interval(
+    average: TestClient,
     community: Urls,
-    serve: Callable[..., TestClient],
     steps: list[tuple[list[exactness.Reading], int]],
     interval: tuple[datetime, datetime],
 ) -> None:
-    client = serve("average", DATABASE_URL=community(READER))
     with psycopg.connect(community(OWNER), autocommit=True) as connection:
         connection.execute("TRUNCATE temperatures")
         for readings, levels in steps:
             exactness.insert(connection, readings)
             for view in VIEWS[:levels]:
                 connection.execute(f"CALL refresh_continuous_aggregate('{view}', NULL, NULL)")
-        exactness.assert_exact(client, connection, *interval)
+        exactness.assert_exact(average, connection, *interval)
