@@ -1,6 +1,7 @@
 """The cluster that the current kubectl context names, and what changes about it for a test."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,8 @@ from tests.cluster import cluster
 
 @pytest.fixture(scope="session", autouse=True)
 def reachable() -> None:
+    if not shutil.which("kubectl"):
+        pytest.exit("kubectl was not found: https://kubernetes.io/docs/tasks/tools/", returncode=1)
     found = subprocess.run([*cluster.KUBECTL, "get", "ksvc", "ingest"], capture_output=True, text=True)
     if found.returncode:
         pytest.exit(f"The cluster {cluster.CONTEXT} has no temperature monitor: {found.stderr}", returncode=1)
