@@ -16,7 +16,7 @@ EVERYBODY = [
     "CREATE TABLE mine (x int)",
     "CREATE ROLE mine",
     "UPDATE alembic_version SET version_num = 'x'",
-    "DROP MATERIALIZED VIEW avg_temperature_daily",
+    "DROP FUNCTION avg_temperature_bucket_width()",
     "COPY (SELECT 1) TO PROGRAM 'true'",
     "SELECT pg_read_file('/etc/passwd')",
     "SELECT * FROM pg_authid",
