@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . kind/steps.sh
 
 need_docker
-need kind https://kind.sigs.k8s.io/docs/user/quick-start/#installation
+need_kind
 
 remove_registry() {
     ! docker inspect "$CLUSTER-registry" >/dev/null 2>&1 || docker rm --force --volumes "$CLUSTER-registry"

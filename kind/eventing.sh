@@ -8,9 +8,9 @@ cd "$(dirname "$0")/.."
 need_cluster
 
 install_eventing() {
-    k apply --server-side --force-conflicts -f "$EVENTING/eventing-crds.yaml"
-    k wait --for condition=Established --timeout 60s -f "$EVENTING/eventing-crds.yaml"
-    retry k apply --server-side --force-conflicts -f "$EVENTING/eventing-core.yaml" -f "$EVENTING/in-memory-channel.yaml" \
+    apply_definitions "$EVENTING/eventing-crds.yaml"
+    # Knative's webhooks refuse objects while they start.
+    retry 120 apply -f "$EVENTING/eventing-core.yaml" -f "$EVENTING/in-memory-channel.yaml" \
         -f "$EVENTING/mt-channel-broker.yaml"
     k -n knative-eventing rollout status deployment --timeout 600s
 }

@@ -11,16 +11,24 @@ need_docker
 export BUILDX_NO_DEFAULT_ATTESTATIONS=1
 chosen=()
 
-# image NAME DOCKERFILE CONTEXT OPTION...: its tag is its content, so a deployment changes just when the image does.
-image() {
-    local name=$1 file=$2 context=$3 digest
+# Its tag is its content, so a deployment changes just when the image does.
+tag() {
+    docker image inspect --format '{{.Id}}' "$REGISTRY/$1" | sed 's/^sha256://' | cut -c 1-12
+}
+
+build_and_push() {
+    local name=$1 file=$2 context=$3 image
     shift 3
-    step "$name" docker build --quiet --tag "$REGISTRY/$name" --file "$file" "$@" "$context"
-    digest=$(docker image inspect --format '{{.Id}}' "$REGISTRY/$name")
-    digest=${digest#sha256:}
-    docker tag "$REGISTRY/$name" "$REGISTRY/$name:${digest:0:12}"
-    docker push --quiet "$REGISTRY/$name:${digest:0:12}" >/dev/null
-    chosen+=("  - {name: $name, newName: $REGISTRY/$name, newTag: '${digest:0:12}'}")
+    docker build --quiet --tag "$REGISTRY/$name" --file "$file" "$@" "$context"
+    image=$REGISTRY/$name:$(tag "$name")
+    docker tag "$REGISTRY/$name" "$image"
+    docker push --quiet "$image"
+}
+
+# image NAME DOCKERFILE CONTEXT OPTION...
+image() {
+    step "$1" build_and_push "$@"
+    chosen+=("  - {name: $1, newName: $REGISTRY/$1, newTag: '$(tag "$1")'}")
 }
 
 for function in ingest average simulate; do

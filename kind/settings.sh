@@ -4,7 +4,7 @@
 : "${CLUSTER:=temperature}"
 : "${CONTEXT:=kind-$CLUSTER}"
 : "${OVERLAY:=kind}"
-# Where images are pushed to and pulled from. kind/up.sh runs a registry at localhost:5001.
+# Where images are pushed to and pulled from. kind/up.sh runs that registry at localhost:5001.
 : "${REGISTRY:=localhost:5001/temperature}"
 
 : "${KNATIVE_VERSION:=v1.23.0}"

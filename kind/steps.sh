@@ -23,18 +23,29 @@ step() {
     fi
 }
 
-# retry COMMAND...: again until it succeeds, for two minutes. Knative's webhooks refuse objects while they start.
+# retry SECONDS COMMAND...: again until it succeeds.
 retry() {
-    local _
-    for _ in $(seq 24); do
-        "$@" && return
-        sleep 5
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 1
+        sleep 1
     done
-    "$@"
 }
 
 k() {
     kubectl --context "$CONTEXT" "$@"
+}
+
+# apply OPTION...: the files of a release, as they are.
+apply() {
+    k apply --server-side --force-conflicts "$@"
+}
+
+# apply_definitions FILE: and wait until objects of these kinds can be made.
+apply_definitions() {
+    apply -f "$1"
+    k wait --for condition=Established --timeout 60s -f "$1"
 }
 
 need() {
@@ -49,6 +60,10 @@ need_port() {
 need_docker() {
     command -v docker >/dev/null || fail "docker was not found. Install it: https://docs.docker.com/get-docker/"
     docker info >/dev/null 2>&1 || fail "Docker does not answer. Start it (on macOS: Docker Desktop), then try again."
+}
+
+need_kind() {
+    need kind https://kind.sigs.k8s.io/docs/user/quick-start/#installation
 }
 
 need_kubectl() {

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 [ "$CONTEXT" = "kind-$CLUSTER" ] || fail "CONTEXT is $CONTEXT, and this makes a cluster of its own. Unset it."
 need_docker
-need kind https://kind.sigs.k8s.io/docs/user/quick-start/#installation
+need_kind
 need_kubectl
 memory=$(docker info --format '{{.MemTotal}}')
 [ "$memory" -ge 5500000000 ] ||
@@ -19,9 +19,13 @@ processors=$(docker info --format '{{.NCPU}}')
 [ "$(kind version --quiet | cut -d . -f 2)" -ge 30 ] ||
     fail "kind $(kind version --quiet) is too old: Knative $KNATIVE_VERSION needs the Kubernetes of kind 0.30 or newer."
 
+cluster_exists() {
+    kind get clusters 2>/dev/null | grep -x "$CLUSTER" >/dev/null
+}
+
 registry=$CLUSTER-registry
 docker inspect "$registry" >/dev/null 2>&1 || need_port 5001 "the registry"
-if ! kind get clusters 2>/dev/null | grep -x "$CLUSTER" >/dev/null; then
+if ! cluster_exists; then
     need_port 30080 "the cluster"
     need_port 30432 "the cluster"
 fi
@@ -33,14 +37,10 @@ run_registry() {
 }
 
 create_cluster() {
-    kind get clusters 2>/dev/null | grep -x "$CLUSTER" >/dev/null ||
+    cluster_exists ||
         kind create cluster --name "$CLUSTER" --config kind/cluster.yaml --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
     # After a restart of Docker the node starts by itself, and the API server a little later.
-    for _ in $(seq 60); do
-        k get --raw /readyz >/dev/null 2>&1 && return
-        sleep 1
-    done
-    k get --raw /readyz
+    retry 60 k get --raw /readyz
 }
 
 # As in kind's own guide: the nodes reach by the registry's name in Docker's network what the host calls localhost.
@@ -56,10 +56,10 @@ connect_registry() {
 }
 
 install_serving() {
-    k apply --server-side --force-conflicts -f "$SERVING/serving-crds.yaml"
-    k wait --for condition=Established --timeout 60s -f "$SERVING/serving-crds.yaml"
-    retry k apply --server-side --force-conflicts -f "$SERVING/serving-core.yaml" -f "$KOURIER/kourier.yaml"
-    retry k apply --server-side --field-manager temperature --force-conflicts -k knative/serving
+    apply_definitions "$SERVING/serving-crds.yaml"
+    # Knative's webhooks refuse objects while they start.
+    retry 120 apply -f "$SERVING/serving-core.yaml" -f "$KOURIER/kourier.yaml"
+    retry 120 apply --field-manager temperature -k knative/serving
     k -n knative-serving rollout status deployment --timeout 600s
     k -n kourier-system rollout status deployment --timeout 600s
 }
@@ -67,7 +67,7 @@ install_serving() {
 install_operator() {
     local file
     for file in $POSTGRES_OPERATOR_FILES; do
-        k -n default apply --server-side --force-conflicts -f "$POSTGRES_OPERATOR/$file"
+        apply -n default -f "$POSTGRES_OPERATOR/$file"
     done
     k -n default rollout status deployment/postgres-operator --timeout 600s
     k wait --for condition=Established --timeout 60s crd/postgresqls.acid.zalan.do

@@ -87,7 +87,6 @@ def _timescale_server() -> Iterator[Urls]:
 def _migrated(server: Urls) -> Iterator[Urls]:
     with psycopg.connect(server(SUPERUSER), autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-    with psycopg.connect(server(SUPERUSER), autocommit=True) as connection:
         # The tests run the jobs themselves: one refresh refuses another at the same time.
         connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
         for role in (OWNER, WRITER, READER):

@@ -72,13 +72,6 @@ async def _settings(_: Request) -> Response:
     )
 
 
-async def _openapi(_: Request) -> Response:
-    # Describing the API needs pydantic, which answering questions does not.
-    from average import api
-
-    return JSONResponse(api.document())
-
-
 _ROUTES: edge.Routes = {
     "/v1/temperature/average": (edge.GET, _average),
     "/temperature/average": (edge.GET, _average),
@@ -86,7 +79,7 @@ _ROUTES: edge.Routes = {
     "/v1/temperature/rooms": (edge.GET, _rooms),
     "/health": (edge.GET, edge.health),
     "/settings": (edge.GET, _settings),
-    "/openapi.json": (edge.GET, _openapi),
+    "/openapi.json": (edge.GET, edge.openapi("average")),
 }
 
 

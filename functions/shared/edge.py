@@ -4,6 +4,7 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from importlib import import_module
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -49,6 +50,16 @@ async def route(request: Request, routes: Routes) -> Response:
 async def health(_: Request) -> Response:
     """Say that the function is alive, whatever the database or the sink is."""
     return JSONResponse({"status": "ok", "message": "Service is healthy"})
+
+
+def openapi(function: str) -> Function:
+    """What answers with the description of a function, which its module `api` makes."""
+
+    async def answer(_: Request) -> Response:
+        # Describing an API needs pydantic, which no function needs for its work.
+        return JSONResponse(import_module(f"{function}.api").document())
+
+    return answer
 
 
 async def body(request: Request, most: int) -> bytes:

@@ -85,18 +85,11 @@ async def _emit(request: Request) -> Response:
     return JSONResponse(counts)
 
 
-async def _openapi(_: Request) -> Response:
-    # Describing the API needs pydantic, which simulating does not.
-    from simulate import api
-
-    return JSONResponse(api.document())
-
-
 _ROUTES: edge.Routes = {
     "": (edge.POST, _emit),
     "/simulate": (edge.POST, _emit),
     "/health": (edge.GET, edge.health),
-    "/openapi.json": (edge.GET, _openapi),
+    "/openapi.json": (edge.GET, edge.openapi("simulate")),
 }
 
 

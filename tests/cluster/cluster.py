@@ -17,6 +17,9 @@ from uuid import uuid4
 
 import psycopg
 import requests
+from cloudevents.http import CloudEvent
+
+from simulate.delivery import EVENT_TYPE
 
 NAMESPACE = "temperature"
 GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:30080")
@@ -63,10 +66,14 @@ def until(condition: Any, seconds: float) -> Any:
     return found
 
 
+def host(function: str) -> str:
+    """The name by which Kourier knows the function."""
+    return str(urlsplit(get("ksvc", function)["status"]["url"]).hostname)
+
+
 def call(function: str, method: str, path: str, **options: Any) -> requests.Response:
     """A request to a function through Kourier."""
-    host = urlsplit(get("ksvc", function)["status"]["url"]).hostname
-    headers = {**options.pop("headers", {}), "Host": host}
+    headers = {**options.pop("headers", {}), "Host": host(function)}
     return requests.request(method, GATEWAY + path, headers=headers, timeout=60, **options)
 
 
@@ -78,6 +85,12 @@ def reading(room_id: str, temperature: float = 21.5, **offset: float) -> dict[st
         "temperature": temperature,
         "timestamp": instant.isoformat(),
     }
+
+
+def event(body: dict[str, Any]) -> CloudEvent:
+    """The reading as a CloudEvent."""
+    attributes = {"type": EVENT_TYPE, "source": "/e2e", "datacontenttype": "application/json"}
+    return CloudEvent(attributes, body)
 
 
 def new_room() -> str:
@@ -147,7 +160,7 @@ class Devices:
 
     def __init__(self, devices: int = 4) -> None:
         self.room_id = new_room()
-        self.host = urlsplit(get("ksvc", "ingest")["status"]["url"]).hostname
+        self.headers = {"Host": host("ingest")}
         self.acknowledged: list[float] = []
         self.answers: Counter[int | str] = Counter()
         """Statuses, those of refusals with their text."""
@@ -184,8 +197,7 @@ class Devices:
     def _post(self, body: dict[str, Any]) -> int | str:
         status: int | str
         try:
-            headers = {"Host": str(self.host)}
-            answer = requests.post(f"{GATEWAY}/v1/temperature", json=body, headers=headers, timeout=30)
+            answer = requests.post(f"{GATEWAY}/v1/temperature", json=body, headers=self.headers, timeout=30)
             status = answer.status_code if answer.ok else f"{answer.status_code} {answer.text}"
         except requests.RequestException as error:
             status = type(error).__name__

@@ -1,13 +1,13 @@
 """Events that go through a Broker. Skipped where Knative Eventing is not part of what was deployed."""
 
 from collections.abc import Iterator
-from uuid import uuid4
 
 import pytest
 import requests
+from cloudevents.conversion import to_binary
 
 from tests.cluster import cluster
-from tests.cluster.cluster import asked, average, call, new_room, reading, until_simulated
+from tests.cluster.cluster import asked, average, call, event, new_room, reading, until_simulated
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +20,10 @@ def broker() -> Iterator[str]:
 
 
 def send(broker: str, room_id: str, temperature: float) -> str:
-    identity = uuid4().hex
-    headers = {
-        "ce-specversion": "1.0",
-        "ce-id": identity,
-        "ce-source": "/e2e",
-        "ce-type": "dev.temperature.reading.v1",
-    }
-    assert requests.post(broker, json=reading(room_id, temperature), headers=headers, timeout=30).status_code == 202
-    return identity
+    sent = event(reading(room_id, temperature))
+    headers, body = to_binary(sent)
+    assert requests.post(broker, data=body, headers=headers, timeout=30).status_code == 202
+    return str(sent["id"])
 
 
 def test_an_event_sent_to_the_broker_is_in_the_average(broker: str) -> None:

@@ -6,15 +6,9 @@ from collections.abc import Callable
 import pytest
 import requests
 from cloudevents.conversion import to_binary, to_structured
-from cloudevents.http import CloudEvent
 
 from tests.cluster import cluster
-from tests.cluster.cluster import asked, average, call, new_room, reading, until_simulated
-
-
-def event(room_id: str, **offset: float) -> CloudEvent:
-    attributes = {"type": "dev.temperature.reading.v1", "source": f"/buildings/e2e/rooms/{room_id}"}
-    return CloudEvent({**attributes, "datacontenttype": "application/json"}, reading(room_id, **offset))
+from tests.cluster.cluster import asked, average, call, event, new_room, reading, until_simulated
 
 
 def test_all_functions_are_ready() -> None:
@@ -39,11 +33,11 @@ def test_a_reading_that_is_posted_is_in_the_average() -> None:
 
 def test_cloud_events_of_all_modes_are_in_the_average() -> None:
     room_id = new_room()
-    headers, body = to_binary(event(room_id, seconds=1))
+    headers, body = to_binary(event(reading(room_id, seconds=1)))
     assert call("ingest", "POST", "/", headers=headers, data=body).status_code == 201
-    headers, body = to_structured(event(room_id, seconds=2))
+    headers, body = to_structured(event(reading(room_id, seconds=2)))
     assert call("ingest", "POST", "/", headers=headers, data=body).status_code == 201
-    batch = [json.loads(to_structured(event(room_id, seconds=second))[1]) for second in (3, 4)]
+    batch = [json.loads(to_structured(event(reading(room_id, seconds=second)))[1]) for second in (3, 4)]
     headers = {"Content-Type": "application/cloudevents-batch+json"}
     assert call("ingest", "POST", "/", headers=headers, data=json.dumps(batch)).status_code == 201
     assert average(room_id)["count"] == 4
