@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from functions_framework import aio
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from average import questions
 from average.queries import Scope, Summary, Temperatures
@@ -14,6 +14,7 @@ from shared import database, edge, logs, settings
 from shared.readings import written
 
 logs.configure()
+edge.spare_collections()
 DATABASE = database.load(connections=4)
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 
@@ -34,7 +35,7 @@ async def _average(request: Request) -> Response:
     answer = {**_values(summary), **_named(scope)}
     if summary is None:
         answer["message"] = "No data found"
-    return JSONResponse(answer)
+    return edge.json(answer)
 
 
 async def _series(request: Request) -> Response:
@@ -43,12 +44,12 @@ async def _series(request: Request) -> Response:
     points = [{"start": written(start), **_values(summary)} for start, summary in found]
     if "text/csv" in request.headers.get("accept", ""):
         return _csv(points)
-    return JSONResponse({**_named(scope), "bucket_seconds": int(bucket.total_seconds()), "series": points})
+    return edge.json({**_named(scope), "bucket_seconds": int(bucket.total_seconds()), "series": points})
 
 
 async def _rooms(request: Request) -> Response:
     found = await _database().rooms(questions.rooms(request.query_params))
-    return JSONResponse(
+    return edge.json(
         {
             "rooms": [
                 {
@@ -63,7 +64,7 @@ async def _rooms(request: Request) -> Response:
 
 
 async def _settings(_: Request) -> Response:
-    return JSONResponse(
+    return edge.json(
         {
             "app_name": "Temperature monitoring",
             "debug": settings.switch("DEBUG"),

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 from functions_framework import aio
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from ingest import bodies
 from ingest.writer import Writer
@@ -13,6 +13,7 @@ from shared import database, edge, logs, settings
 MOST_BYTES = 8 * 1024 * 1024
 
 logs.configure()
+edge.spare_collections()
 DATABASE = database.load(connections=2)
 QUEUE = settings.number("QUEUE_LIMIT", 50_000, least=bodies.MOST_READINGS, most=10_000_000)
 
@@ -29,13 +30,14 @@ async def ingest(request: Request) -> Response:
 
 async def _store(request: Request) -> Response:
     global _writer
-    readings = bodies.parse(request.headers, await edge.body(request, MOST_BYTES))
+    headers = edge.headers(request)
+    readings = bodies.parse(headers, await edge.body(request, MOST_BYTES))
     _writer = _writer or Writer(DATABASE, batch=bodies.MOST_READINGS, queue=QUEUE)
     duplicates = await _writer.store(readings) if readings else 0
-    if request.headers.get("prefer") == "reply":
+    if headers.get("prefer") == "reply":
         # Knative's Broker and Channel send this, and take any body that is not an event for a failed delivery.
         return Response(status_code=HTTPStatus.CREATED)
-    return JSONResponse(
+    return edge.json(
         {"message": "Temperature data added", "accepted": len(readings), "duplicates": duplicates}, HTTPStatus.CREATED
     )
 

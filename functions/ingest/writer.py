@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter
 
@@ -25,27 +26,38 @@ INSERT = """
 """
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts to reach the database; the pause doubles."""
+ENOUGH = 1_000
+"""Readings worth a commit of their own while another connection is busy. Fewer are better off in the next group."""
+PATIENCE = 0.1
+"""Seconds after which a busy connection may be stuck, and others take what waits, however little."""
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     readings: Sequence[Reading]
-    duplicates: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    size: int
+    duplicates: asyncio.Future[int]
 
 
 class Writer:
     """Stores readings, each request all or nothing, and reports only what is committed.
 
-    Each connection to the database commits up to `batch` readings at a time. More than `queue` readings waiting are
-    refused. It belongs to the event loop in which it was made.
+    Each connection to the database commits up to `batch` readings at a time; all but the first are used only when
+    there is enough for them. More than `queue` readings waiting are refused. It belongs to the event loop in which it
+    was made.
     """
 
     def __init__(self, database: Database, *, batch: int, queue: int) -> None:
         self._database = database
         self._batch = batch
         self._limit = queue
-        self._waiting = 0
-        self._requests: asyncio.Queue[_Request] = asyncio.Queue()
+        self._unanswered = 0
+        self._queue: deque[_Request] = deque()
+        self._queued = 0
+        self._taken = 0.0
+        self._idle: list[asyncio.Future[None]] = []
+        self._busy = database.connections
+        self._loop = asyncio.get_running_loop()
         self._writers = [asyncio.create_task(self._write()) for _ in range(database.connections)]
 
     async def store(self, readings: Sequence[Reading]) -> int:
@@ -54,30 +66,46 @@ class Writer:
         Raises Problem 503 if they are not known to be committed within the deadline, or if the queue is full. They may
         still be stored then; sending them again stores nothing twice.
         """
-        if self._waiting and self._waiting + len(readings) > self._limit:
+        if self._unanswered and self._unanswered + len(readings) > self._limit:
             raise unavailable("Too many readings are waiting to be stored; send them again in a second")
-        request = _Request(readings)
-        self._waiting += len(readings)
-        self._requests.put_nowait(request)
+        request = _Request(readings, len(readings), self._loop.create_future())
+        self._unanswered += request.size
+        self._put([request])
+        if self._idle and self._worthwhile(self._busy):
+            self._busy += 1
+            self._idle.pop().set_result(None)
+        # Several times as fast as asyncio.timeout.
+        expiry = self._loop.call_later(self._database.deadline, _expire, request)
         try:
-            async with asyncio.timeout(self._database.deadline):
-                return await request.duplicates
-        except TimeoutError:
-            # It may stand in the queue for as long as the database is away, and must not fill the memory there.
-            request.readings = ()
-            raise unavailable("The database did not answer in time; send the readings again", 5) from None
+            return await request.duplicates
         finally:
-            self._waiting -= len(readings)
+            expiry.cancel()
+            self._unanswered -= request.size
+
+    def _put(self, requests: Sequence[_Request]) -> None:
+        self._queue.extend(requests)
+        self._queued += sum(request.size for request in requests)
+
+    def _worthwhile(self, others: int) -> bool:
+        """Whether what waits is worth a commit now, while `others` are busy with theirs."""
+        return others == 0 or self._queued >= ENOUGH or self._loop.time() - self._taken > PATIENCE
 
     async def _next(self) -> list[_Request]:
         """Wait for requests and take as many as one statement should hold."""
         requests: list[_Request] = []
-        room = self._batch
-        while not requests or (room > 0 and not self._requests.empty()):
-            request = await self._requests.get()
-            if not request.duplicates.done():
-                requests.append(request)
-                room -= len(request.readings)
+        while not requests:
+            if not (self._queue and self._worthwhile(self._busy - 1)):
+                self._busy -= 1
+                self._idle.append(self._loop.create_future())
+                await self._idle[-1]
+            room = self._batch
+            while self._queue and room > 0:
+                request = self._queue.popleft()
+                self._queued -= request.size
+                if not request.duplicates.done():
+                    requests.append(request)
+                    room -= request.size
+        self._taken = self._loop.time()
         return requests
 
     async def _write(self) -> None:
@@ -96,18 +124,13 @@ class Writer:
                         requests = await self._next()
             except (psycopg.Error, TimeoutError) as error:
                 log.warning("storing readings failed, trying again: %r", error)
-                for request in requests:
-                    self._requests.put_nowait(request)
+                self._put(requests)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             except Exception:
                 log.exception("storing readings failed")
                 for request in requests:
                     _fail(request)
-
-
-class _DuplicatesFound(Exception):
-    """Some readings of several requests were stored already; of which requests is still to be found."""
 
 
 async def _commit(connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> None:
@@ -117,24 +140,17 @@ async def _commit(connection: psycopg.AsyncConnection, requests: Sequence[_Reque
     that is all of them, one statement serves all requests; otherwise each request gets its own, still in one commit.
     """
     started = perf_counter()
-    counts = [len(request.readings) for request in requests]
     try:
         if len(requests) == 1:
-            duplicates = [counts[0] - await _insert(connection, requests)]
+            duplicates = [await _insert(connection, requests)]
+        elif await _insert_all(connection, requests):
+            duplicates = [0] * len(requests)
         else:
-            try:
-                async with connection.transaction():
-                    if await _insert(connection, requests) < sum(counts):
-                        raise _DuplicatesFound
-                duplicates = [0] * len(requests)
-            except _DuplicatesFound:
-                async with connection.transaction():
-                    duplicates = [
-                        count - await _insert(connection, [request])
-                        for count, request in zip(counts, requests, strict=True)
-                    ]
+            async with connection.transaction():
+                duplicates = [await _insert(connection, [request]) for request in requests]
     except (psycopg.DataError, psycopg.IntegrityError):
         if len(requests) > 1:
+            await connection.rollback()
             for request in requests:
                 await _commit(connection, [request])
             return
@@ -146,11 +162,18 @@ async def _commit(connection: psycopg.AsyncConnection, requests: Sequence[_Reque
             request.duplicates.set_result(found)
     log.info(
         "stored %d readings, %d of them already there, for %d requests in %.1f ms",
-        sum(counts),
+        sum(request.size for request in requests),
         sum(duplicates),
         len(requests),
         1000 * (perf_counter() - started),
     )
+
+
+def _expire(request: _Request) -> None:
+    # It may stand in the queue for as long as the database is away, and must not fill the memory there.
+    request.readings = ()
+    if not request.duplicates.done():
+        request.duplicates.set_exception(unavailable("The database did not answer in time; send the readings again", 5))
 
 
 def _fail(request: _Request) -> None:
@@ -160,10 +183,27 @@ def _fail(request: _Request) -> None:
         )
 
 
+async def _insert_all(connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> bool:
+    """Commit the readings of the requests if all of them are new, or none; return whether they were."""
+    # The pipeline spares the round trip of the BEGIN.
+    async with connection.pipeline() as pipeline:
+        await connection.execute("BEGIN")
+        cursor = await _execute(connection, requests)
+        await pipeline.sync()
+        new = cursor.rowcount == sum(request.size for request in requests)
+        await connection.execute("COMMIT" if new else "ROLLBACK")
+    return new
+
+
 async def _insert(connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> int:
-    """Insert the readings of the requests and return how many were new."""
+    """Insert the readings of the requests and return how many were there already."""
+    cursor = await _execute(connection, requests)
+    return sum(request.size for request in requests) - cursor.rowcount
+
+
+async def _execute(connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> psycopg.AsyncCursor:
     readings = [reading for request in requests for reading in request.readings]
-    cursor = await connection.execute(
+    return await connection.execute(
         INSERT,
         (
             arrays.TextArray.of([reading["building_id"] for reading in readings]),
@@ -172,4 +212,3 @@ async def _insert(connection: psycopg.AsyncConnection, requests: Sequence[_Reque
             arrays.FloatArray.of([reading["temperature"] for reading in readings]),
         ),
     )
-    return cursor.rowcount

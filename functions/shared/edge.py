@@ -1,13 +1,15 @@
 """What the HTTP edges of the functions have in common."""
 
 import functools
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from importlib import import_module
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from shared.problems import Problem
 
@@ -47,9 +49,19 @@ async def route(request: Request, routes: Routes) -> Response:
     return await function(request)
 
 
+def spare_collections() -> None:
+    """Have garbage collected more rarely, and never what is loaded by now. For a function to call when it starts.
+
+    A full collection looks through every object: 13 ms in which no request is answered, several times a second under
+    load. Requests leave next to no cycles behind, which are all that the collector is there for.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+
+
 async def health(_: Request) -> Response:
     """Say that the function is alive, whatever the database or the sink is."""
-    return JSONResponse({"status": "ok", "message": "Service is healthy"})
+    return json({"status": "ok", "message": "Service is healthy"})
 
 
 def openapi(function: str) -> Function:
@@ -57,21 +69,36 @@ def openapi(function: str) -> Function:
 
     async def answer(_: Request) -> Response:
         # Describing an API needs pydantic, which no function needs for its work.
-        return JSONResponse(import_module(f"{function}.api").document())
+        return json(import_module(f"{function}.api").document())
 
     return answer
 
 
+def json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """The answer that holds the content as JSON."""
+    # Several times as fast as starlette's JSONResponse, which makes an encoder for each.
+    return Response(to_json(content), status, media_type="application/json")
+
+
+def headers(request: Request) -> dict[str, str]:
+    """The headers by their names in lower case; starlette's own look through all of them for each name."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+
+
 async def body(request: Request, most: int) -> bytes:
-    """The whole body. Raises Problem 413 as soon as it is known to be of more than `most` bytes."""
-    declared = request.headers.get("content-length", "")
-    size = int(declared) if declared.isdigit() else 0
+    """The whole body. Raises Problem 413 as soon as it is known to be of more than `most` bytes.
+
+    Read from the server itself: starlette's stream takes longer for a small body than validating and storing it.
+    """
     received = bytearray()
-    if size <= most:
-        async for part in request.stream():
-            received += part
-            if (size := len(received)) > most:
-                break
+    declared = headers(request).get("content-length", "")
+    size, more = int(declared) if declared.isdigit() else 0, True
+    while more and size <= most:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        received += message.get("body", b"")
+        size, more = len(received), message.get("more_body", False)
     if size > most:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body holds at most {most} bytes; send it in parts")
     return bytes(received)

@@ -18,7 +18,7 @@ import requests
 from functions_framework import aio
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from shared import edge, logs, settings
 from shared.problems import Problem
@@ -82,7 +82,7 @@ async def _emit(request: Request) -> Response:
     counts = {"emitted": outcome.emitted, "retried": outcome.retried, "failed": outcome.failed}
     if outcome.failed:
         raise Problem(HTTPStatus.BAD_GATEWAY, str(outcome), members=counts)
-    return JSONResponse(counts)
+    return edge.json(counts)
 
 
 _ROUTES: edge.Routes = {
