@@ -226,6 +226,30 @@ def test_a_write_that_stays_blocked_is_503_and_may_be_sent_again(ingest: TestCli
     assert stored(plain) == [STORED]
 
 
+def test_a_write_that_is_blocked_holds_up_no_other(ingest: TestClient, plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER)) as blocker, ThreadPoolExecutor(1) as pool:
+        blocker.execute("INSERT INTO temperatures VALUES (%s, %s, %s, %s)", STORED)
+        blocked = pool.submit(ingest.post, "/", json=READING)
+        time.sleep(0.5)
+        started = time.monotonic()
+        assert counts(ingest.post("/", json=readings(1)[0])) == (201, 1, 0)
+        assert time.monotonic() - started < 0.5
+        assert not blocked.done()
+        blocker.commit()
+        assert counts(blocked.result()) == (201, 1, 1)
+
+
+def test_few_readings_at_a_time_take_one_connection(ingest: TestClient, plain: Urls) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda reading: ingest.post("/", json=reading), readings(200)))
+    assert [counts(answer) for answer in answers] == [(201, 1, 0)] * 200
+    with psycopg.connect(plain(OWNER)) as connection:
+        used = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND datname = current_database()", (WRITER,)
+        )
+        assert used.fetchone() == (1,)
+
+
 def test_a_full_queue_is_503_at_once_and_what_waited_is_stored(serve: Serve, plain: Urls) -> None:
     ingest = serve("ingest", DATABASE_URL=plain(WRITER), QUEUE_LIMIT="10000", DEADLINE_SECONDS="20")
     with psycopg.connect(plain(OWNER)) as blocker:
