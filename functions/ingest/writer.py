@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import perf_counter
+from typing import LiteralString
 
 import psycopg
 
@@ -22,8 +23,10 @@ INSERT = """
     SELECT * FROM unnest(%b, %b, %b, %b) AS reading (building_id, room_id, timestamp, temperature)
     -- One order for all: writers that meet on the same readings wait for each other and never deadlock.
     ORDER BY building_id COLLATE "C", room_id COLLATE "C", timestamp, temperature
-    ON CONFLICT DO NOTHING
 """
+INSERT_NEW = f"{INSERT} ON CONFLICT DO NOTHING"
+CAREFUL = 300
+"""Seconds after a duplicate in which readings are not taken for new: PostgreSQL logs each time that they are not."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts to reach the database; the pause doubles."""
 ENOUGH = 1_000
@@ -55,6 +58,7 @@ class Writer:
         self._queue: deque[_Request] = deque()
         self._queued = 0
         self._taken = 0.0
+        self._careful_until = 0.0
         self._idle: list[asyncio.Future[None]] = []
         self._busy = database.connections
         self._loop = asyncio.get_running_loop()
@@ -119,7 +123,7 @@ class Writer:
                     while True:
                         # The database's own timeout does not help where its machine is stopped.
                         async with asyncio.timeout(self._database.deadline):
-                            await _commit(connection, requests)
+                            await self._commit(connection, requests)
                         pause = FIRST_PAUSE
                         requests = await self._next()
             except (psycopg.Error, TimeoutError) as error:
@@ -132,41 +136,51 @@ class Writer:
                 for request in requests:
                     _fail(request)
 
+    async def _commit(self, connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> None:
+        """Store the readings of the requests with one commit, then answer the requests."""
+        started = perf_counter()
+        try:
+            duplicates = await self._insert(connection, requests)
+        except (psycopg.DataError, psycopg.IntegrityError):
+            if len(requests) > 1:
+                await connection.rollback()
+                for request in requests:
+                    await self._commit(connection, [request])
+                return
+            log.exception("the database refused readings that had passed validation")
+            duplicates = []
+            _fail(requests[0])
+        for request, found in zip(requests, duplicates, strict=False):
+            if not request.duplicates.done():
+                request.duplicates.set_result(found)
+        log.info(
+            "stored %d readings, %d of them already there, for %d requests in %.1f ms",
+            sum(request.size for request in requests),
+            sum(duplicates),
+            len(requests),
+            1000 * (perf_counter() - started),
+        )
 
-async def _commit(connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> None:
-    """Store the readings of the requests with one commit, then answer the requests.
+    async def _insert(self, connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> list[int]:
+        """Commit the readings of the requests, and return how many of each request were there already.
 
-    The writer may not read the table, so the one thing it learns of a statement is how many rows it added. As long as
-    that is all of them, one statement serves all requests; otherwise each request gets its own, still in one commit.
-    """
-    started = perf_counter()
-    try:
+        Nearly all readings are new, and an INSERT that relies on it costs the database little more than half of one
+        that does not. The writer may not read the table, so the one thing it learns of the latter is how many rows it
+        added. As long as that is all of them, one statement serves all requests; otherwise each request gets its own,
+        still in one commit.
+        """
+        if self._loop.time() >= self._careful_until:
+            try:
+                await _execute(connection, INSERT, requests)
+                return [0] * len(requests)
+            except psycopg.errors.UniqueViolation:
+                self._careful_until = self._loop.time() + CAREFUL
         if len(requests) == 1:
-            duplicates = [await _insert(connection, requests)]
-        elif await _insert_all(connection, requests):
-            duplicates = [0] * len(requests)
-        else:
-            async with connection.transaction():
-                duplicates = [await _insert(connection, [request]) for request in requests]
-    except (psycopg.DataError, psycopg.IntegrityError):
-        if len(requests) > 1:
-            await connection.rollback()
-            for request in requests:
-                await _commit(connection, [request])
-            return
-        log.exception("the database refused readings that had passed validation")
-        duplicates = []
-        _fail(requests[0])
-    for request, found in zip(requests, duplicates, strict=False):
-        if not request.duplicates.done():
-            request.duplicates.set_result(found)
-    log.info(
-        "stored %d readings, %d of them already there, for %d requests in %.1f ms",
-        sum(request.size for request in requests),
-        sum(duplicates),
-        len(requests),
-        1000 * (perf_counter() - started),
-    )
+            return [await _duplicates(connection, requests[0])]
+        if await _insert_all(connection, requests):
+            return [0] * len(requests)
+        async with connection.transaction():
+            return [await _duplicates(connection, request) for request in requests]
 
 
 def _expire(request: _Request) -> None:
@@ -188,23 +202,24 @@ async def _insert_all(connection: psycopg.AsyncConnection, requests: Sequence[_R
     # The pipeline spares the round trip of the BEGIN.
     async with connection.pipeline() as pipeline:
         await connection.execute("BEGIN")
-        cursor = await _execute(connection, requests)
+        cursor = await _execute(connection, INSERT_NEW, requests)
         await pipeline.sync()
         new = cursor.rowcount == sum(request.size for request in requests)
         await connection.execute("COMMIT" if new else "ROLLBACK")
     return new
 
 
-async def _insert(connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> int:
-    """Insert the readings of the requests and return how many were there already."""
-    cursor = await _execute(connection, requests)
-    return sum(request.size for request in requests) - cursor.rowcount
+async def _duplicates(connection: psycopg.AsyncConnection, request: _Request) -> int:
+    """Insert the readings of the request that are new, and return how many are not."""
+    return request.size - (await _execute(connection, INSERT_NEW, [request])).rowcount
 
 
-async def _execute(connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> psycopg.AsyncCursor:
+async def _execute(
+    connection: psycopg.AsyncConnection, statement: LiteralString, requests: Sequence[_Request]
+) -> psycopg.AsyncCursor:
     readings = [reading for request in requests for reading in request.readings]
     return await connection.execute(
-        INSERT,
+        statement,
         (
             arrays.TextArray.of([reading["building_id"] for reading in readings]),
             arrays.TextArray.of([reading["room_id"] for reading in readings]),

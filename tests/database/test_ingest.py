@@ -15,7 +15,7 @@ from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, WRITER
+from local.postgres import OWNER, WRITER, Postgres
 from tests.support import Urls
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
@@ -142,6 +142,18 @@ def test_a_reading_that_comes_again_is_stored_once_and_counted(ingest: TestClien
     assert counts(ingest.post("/", json=READING)) == (201, 1, 1)
     assert counts(ingest.post("/", json=[READING, *readings(3), READING])) == (201, 5, 2)
     assert len(stored(plain)) == 4
+
+
+def test_readings_that_come_again_and_again_do_not_fill_the_log_of_the_database(
+    ingest: TestClient, plain: Urls, postgres: Postgres
+) -> None:
+    def complaints() -> int:
+        return postgres.log.read_text().count("duplicate key value")
+
+    before = complaints()
+    assert counts(ingest.post("/", json=READING)) == (201, 1, 0)
+    assert [counts(ingest.post("/", json=READING)) for _ in range(50)] == [(201, 1, 1)] * 50
+    assert complaints() - before == 1
 
 
 def test_everything_redelivered_in_another_order_and_other_batches_is_stored_once(
