@@ -1,23 +1,19 @@
 """The databases that tests run on, each real, and the functions as functions-framework serves them."""
 
-import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
 from functions_framework.aio import create_asgi_app
-from psycopg.conninfo import make_conninfo
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, READER, WRITER, Postgres
-from tests.support import ROOT, SUPERUSER, Urls, alembic, migrate
+from local.postgres import OWNER, Postgres
+from tests.support import ROOT, TimescaleMissing, Urls, alembic, migrate, timescale
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,41 +63,20 @@ def plain(postgres: Postgres, _database_numbers: Iterator[int]) -> Iterator[Urls
 
 @pytest.fixture(scope="session")
 def _timescale_server() -> Iterator[Urls]:
-    """TimescaleDB's community edition: the server at TIMESCALE_URL (as superuser), or one in WebAssembly under Node."""
-    if url := os.environ.get("TIMESCALE_URL"):
-        yield lambda role: make_conninfo(url, user=role) if role != SUPERUSER else url
-        return
-    folder = ROOT / "tests" / "timescale" / "server"
-    if not ((node := shutil.which("node")) and (folder / "node_modules").exists()):
+    try:
+        with timescale() as urls:
+            yield urls
+    except TimescaleMissing as missing:
         if os.environ.get("CI"):
-            pytest.fail("TimescaleDB cannot be tested: install Node.js and run `make test`, or set TIMESCALE_URL")
-        pytest.skip("needs Node.js (make test installs the rest), or TIMESCALE_URL")
-    with subprocess.Popen([node, folder / "server.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdin and server.stdout
-        port = json.loads(server.stdout.readline())["port"]
-        yield lambda role: f"postgresql://{role}:postgres@127.0.0.1:{port}/postgres?sslmode=disable"
-        server.stdin.close()
-
-
-@contextmanager
-def _migrated(server: Urls) -> Iterator[Urls]:
-    with psycopg.connect(server(SUPERUSER), autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        # The tests run the jobs themselves: one refresh refuses another at the same time.
-        connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
-        for role in (OWNER, WRITER, READER):
-            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount:
-                connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'postgres'")
-        connection.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}")
-    migrate(server(OWNER))
-    yield server
-    alembic(server(OWNER), "downgrade", "base")
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="module")
 def _community(_timescale_server: Urls) -> Iterator[Urls]:
-    with _migrated(_timescale_server) as urls:
-        yield urls
+    migrate(_timescale_server(OWNER))
+    yield _timescale_server
+    alembic(_timescale_server(OWNER), "downgrade", "base")
 
 
 @pytest.fixture

@@ -1,16 +1,21 @@
 """What tests say to a database from outside of the functions."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic import command
+from psycopg.conninfo import make_conninfo
 
 import migrations.__main__ as migrations
+from local.postgres import OWNER, READER, WRITER
 from migrations.edition import Edition
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +41,41 @@ def _database(url: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", url)
         yield
+
+
+class TimescaleMissing(Exception):
+    """There is no TimescaleDB; the message says how to get one."""
+
+
+@contextmanager
+def timescale() -> Iterator[Urls]:
+    """TimescaleDB's community edition: the server at TIMESCALE_URL (as superuser), or one in WebAssembly under Node.
+
+    It has the roles of the product and no schema yet. Raises TimescaleMissing.
+    """
+    folder = ROOT / "tests" / "timescale" / "server"
+    if url := os.environ.get("TIMESCALE_URL"):
+        yield _prepared(lambda role: make_conninfo(url, user=role) if role != SUPERUSER else url)
+        return
+    if not ((node := shutil.which("node")) and (folder / "node_modules").exists()):
+        raise TimescaleMissing("TimescaleDB needs Node.js (`make install` installs the rest), or TIMESCALE_URL")
+    with subprocess.Popen([node, folder / "server.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin and server.stdout
+        port = json.loads(server.stdout.readline())["port"]
+        yield _prepared(lambda role: f"postgresql://{role}:postgres@127.0.0.1:{port}/postgres?sslmode=disable")
+        server.stdin.close()
+
+
+def _prepared(urls: Urls) -> Urls:
+    with psycopg.connect(urls(SUPERUSER), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        # Jobs are run where they are wanted: one refresh refuses another at the same time.
+        connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
+        for role in (OWNER, WRITER, READER):
+            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount:
+                connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'postgres'")
+        connection.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}")
+    return urls
 
 
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
