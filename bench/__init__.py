@@ -1,0 +1,1 @@
+"""Measurements, each against something run beside it: `make bench`."""

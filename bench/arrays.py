@@ -1,0 +1,99 @@
+"""Many readings to a request: `ingest` against COPY, which neither validates, nor deduplicates, nor speaks HTTP."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from http import HTTPStatus
+from statistics import median
+
+import psycopg
+from matplotlib.axes import Axes
+
+from bench import bodies, load, stack
+from bench.report import Figure, Row, say
+from local.postgres import OWNER, WRITER
+
+SIZES = (10, 100, 1_000, 10_000)
+BATCH = 1_000
+CONNECTIONS = (1, 4)
+SECONDS, ROUNDS = 1.0, 5
+FASTEST = 400_000
+"""Readings per second for which bodies are made beforehand; a run ends when they are used up."""
+
+
+def measure(scale: float) -> Iterator[Figure]:
+    """Readings per second over the number of readings in a request or COPY."""
+    kinds = [(f"array of {size:,}", size, bodies.arrays) for size in SIZES]
+    kinds.append((f"batch of {BATCH:,} CloudEvents", BATCH, bodies.batches))
+    rows: list[Row] = []
+    with ExitStack() as running:
+        postgres = running.enter_context(stack.postgres())
+        ingest = running.enter_context(stack.function("ingest", postgres.url(WRITER)))
+        owner = running.enter_context(psycopg.connect(postgres.url(OWNER), autocommit=True))
+        for body, size, make in kinds:
+            say(f"requests with an {body}" if body[0] == "a" else f"requests with a {body}")
+            rates: dict[str, list[float]] = {}
+            seconds = SECONDS * scale
+            requests = make(size, max(CONNECTIONS[-1], int(FASTEST * seconds / size)))
+            for _ in range(max(1, round(ROUNDS * scale))):
+                for connections in CONNECTIONS:
+                    owner.execute("TRUNCATE temperatures")
+                    outcome = load.run(ingest.port, iter(requests), connections=connections, seconds=seconds)
+                    assert outcome.statuses.keys() == {HTTPStatus.CREATED}, outcome.statuses
+                    rates.setdefault(f"over {connections}", []).append(outcome.rate * size)
+                for form in ("TEXT", "BINARY"):
+                    owner.execute("TRUNCATE temperatures")
+                    rates.setdefault(form, []).append(_copy(owner, form, size, seconds))
+            one, several, text, binary = (median(measured) for measured in rates.values())
+            rows.append(
+                {
+                    "request": body,
+                    "readings/s over 1 connection": one,
+                    f"over {CONNECTIONS[1]}": several,
+                    "text COPY/s": text,
+                    "binary COPY/s": binary,
+                    "1 connection, of text COPY": one / text,
+                    f"{CONNECTIONS[1]}, of text COPY": several / text,
+                    f"{CONNECTIONS[1]}, of binary COPY": several / binary,
+                }
+            )
+    yield Figure("arrays", "Arrays of readings over HTTP, and COPY of as many rows", rows, _draw)
+
+
+def _copy(connection: "psycopg.Connection[tuple[object, ...]]", form: str, size: int, seconds: float) -> float:
+    """Rows per second that one connection copies, `size` at a time, each time with a commit."""
+    batches = [[_row(batch * size + row) for row in range(size)] for batch in range(int(FASTEST * seconds / size))]
+    copied = 0
+    started = time.perf_counter()
+    with connection.cursor() as cursor:
+        for batch in batches:
+            with cursor.copy(f"COPY temperatures FROM STDIN (FORMAT {form})") as copy:
+                copy.set_types(["text", "text", "timestamptz", "float8"])
+                for row in batch:
+                    copy.write_row(row)
+            copied += size
+            if time.perf_counter() - started > seconds:
+                break
+    return copied / (time.perf_counter() - started)
+
+
+def _row(number: int) -> tuple[str, str, datetime, float]:
+    room = number % bodies.ROOMS
+    instant = datetime.fromtimestamp(number / 1_000_000, UTC)
+    return f"B{room % 5}", str(room), instant, room % 30 + number % 10 / 10
+
+
+def _draw(axes: Axes, rows: Sequence[Row]) -> None:
+    arrays = [row for row in rows if row["request"].startswith("array")]
+    sizes = [row["request"].removeprefix("array of ") for row in arrays]
+    for column, label in (
+        ("binary COPY/s", "binary COPY"),
+        ("text COPY/s", "text COPY"),
+        (f"over {CONNECTIONS[1]}", f"ingest, {CONNECTIONS[1]} connections"),
+        ("readings/s over 1 connection", "ingest, 1 connection"),
+    ):
+        axes.plot(sizes, [row[column] for row in arrays], marker="o", label=label)
+    axes.set_xlabel("readings in a request, rows in a COPY")
+    axes.set_ylabel("readings per second")
+    axes.set_ylim(bottom=0)

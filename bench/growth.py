@@ -1,0 +1,128 @@
+"""How cost grows: with the rooms there are, and with the readings that are stored."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+import psycopg
+from matplotlib.axes import Axes
+
+from bench import bodies, load, stack
+from bench.report import Figure, Row, say
+from local.postgres import OWNER, READER, WRITER, Postgres
+
+ROOMS, STORED = (3, 100, 10_000, 100_000), (100_000, 1_000_000, 10_000_000)
+USUAL_ROOMS, USUAL_STORED = 100, 1_000_000
+STEP = timedelta(seconds=30)
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+"""The instant of the newest reading that is stored before a measurement."""
+SECONDS = 3.0
+
+FILL = """
+    INSERT INTO temperatures
+    SELECT 'B' || room %% 5, room::text, %(now)s - number * %(step)s, 20 + number %% 40 / 8.0
+    FROM generate_series(0, %(rooms)s - 1) room, generate_series(%(first)s, %(last)s - 1) number
+    ORDER BY 1, 2, 3
+"""
+
+
+def measure(scale: float) -> Iterator[Figure]:
+    """Readings per second, and latency of questions, over rooms and over stored readings."""
+    largest = STORED[-1] if scale >= 1 else STORED[1]
+    with ExitStack() as running:
+        postgres = running.enter_context(stack.postgres())
+        functions = {
+            "ingest": running.enter_context(stack.function("ingest", postgres.url(WRITER))),
+            "average": running.enter_context(stack.function("average", postgres.url(READER))),
+        }
+        rows: list[Row] = []
+        for rooms in ROOMS:
+            say(f"{rooms:,} rooms, {USUAL_STORED:,} readings")
+            _fill(postgres, rooms, 0, USUAL_STORED // rooms)
+            rows.append(_measured(postgres, functions, rooms, SECONDS * scale))
+        yield Figure("rooms", f"{USUAL_STORED:,} stored readings, more and more rooms", rows, _draw_rooms)
+        rows = []
+        held = 0
+        for stored in (number for number in STORED if number <= largest):
+            say(f"{USUAL_ROOMS} rooms, {stored:,} readings")
+            _fill(postgres, USUAL_ROOMS, held, stored // USUAL_ROOMS)
+            held = stored // USUAL_ROOMS
+            rows.append(_measured(postgres, functions, USUAL_ROOMS, SECONDS * scale))
+        yield Figure("stored", f"{USUAL_ROOMS} rooms, more and more stored readings", rows, _draw_stored)
+
+
+def _fill(postgres: Postgres, rooms: int, first: int, last: int) -> None:
+    """Have readings `first` to `last` of each room, counted back from now, and nothing newer."""
+    with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
+        if not first:
+            connection.execute("TRUNCATE temperatures")
+        connection.execute("DELETE FROM temperatures WHERE timestamp > %s", (NOW,))
+        connection.execute(FILL, {"now": NOW, "step": STEP, "rooms": rooms, "first": first, "last": last})
+        connection.execute("VACUUM ANALYZE temperatures")
+
+
+def _measured(postgres: Postgres, functions: Mapping[str, stack.Served], rooms: int, seconds: float) -> Row:
+    with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT count(*), pg_total_relation_size('temperatures') / count(*) FROM temperatures"
+        ).fetchone()
+        assert found
+    ingest, average = functions["ingest"].port, functions["average"].port
+    hour = _load(average, _questions(rooms, "room_id={room}&building_id={building}"), 8, seconds)
+    building = _load(average, _questions(rooms, "building_id={building}"), 1, seconds)
+    rooms_list = _load(average, _again("/v1/temperature/rooms"), 1, seconds)
+    singles = _load(ingest, bodies.singles(rooms), 32, seconds)
+    size = 1_000
+    arrays = _load(ingest, iter(bodies.arrays(size, int(250_000 * seconds / size), rooms)), 4, seconds)
+    return {
+        "rooms": rooms,
+        "stored readings": found[0],
+        "bytes of each": found[1],
+        "single readings/s": singles.rate,
+        "p99 ms": singles.percentile(99),
+        f"in arrays of {size:,}/s": arrays.rate * size,
+        "average of a room's hour, ms": hour.percentile(50),
+        "p99": hour.percentile(99),
+        "of a building's hour, ms": building.percentile(50),
+        "list of rooms, ms": rooms_list.percentile(50),
+    }
+
+
+def _load(port: int, requests: Iterator[bytes], connections: int, seconds: float) -> load.Outcome:
+    outcome = load.run(port, requests, connections=connections, seconds=seconds)
+    assert outcome.statuses.keys() <= {HTTPStatus.OK, HTTPStatus.CREATED}, outcome.statuses
+    return outcome
+
+
+def _questions(rooms: int, scope: str) -> Iterator[bytes]:
+    chance = random.Random(1)  # noqa: S311 - the same questions in each run
+    interval = f"start={NOW - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}&end={NOW:%Y-%m-%dT%H:%M:%SZ}"
+    while True:
+        room = chance.randrange(rooms)
+        asked = scope.format(room=room, building=f"B{room % 5}")
+        yield load.request("GET", f"/v1/temperature/average?{asked}&{interval}")
+
+
+def _again(path: str) -> Iterator[bytes]:
+    while True:
+        yield load.request("GET", path)
+
+
+def _draw_rooms(axes: Axes, rows: Sequence[Row]) -> None:
+    _draw(axes, rows, "rooms")
+
+
+def _draw_stored(axes: Axes, rows: Sequence[Row]) -> None:
+    _draw(axes, rows, "stored readings")
+
+
+def _draw(axes: Axes, rows: Sequence[Row], over: str) -> None:
+    numbers = [row[over] for row in rows]
+    for column in ("in arrays of 1,000/s", "single readings/s"):
+        axes.plot(numbers, [row[column] for row in rows], marker="o", label=column)
+    axes.set_xscale("log")
+    axes.set_xlabel(over)
+    axes.set_ylabel("readings per second")
+    axes.set_ylim(bottom=0)

@@ -1,0 +1,74 @@
+"""Single readings: `ingest` against a function that does nothing, and against one that commits each reading."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from http import HTTPStatus
+from statistics import median
+
+import psycopg
+from matplotlib.axes import Axes
+
+from bench import bodies, load, stack
+from bench.report import Figure, Row, say
+from local.postgres import OWNER, WRITER
+
+CONNECTIONS = (1, 8, 32, 128)
+SECONDS, ROUNDS = 2.0, 5
+
+
+def measure(scale: float) -> Iterator[Figure]:
+    """Readings per second and latency over the number of connections."""
+    with ExitStack() as running:
+        postgres = running.enter_context(stack.postgres())
+        served = {
+            "ingest": running.enter_context(stack.function("ingest", postgres.url(WRITER))),
+            "empty": running.enter_context(stack.function("empty", folder=stack.BENCH)),
+            "one_commit": running.enter_context(stack.function("one_commit", postgres.url(WRITER), folder=stack.BENCH)),
+        }
+        rows: list[Row] = []
+        for connections in CONNECTIONS:
+            say(f"single readings over {connections} connections")
+            rates: dict[str, list[float]] = {name: [] for name in served}
+            slowest = []
+            for _ in range(max(1, round(ROUNDS * scale))):
+                for name, function in served.items():
+                    empty(postgres.url(OWNER))
+                    outcome = load.run(
+                        function.port, bodies.singles(), connections=connections, seconds=SECONDS * scale
+                    )
+                    assert outcome.statuses.keys() == {HTTPStatus.CREATED}, outcome.statuses
+                    rates[name].append(outcome.rate)
+                    if name == "ingest":
+                        slowest.append(outcome.percentile(99))
+            ingest, nothing, each = (median(rates[name]) for name in served)
+            rows.append(
+                {
+                    "connections": connections,
+                    "readings/s": ingest,
+                    "p99 ms": median(slowest),
+                    "of an empty function": ingest / nothing,
+                    "times one commit per reading": ingest / each,
+                    "empty function/s": nothing,
+                    "one commit per reading/s": each,
+                }
+            )
+    yield Figure("singles", "Single readings over HTTP", rows, _draw)
+
+
+def empty(url: str) -> None:
+    """Remove all readings, so that each run starts with the same table."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("TRUNCATE temperatures")
+
+
+def _draw(axes: Axes, rows: Sequence[Row]) -> None:
+    connections = [str(row["connections"]) for row in rows]
+    for column, label in (
+        ("empty function/s", "an empty function"),
+        ("readings/s", "ingest"),
+        ("one commit per reading/s", "one commit per reading"),
+    ):
+        axes.plot(connections, [row[column] for row in rows], marker="o", label=label)
+    axes.set_xlabel("connections")
+    axes.set_ylabel("readings per second")
+    axes.set_ylim(bottom=0)
