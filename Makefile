@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format test requirements upgrade clean
+.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format test bench requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -65,6 +65,9 @@ format: .venv/develop ## format the code and mend what can be mended without a t
 
 test: install ## run all tests; those of TimescaleDB need Node.js, or a server at TIMESCALE_URL
 	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/cluster
+
+bench: install ## measure it; settings: FIGURES (all), LONG=1, RESULTS (build/bench)
+	@PYTHONPATH=functions:. .venv/bin/python -m bench $(FIGURES) $(if $(LONG),--long)
 
 requirements: .venv/develop ## pin what the requirements.in files name, keeping the versions pinned so far
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt

@@ -204,8 +204,12 @@ async def _insert_all(connection: psycopg.AsyncConnection, requests: Sequence[_R
         await connection.execute("BEGIN")
         cursor = await _execute(connection, INSERT_NEW, requests)
         await pipeline.sync()
-        new = cursor.rowcount == sum(request.size for request in requests)
-        await connection.execute("COMMIT" if new else "ROLLBACK")
+        if new := cursor.rowcount == sum(request.size for request in requests):
+            await connection.execute("COMMIT")
+    if not new:
+        # Not in the pipeline, at the end of which psycopg would forget to deallocate what a ROLLBACK makes it prepare
+        # anew.
+        await connection.rollback()
     return new
 
 

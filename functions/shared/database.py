@@ -32,8 +32,20 @@ class Database:
         if self.pooled:
             # Neither prepared statements nor session settings outlive the transaction.
             return {**options, "prepare_threshold": None}
-        # The database stops what nobody waits for any more.
-        return {**options, "options": f"-c statement_timeout={self.deadline * 1000}"}
+        settings = {
+            # The database stops what nobody waits for any more.
+            "statement_timeout": self.deadline * 1000,
+            # On TimescaleDB, where a statement has a part for each chunk, planning it takes longer than running it.
+            # The values of its parameters call for no other plan.
+            "plan_cache_mode": "force_generic_plan",
+            # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
+            "jit": "off",
+        }
+        return {
+            **options,
+            "prepare_threshold": 0,
+            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        }
 
 
 def load(*, connections: int) -> Database:

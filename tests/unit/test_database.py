@@ -8,7 +8,7 @@ from shared.settings import SettingError
 
 def test_the_database_stops_what_is_past_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEADLINE_SECONDS", "7")
-    assert database.load(connections=1).options["options"] == "-c statement_timeout=7000"
+    assert "-c statement_timeout=7000" in database.load(connections=1).options["options"]
 
 
 def test_behind_a_pooler_nothing_is_asked_that_outlives_a_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
