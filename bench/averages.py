@@ -1,6 +1,7 @@
 """Exact averages: `average` against avg() over the readings, and against the bucket aggregate alone."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from bench import load, stack
 from bench.report import Figure, Row, say
 from local.postgres import OWNER, READER
 from shared.database import Database
-from tests.support import TimescaleMissing, Urls, alembic, timescale
+from tests.support import TimescaleMissing, Urls, alembic, migrate, timescale
 
 ROOMS, DAYS, STEP = 10, 350, 30
 FIRST = datetime(2025, 12, 1, tzinfo=UTC)
@@ -50,41 +51,44 @@ def measure(scale: float) -> Iterator[Figure]:
     statements: list[Row] = []
     answers: list[Row] = []
     with stack.postgres() as postgres:
-        edition = stack.migrate(postgres.url(OWNER))
-        _measure(edition, postgres.url, days, scale, statements, answers)
+        _measure("PostgreSQL", postgres.url, days, scale, statements, answers)
     try:
-        with timescale() as urls, _migrated(urls) as edition:
-            _measure(edition, urls, days, scale, statements, answers)
+        with timescale(None) as urls, _migrated(urls):
+            _measure("TimescaleDB in WebAssembly", urls, days, scale, statements, answers)
     except TimescaleMissing as missing:
         say(f"left out: {missing}")
+    if url := os.environ.get("TIMESCALE_URL"):
+        with timescale(url) as urls, _migrated(urls):
+            _measure("TimescaleDB", urls, days, scale, statements, answers)
     readings = f"{ROOMS * days * 86_400 // STEP:,} readings"
     yield Figure("averages", f"Average of a room, one of {ROOMS} with {readings}", statements, _draw_statements)
     yield Figure("answers", "Averages over HTTP", answers, _draw_answers)
 
 
 @contextmanager
-def _migrated(urls: Urls) -> Iterator[str]:
-    yield stack.migrate(urls(OWNER))
+def _migrated(urls: Urls) -> Iterator[None]:
+    migrate(urls(OWNER))
+    yield
     alembic(urls(OWNER), "downgrade", "base")
 
 
-def _measure(edition: str, urls: Urls, days: int, scale: float, statements: list[Row], answers: list[Row]) -> None:
-    community = "community" in edition
+def _measure(database: str, urls: Urls, days: int, scale: float, statements: list[Row], answers: list[Row]) -> None:
+    community = database != "PostgreSQL"
     _fill(urls(OWNER), days, community)
     intervals = {name: length for name, length in INTERVALS.items() if length.days < days}
-    say(f"{edition}: statements")
-    statements += asyncio.run(_statements(edition, urls(READER), intervals, community, max(3, round(REPEATS * scale))))
+    say(f"{database}: statements")
+    statements += asyncio.run(_statements(database, urls(READER), intervals, community, max(3, round(REPEATS * scale))))
     with stack.function("average", urls(READER)) as average:
         for name, length in intervals.items():
             for connections in CONNECTIONS:
-                say(f"{edition}: the average of a {name} over {connections} connections")
+                say(f"{database}: the average of a {name} over {connections} connections")
                 outcome = load.run(
                     average.port, _questions(length, days), connections=connections, seconds=SECONDS * scale
                 )
                 assert outcome.statuses.keys() == {HTTPStatus.OK}, outcome.statuses
                 answers.append(
                     {
-                        "database": edition,
+                        "database": database,
                         "interval": name,
                         "connections": connections,
                         "answers/s": outcome.rate,
@@ -117,7 +121,7 @@ def _fill(url: str, days: int, community: bool) -> None:
 
 
 async def _statements(
-    edition: str, url: str, intervals: dict[str, timedelta], community: bool, repeats: int
+    database: str, url: str, intervals: dict[str, timedelta], community: bool, repeats: int
 ) -> list[Row]:
     rows: list[Row] = []
     # Ragged at both ends: days, hours, buckets and single readings all take part.
@@ -139,7 +143,7 @@ async def _statements(
             medians = {column: median(measured) for column, measured in milliseconds.items()}
             rows.append(
                 {
-                    "database": edition,
+                    "database": database,
                     "interval": name,
                     "readings": found[0],
                     "bucket aggregate ms": "",
@@ -186,23 +190,23 @@ def _questions(length: timedelta, days: int) -> Iterator[bytes]:
 
 
 def _draw_statements(axes: Axes, rows: Sequence[Row]) -> None:
-    for edition in dict.fromkeys(row["database"] for row in rows):
-        own = [row for row in rows if row["database"] == edition]
+    for database in dict.fromkeys(row["database"] for row in rows):
+        own = [row for row in rows if row["database"] == database]
         intervals = [row["interval"] for row in own]
-        axes.plot(intervals, [row["avg() ms"] for row in own], "--", marker="o", label=f"avg(): {edition}")
-        axes.plot(intervals, [row["average ms"] for row in own], marker="o", label=f"average: {edition}")
+        axes.plot(intervals, [row["avg() ms"] for row in own], "--", marker="o", label=f"avg(): {database}")
+        axes.plot(intervals, [row["average ms"] for row in own], marker="o", label=f"average: {database}")
     axes.set_yscale("log")
     axes.set_xlabel("interval")
     axes.set_ylabel("milliseconds")
 
 
 def _draw_answers(axes: Axes, rows: Sequence[Row]) -> None:
-    for edition in dict.fromkeys(row["database"] for row in rows):
+    for database in dict.fromkeys(row["database"] for row in rows):
         for interval in ("hour", "year"):
-            own = [row for row in rows if (row["database"], row["interval"]) == (edition, interval)]
+            own = [row for row in rows if (row["database"], row["interval"]) == (database, interval)]
             if own:
                 connections = [str(row["connections"]) for row in own]
-                axes.plot(connections, [row["median ms"] for row in own], marker="o", label=f"{interval}: {edition}")
+                axes.plot(connections, [row["median ms"] for row in own], marker="o", label=f"{interval}: {database}")
     axes.set_yscale("log")
     axes.set_xlabel("connections")
     axes.set_ylabel("milliseconds, median")

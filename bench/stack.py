@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import migrations.__main__ as migrations
 from local.postgres import OWNER, Postgres
+from tests.support import ROOT, migrate
 
-ROOT = Path(__file__).parent.parent
 WORKPLACE = ROOT / "build" / "bench"
 """On a disk like that of `make run`: the folder for temporary files is memory on some systems."""
 BENCH = Path(__file__).parent / "functions"
@@ -47,12 +46,6 @@ def postgres() -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def migrate(url: str) -> str:
-    """Bring the database to the newest schema; return the name of its edition."""
-    os.environ["DATABASE_URL"] = url
-    return migrations.main().value
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from bench import bodies, load, stack
 from bench.report import Figure, Row, say
 from local.postgres import READER, WRITER
+from tests.support import ROOT
 
 ROUNDS = 15
 MILLION = 1_000_000
@@ -86,7 +87,7 @@ def _modules(name: str) -> int:
         [sys.executable, "-c", COUNT_MODULES.format(load=loading)],
         capture_output=True,
         check=True,
-        cwd=stack.ROOT,
+        cwd=ROOT,
         env=stack.environment(environment),
         text=True,
     )

@@ -64,7 +64,7 @@ def plain(postgres: Postgres, _database_numbers: Iterator[int]) -> Iterator[Urls
 @pytest.fixture(scope="session")
 def _timescale_server() -> Iterator[Urls]:
     try:
-        with timescale() as urls:
+        with timescale(os.environ.get("TIMESCALE_URL")) as urls:
             yield urls
     except TimescaleMissing as missing:
         if os.environ.get("CI"):

@@ -48,13 +48,13 @@ class TimescaleMissing(Exception):
 
 
 @contextmanager
-def timescale() -> Iterator[Urls]:
-    """TimescaleDB's community edition: the server at TIMESCALE_URL (as superuser), or one in WebAssembly under Node.
+def timescale(url: str | None) -> Iterator[Urls]:
+    """TimescaleDB's community edition: the server at the URL (as superuser), or one in WebAssembly under Node.
 
     It has the roles of the product and no schema yet. Raises TimescaleMissing.
     """
     folder = ROOT / "tests" / "timescale" / "server"
-    if url := os.environ.get("TIMESCALE_URL"):
+    if url:
         yield _prepared(lambda role: make_conninfo(url, user=role) if role != SUPERUSER else url)
         return
     if not ((node := shutil.which("node")) and (folder / "node_modules").exists()):
