@@ -14,7 +14,7 @@ from bench.report import Figure, Row, say
 from local.postgres import OWNER, READER, WRITER, Postgres
 
 ROOMS, STORED = (3, 100, 10_000, 100_000), (100_000, 1_000_000, 10_000_000)
-USUAL_ROOMS, USUAL_STORED = 100, 1_000_000
+USUAL_ROOMS = 100
 STEP = timedelta(seconds=30)
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 """The instant of the newest reading that is stored before a measurement."""
@@ -30,7 +30,8 @@ FILL = """
 
 def measure(scale: float) -> Iterator[Figure]:
     """Readings per second, and latency of questions, over rooms and over stored readings."""
-    largest = STORED[-1] if scale >= 1 else STORED[1]
+    many_rooms, many_stored = (ROOMS, STORED) if scale >= 1 else (ROOMS[:2], STORED[:2])
+    usual_stored = many_stored[-2]
     with ExitStack() as running:
         postgres = running.enter_context(stack.postgres())
         functions = {
@@ -38,14 +39,14 @@ def measure(scale: float) -> Iterator[Figure]:
             "average": running.enter_context(stack.function("average", postgres.url(READER))),
         }
         rows: list[Row] = []
-        for rooms in ROOMS:
-            say(f"{rooms:,} rooms, {USUAL_STORED:,} readings")
-            _fill(postgres, rooms, 0, USUAL_STORED // rooms)
+        for rooms in many_rooms:
+            say(f"{rooms:,} rooms, {usual_stored:,} readings")
+            _fill(postgres, rooms, 0, usual_stored // rooms)
             rows.append(_measured(postgres, functions, rooms, SECONDS * scale))
-        yield Figure("rooms", f"{USUAL_STORED:,} stored readings, more and more rooms", rows, _draw_rooms)
+        yield Figure("rooms", f"{usual_stored:,} stored readings, more and more rooms", rows, _draw_rooms)
         rows = []
         held = 0
-        for stored in (number for number in STORED if number <= largest):
+        for stored in many_stored:
             say(f"{USUAL_ROOMS} rooms, {stored:,} readings")
             _fill(postgres, USUAL_ROOMS, held, stored // USUAL_ROOMS)
             held = stored // USUAL_ROOMS

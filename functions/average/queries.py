@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import psycopg
@@ -84,14 +85,20 @@ class Temperatures:
         while True:
             assumed = self._bucket
             widths = [width for width in (DAY, HOUR, assumed) if width and not (bucket and bucket % width)]
-            rows = await self._fetch(*_statement(scope, cover(scope.start, scope.end, widths), bucket))
+            segments = cover(scope.start, scope.end, widths) or [Segment(None, scope.start, scope.end)]
+            statement = _statement(
+                tuple(segment.width for segment in segments),
+                one_room=scope.room_id is not None,
+                in_buckets=bucket is not None,
+            )
+            rows = await self._fetch(statement, _parameters(scope, segments, bucket))
             if rows:
                 self._bucket = rows[0][0]
             # The width is different from what the statement was made for: the averages were built anew meanwhile.
             if assumed in {None, self._bucket}:
                 return [row[1:] for row in rows]
 
-    async def _fetch(self, statement: Composed, parameters: dict[str, Any]) -> list[Any]:
+    async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         pause = FIRST_PAUSE
         try:
             async with asyncio.timeout(self._deadline):
@@ -112,43 +119,54 @@ class Temperatures:
             raise unavailable("The database does not answer; ask again", 5) from None
 
 
-def _statement(scope: Scope, segments: Sequence[Segment], bucket: timedelta | None) -> tuple[Composed, dict[str, Any]]:
-    """The statement that sums the segments up: in one row, or in one for each `bucket` that has readings.
+def _parameters(scope: Scope, segments: Sequence[Segment], bucket: timedelta | None) -> dict[str, Any]:
+    parameters = {"building_id": scope.building_id, "room_id": scope.room_id, "epoch": EPOCH, "bucket": bucket}
+    for number, segment in enumerate(segments):
+        parameters |= {f"{name}{number}": getattr(segment, name) for name in ("width", "start", "end")}
+    return parameters
+
+
+@lru_cache(1000)
+def _statement(widths: tuple[timedelta | None, ...], *, one_room: bool, in_buckets: bool) -> bytes:
+    """The statement that sums segments of these widths up: in one row, or in one for each bucket that has readings.
 
     Each row holds the width of the database's narrowest averages, the start of the bucket, and a Summary.
     """
-    parameters: dict[str, Any] = {"building_id": scope.building_id, "room_id": scope.room_id, "epoch": EPOCH}
-    room = SQL("building_id = %(building_id)s")
-    if scope.room_id is not None:
-        room = SQL("building_id = %(building_id)s AND room_id = %(room_id)s")
-    readings = _TOGETHER if bucket is None else _EACH
+    room = SQL(
+        "building_id = %(building_id)s AND room_id = %(room_id)s" if one_room else "building_id = %(building_id)s"
+    )
+    readings = _EACH if in_buckets else _TOGETHER
     parts: list[Composed] = []
-    kept = [segment for segment in segments if segment.width is not None]
-    for number, segment in enumerate(segments):
-        names = {name: SQL(f"%({name}{number})s") for name in ("start", "end", "width")}
-        parameters |= {f"{name}{number}": getattr(segment, name) for name in names}
-        if segment.width is None:
+    kept: list[Composed] = []
+    for number, width in enumerate(widths):
+        names = {name: SQL(f"%({name}{number})s") for name in ("width", "start", "end")}
+        if width is None:
             parts.append(_READINGS.format(readings=readings, room=room, **names))
         else:
-            parts.append(_AVERAGES.format(room=room, view=_VIEWS.get(segment.width, _NARROWEST), **names))
-    with_stale = SQL("")
+            parts.append(_AVERAGES.format(room=room, view=_VIEWS.get(width, _NARROWEST), **names))
+            kept.append(SQL("({width}::interval, {start}::timestamptz, {end}::timestamptz)").format(**names))
+    with_stale = SQL("").format()
     if kept:
-        with_stale = _WITH_STALE
+        with_stale = _WITH_STALE.format(kept=SQL(", ").join(kept))
         parts.append(_READINGS_WHERE_STALE.format(readings=readings, room=room))
-        parameters |= {
-            "widths": [segment.width for segment in kept],
-            "starts": [segment.start for segment in kept],
-            "ends": [segment.end for segment in kept],
-        }
-    parts = parts or [_READINGS.format(readings=readings, room=room, start=SQL("%(epoch)s"), end=SQL("%(epoch)s"))]
-    group = SQL("")
-    at = SQL("NULL::timestamptz")
-    if bucket is not None:
-        parameters["bucket"] = bucket
-        # A bucket that reaches back before the year 1 begins with it, as far as clients can tell.
-        at = SQL("greatest(date_bin(%(bucket)s, at, %(epoch)s), '0001-01-01 00:00+00')")
-        group = SQL("GROUP BY 2 ORDER BY 2")
-    return _SUM.format(with_stale=with_stale, at=at, group=group, parts=SQL(" UNION ALL ").join(parts)), parameters
+    return _text(
+        _SUM.format(
+            with_stale=with_stale,
+            # A bucket that reaches back before the year 1 begins with it, as far as clients can tell.
+            at=SQL(
+                "greatest(date_bin(%(bucket)s, at, %(epoch)s), '0001-01-01 00:00+00')"
+                if in_buckets
+                else "NULL::timestamptz"
+            ),
+            group=SQL("GROUP BY 2 ORDER BY 2" if in_buckets else ""),
+            parts=SQL(" UNION ALL ").join(parts),
+        )
+    )
+
+
+def _text(statement: Composed) -> bytes:
+    """The statement without its indentation: psycopg analyses one of more than 4096 characters each time."""
+    return b" ".join(statement.as_bytes().split())
 
 
 _VIEWS = {DAY: SQL("avg_temperature_daily"), HOUR: SQL("avg_temperature_hourly")}
@@ -169,8 +187,7 @@ _WITH_STALE = SQL("""
         )) AS spans
         FROM (
             SELECT width, span * tstzrange(segment_start, segment_end) AS span
-            FROM unnest(%(widths)s::interval[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
-                AS segment (width, segment_start, segment_end)
+            FROM (VALUES {kept}) AS segment (width, segment_start, segment_end)
             JOIN avg_temperature_stale USING (width)
         ) AS stale_part
         WHERE NOT isempty(span)
@@ -218,7 +235,9 @@ _ROOMS = SQL("""
         ORDER BY timestamp DESC LIMIT 1
     ) AS latest
 """)
-_ROOMS_OF_ALL = _ROOMS.format(building=SQL(""), and_building=SQL(""))
-_ROOMS_OF_BUILDING = _ROOMS.format(
-    building=SQL("WHERE building_id = %(building_id)s"), and_building=SQL("AND building_id = %(building_id)s")
+_ROOMS_OF_ALL = _text(_ROOMS.format(building=SQL(""), and_building=SQL("")))
+_ROOMS_OF_BUILDING = _text(
+    _ROOMS.format(
+        building=SQL("WHERE building_id = %(building_id)s"), and_building=SQL("AND building_id = %(building_id)s")
+    )
 )
