@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from bench import bodies, load, stack
 from bench.report import Figure, Row, say
+from bench.stack import processor_seconds
 from local.postgres import OWNER, WRITER
 
 SIZES = (10, 100, 1_000, 10_000)
@@ -31,20 +32,30 @@ def measure(scale: float) -> Iterator[Figure]:
         postgres = running.enter_context(stack.postgres())
         ingest = running.enter_context(stack.function("ingest", postgres.url(WRITER)))
         owner = running.enter_context(psycopg.connect(postgres.url(OWNER), autocommit=True))
+        pids = [ingest.process.pid, postgres.process.pid]
         for body, size, make in kinds:
             say(f"requests with an {body}" if body[0] == "a" else f"requests with a {body}")
             rates: dict[str, list[float]] = {}
+            costs: list[list[float]] = []
             seconds = SECONDS * scale
             requests = make(size, max(CONNECTIONS[-1], int(FASTEST * seconds / size)))
             for _ in range(max(1, round(ROUNDS * scale))):
                 for connections in CONNECTIONS:
                     owner.execute("TRUNCATE temperatures")
+                    before = [processor_seconds(pid) for pid in pids]
                     outcome = load.run(ingest.port, iter(requests), connections=connections, seconds=seconds)
                     assert outcome.statuses.keys() == {HTTPStatus.CREATED}, outcome.statuses
                     rates.setdefault(f"over {connections}", []).append(outcome.rate * size)
+                costs.append(
+                    [
+                        (processor_seconds(pid) - start) * 1e6 / (len(outcome.latencies) * size)
+                        for pid, start in zip(pids, before, strict=True)
+                    ]
+                )
                 for form in ("TEXT", "BINARY"):
                     owner.execute("TRUNCATE temperatures")
                     rates.setdefault(form, []).append(_copy(owner, form, size, seconds))
+            ingest_cost, database_cost = (median(each) for each in zip(*costs, strict=True))
             one, several, text, binary = (median(measured) for measured in rates.values())
             rows.append(
                 {
@@ -56,6 +67,8 @@ def measure(scale: float) -> Iterator[Figure]:
                     "1 connection, of text COPY": one / text,
                     f"{CONNECTIONS[1]}, of text COPY": several / text,
                     f"{CONNECTIONS[1]}, of binary COPY": several / binary,
+                    "µs of a processor each: ingest": ingest_cost,
+                    "PostgreSQL": database_cost,
                 }
             )
     yield Figure("arrays", "Arrays of readings over HTTP, and COPY of as many rows", rows, _draw)

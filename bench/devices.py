@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from http import HTTPStatus
 
-import psutil
 from matplotlib.axes import Axes
 
 from bench import bodies, load, stack
 from bench.report import Figure, Row, say
 from bench.singles import empty
+from bench.stack import processor_seconds
 from local.postgres import OWNER, WRITER
 
 DEVICES = (3_000, 30_000, 100_000, 200_000, 300_000)
@@ -27,7 +27,7 @@ def measure(scale: float) -> Iterator[Figure]:
         for devices in DEVICES:
             say(f"{devices:,} devices")
             empty(postgres.url(OWNER))
-            before = _seconds(ingest.process.pid), _seconds(postgres.process.pid)
+            before = processor_seconds(ingest.process.pid), processor_seconds(postgres.process.pid)
             outcome = load.run(
                 ingest.port,
                 bodies.singles(devices),
@@ -35,7 +35,7 @@ def measure(scale: float) -> Iterator[Figure]:
                 seconds=SECONDS * scale,
                 rate=devices / INTERVAL,
             )
-            after = _seconds(ingest.process.pid), _seconds(postgres.process.pid)
+            after = processor_seconds(ingest.process.pid), processor_seconds(postgres.process.pid)
             assert outcome.statuses.keys() == {HTTPStatus.CREATED}, outcome.statuses
             function, database = ((end - start) / outcome.seconds for start, end in zip(before, after, strict=True))
             rows.append(
@@ -50,12 +50,6 @@ def measure(scale: float) -> Iterator[Figure]:
                 }
             )
     yield Figure("devices", f"Devices with a reading every {INTERVAL} s, one instance of ingest", rows, _draw)
-
-
-def _seconds(pid: int) -> float:
-    """Seconds of a processor that a process and its children have used."""
-    process = psutil.Process(pid)
-    return float(sum(sum(each.cpu_times()[:2]) for each in [process, *process.children(recursive=True)]))
 
 
 def _draw(axes: Axes, rows: Sequence[Row]) -> None:

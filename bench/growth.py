@@ -23,7 +23,7 @@ SECONDS = 3.0
 FILL = """
     INSERT INTO temperatures
     SELECT 'B' || room %% 5, room::text, %(now)s - number * %(step)s, 20 + number %% 40 / 8.0
-    FROM generate_series(0, %(rooms)s - 1) room, generate_series(%(first)s, %(last)s - 1) number
+    FROM generate_series(0, %(rooms)s - 1) room, generate_series(0, %(each)s - 1) number
     ORDER BY 1, 2, 3
 """
 
@@ -41,26 +41,22 @@ def measure(scale: float) -> Iterator[Figure]:
         rows: list[Row] = []
         for rooms in many_rooms:
             say(f"{rooms:,} rooms, {usual_stored:,} readings")
-            _fill(postgres, rooms, 0, usual_stored // rooms)
+            _fill(postgres, rooms, usual_stored // rooms)
             rows.append(_measured(postgres, functions, rooms, SECONDS * scale))
         yield Figure("rooms", f"{usual_stored:,} stored readings, more and more rooms", rows, _draw_rooms)
         rows = []
-        held = 0
         for stored in many_stored:
             say(f"{USUAL_ROOMS} rooms, {stored:,} readings")
-            _fill(postgres, USUAL_ROOMS, held, stored // USUAL_ROOMS)
-            held = stored // USUAL_ROOMS
+            _fill(postgres, USUAL_ROOMS, stored // USUAL_ROOMS)
             rows.append(_measured(postgres, functions, USUAL_ROOMS, SECONDS * scale))
         yield Figure("stored", f"{USUAL_ROOMS} rooms, more and more stored readings", rows, _draw_stored)
 
 
-def _fill(postgres: Postgres, rooms: int, first: int, last: int) -> None:
-    """Have readings `first` to `last` of each room, counted back from now, and nothing newer."""
+def _fill(postgres: Postgres, rooms: int, each: int) -> None:
+    """Have just the last readings of each room, so many of each."""
     with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
-        if not first:
-            connection.execute("TRUNCATE temperatures")
-        connection.execute("DELETE FROM temperatures WHERE timestamp > %s", (NOW,))
-        connection.execute(FILL, {"now": NOW, "step": STEP, "rooms": rooms, "first": first, "last": last})
+        connection.execute("TRUNCATE temperatures")
+        connection.execute(FILL, {"now": NOW, "step": STEP, "rooms": rooms, "each": each})
         connection.execute("VACUUM ANALYZE temperatures")
 
 

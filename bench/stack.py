@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from local.postgres import OWNER, Postgres
 from tests.support import ROOT, migrate
 
@@ -92,6 +94,12 @@ def serve(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Serv
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
+
+
+def processor_seconds(pid: int) -> float:
+    """Seconds of a processor that a process and its children have used."""
+    process = psutil.Process(pid)
+    return float(sum(sum(each.cpu_times()[:2]) for each in [process, *process.children(recursive=True)]))
 
 
 def _command() -> list[str]:
