@@ -34,7 +34,7 @@ def measure(scale: float) -> Iterator[Figure]:
         owner = running.enter_context(psycopg.connect(postgres.url(OWNER), autocommit=True))
         pids = [ingest.process.pid, postgres.process.pid]
         for body, size, make in kinds:
-            say(f"requests with an {body}" if body[0] == "a" else f"requests with a {body}")
+            say(f"requests: {body}")
             rates: dict[str, list[float]] = {}
             costs: list[list[float]] = []
             seconds = SECONDS * scale

@@ -81,7 +81,7 @@ def _measure(database: str, urls: Urls, days: int, scale: float, statements: lis
     with stack.function("average", urls(READER)) as average:
         for name, length in intervals.items():
             for connections in CONNECTIONS:
-                say(f"{database}: the average of a {name} over {connections} connections")
+                say(f"{database}: averages of one {name}, connections: {connections}")
                 outcome = load.run(
                     average.port, _questions(length, days), connections=connections, seconds=SECONDS * scale
                 )

@@ -120,6 +120,7 @@ def _draw(axes: Axes, rows: Sequence[Row], over: str) -> None:
     for column in ("in arrays of 1,000/s", "single readings/s"):
         axes.plot(numbers, [row[column] for row in rows], marker="o", label=column)
     axes.set_xscale("log")
+    axes.set_yscale("log")
     axes.set_xlabel(over)
     axes.set_ylabel("readings per second")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(1_000, 1_000_000)

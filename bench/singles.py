@@ -27,7 +27,7 @@ def measure(scale: float) -> Iterator[Figure]:
         }
         rows: list[Row] = []
         for connections in CONNECTIONS:
-            say(f"single readings over {connections} connections")
+            say(f"single readings, connections: {connections}")
             rates: dict[str, list[float]] = {name: [] for name in served}
             slowest = []
             for _ in range(max(1, round(ROUNDS * scale))):

@@ -18,6 +18,7 @@ from tests.support import ROOT
 
 ROUNDS = 15
 MILLION = 1_000_000
+BY_COMMAND_LINE = "ingest, by functions-framework's own command"
 
 COUNT_MODULES = "import sys; {load}; print(len(sys.modules))"
 LOAD_FUNCTION = "import uvicorn; uvicorn.Config('functions_framework.aio:create_asgi_app', factory=True).load()"
@@ -32,6 +33,7 @@ def measure(scale: float) -> Iterator[Figure]:
             "ingest": lambda: stack.function("ingest", postgres.url(WRITER)),
             "average": lambda: stack.function("average", postgres.url(READER)),
             "simulate": lambda: stack.function("simulate"),
+            BY_COMMAND_LINE: lambda: _by_command_line(postgres.url(WRITER)),
         }
         seconds: dict[str, list[float]] = {name: [] for name in servers}
         memory: dict[str, list[float]] = {name: [] for name in servers}
@@ -56,7 +58,7 @@ def measure(scale: float) -> Iterator[Figure]:
                 "server": name,
                 "ms": 1000 * median(seconds[name]),
                 "times uvicorn alone": median(seconds[name]) / nothing,
-                "modules": _modules(name),
+                "modules": "" if name == BY_COMMAND_LINE else _modules(name),
                 "MB when idle": median(memory[name]),
                 "MB after a million readings": loaded if name == "ingest" else "",
             }
@@ -71,8 +73,14 @@ def _bare() -> AbstractContextManager[stack.Served]:
     return stack.serve(["sh", "-c", f"{command} --app-dir {shlex.quote(str(stack.BENCH))}"], {})
 
 
+def _by_command_line(url: str) -> AbstractContextManager[stack.Served]:
+    command = 'exec functions-framework --asgi --signature-type http --host 127.0.0.1 --port "$PORT"'
+    return stack.serve(["sh", "-c", command], {**stack.target("ingest"), "DATABASE_URL": url})
+
+
 def _megabytes(served: stack.Served) -> float:
-    return float(psutil.Process(served.process.pid).memory_info().rss) / 1e6
+    process = psutil.Process(served.process.pid)
+    return float(sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])) / 1e6
 
 
 def _modules(name: str) -> int:
