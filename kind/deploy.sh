@@ -45,6 +45,12 @@ migrate() {
 # What the overlay does not have any more is removed.
 start_functions() {
     local kind kinds=()
+    if grep -q 'name: tokens$' build/objects.yaml && ! k -n temperature get secret tokens >/dev/null 2>&1; then
+        echo "The functions need tokens, which clients send as Authorization: Bearer TOKEN. Make them, then try again:"
+        echo "  kubectl --context $CONTEXT -n temperature create secret generic tokens \\"
+        echo '    --from-literal=write="$(openssl rand -hex 32)" --from-literal=read="$(openssl rand -hex 32)"'
+        return 1
+    fi
     for kind in core/v1/ConfigMap batch/v1/CronJob serving.knative.dev/v1/Service; do
         kinds+=(--prune-allowlist "$kind")
     done

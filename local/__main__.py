@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 import migrations.__main__ as migrations
 from local import gateway
 from local.postgres import OWNER, READER, WRITER, Postgres, PostgresError
-from shared import settings
+from shared import access, settings
 from shared.settings import SettingError
 
 PERIOD = 60
@@ -142,6 +142,8 @@ def _keep_running(postgres: Postgres, stopping: threading.Event) -> None:
 def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_file: Path) -> None:
     # Read when readings are emitted, not when the function is loaded.
     os.environ["SINK_URL"] = address
+    if tokens := access.tokens("WRITE_TOKENS"):
+        os.environ["SINK_TOKEN"] = tokens[0].decode()
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = f"{os.environ.get(name, '')},localhost".lstrip(",")
     application = gateway.application(
@@ -190,12 +192,21 @@ def _simulate(address: str, log_file: Path) -> None:
 
 def _trigger(address: str, body: dict[str, Any]) -> int:
     try:
-        answer = requests.post(f"{address}/simulate", json=body, timeout=300).json()
+        answer = requests.post(
+            f"{address}/simulate",
+            json=body,
+            headers={"Authorization": f"Bearer {settings.text('SINK_TOKEN')}"},
+            timeout=300,
+        ).json()
     except (requests.RequestException, ValueError) as error:
         answer = {"detail": f"no answer ({type(error).__name__})"}
     if "detail" in answer:
         say(f"Simulator     {answer['detail']}")
     return int(answer.get("emitted", 0))
+
+
+_TOKENS = """  Tokens    add -H 'Authorization: Bearer TOKEN', one of READ_TOKENS or WRITE_TOKENS
+"""
 
 
 def _explain(address: str, log_file: Path) -> None:
@@ -207,7 +218,7 @@ def _explain(address: str, log_file: Path) -> None:
   Rooms     curl '{address}/v1/temperature/rooms'
   Send      curl -X POST {address}/v1/temperature -H 'Content-Type: application/json' \\
               -d '{{"building_id":"B1","room_id":"103","temperature":22.5,"timestamp":"{now}"}}'
-
+{_TOKENS if settings.text("WRITE_TOKENS") or settings.text("READ_TOKENS") else ""}
 Log in {log_file}. Ctrl-C stops everything; the readings stay."""
     )
 

@@ -56,9 +56,10 @@ def _document() -> dict[str, Any]:
         },
         "paths": {path: item for document in documents for path, item in document["paths"].items()},
         "components": {
+            **documents[0]["components"],
             "schemas": {
                 name: schema for document in documents for name, schema in document["components"]["schemas"].items()
-            }
+            },
         },
     }
 

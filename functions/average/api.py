@@ -88,7 +88,9 @@ _VALUES = {"average_temperature": 22.5, "count": 60, "min": 22.25, "max": 22.75}
 _POINT = {"start": "2024-12-01T12:00:00Z", **_VALUES}
 
 
-def _get(path: str, summary: str, answer: type, example: Any, csv: str = "", **query: Any) -> Operation:
+def _get(
+    path: str, summary: str, answer: type, example: Any, csv: str = "", *, token: bool = True, **query: Any
+) -> Operation:
     contents = [Content(JSON, schema_of(answer), example)]
     if csv:
         contents.append(Content("text/csv", schema_of(str), csv))
@@ -99,6 +101,7 @@ def _get(path: str, summary: str, answer: type, example: Any, csv: str = "", **q
         summary=summary,
         answers={HTTPStatus.OK: contents},
         problems=[HTTPStatus.METHOD_NOT_ALLOWED, *refusals],
+        token=token,
         **query,
     )
 
@@ -138,6 +141,7 @@ def document() -> dict[str, Any]:
                 "Whether the function is alive",
                 Health,
                 {"status": "ok", "message": "Service is healthy"},
+                token=False,
             ),
             _get(
                 "/settings",

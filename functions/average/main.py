@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from average import questions
 from average.queries import Scope, Summary, Temperatures
-from shared import database, edge, logs, settings
+from shared import access, database, edge, logs, settings
 from shared.readings import written
 
 logs.configure()
 edge.spare_collections()
 DATABASE = database.load(connections=4)
+TOKENS = access.tokens("READ_TOKENS")
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 
 # Made by the first question: the framework imports this module before the server forks, and the pool needs its loop.
@@ -74,12 +75,12 @@ async def _settings(_: Request) -> Response:
 
 
 _ROUTES: edge.Routes = {
-    "/v1/temperature/average": (edge.GET, _average),
-    "/temperature/average": (edge.GET, _average),
-    "/v1/temperature/series": (edge.GET, _series),
-    "/v1/temperature/rooms": (edge.GET, _rooms),
+    "/v1/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
+    "/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
+    "/v1/temperature/series": (edge.GET, access.needs(TOKENS, _series)),
+    "/v1/temperature/rooms": (edge.GET, access.needs(TOKENS, _rooms)),
     "/health": (edge.GET, edge.health),
-    "/settings": (edge.GET, _settings),
+    "/settings": (edge.GET, access.needs(TOKENS, _settings)),
     "/openapi.json": (edge.GET, edge.openapi("average")),
 }
 

@@ -8,13 +8,14 @@ from starlette.responses import Response
 
 from ingest import bodies
 from ingest.writer import Writer
-from shared import database, edge, logs, settings
+from shared import access, database, edge, logs, settings
 
 MOST_BYTES = 8 * 1024 * 1024
 
 logs.configure()
 edge.spare_collections()
 DATABASE = database.load(connections=2)
+TOKENS = access.tokens("WRITE_TOKENS")
 QUEUE = settings.number("QUEUE_LIMIT", 50_000, least=bodies.MOST_READINGS, most=10_000_000)
 
 # Made by the first request: the framework imports this module before the server forks, and the writer needs its loop.
@@ -42,10 +43,11 @@ async def _store(request: Request) -> Response:
     )
 
 
+_post = (edge.POST, access.needs(TOKENS, _store))
 _ROUTES: edge.Routes = {
-    "": (edge.POST, _store),
-    "/temperature": (edge.POST, _store),
-    "/v1/temperature": (edge.POST, _store),
+    "": _post,
+    "/temperature": _post,
+    "/v1/temperature": _post,
     "/health": (edge.GET, edge.health),
     "/openapi.json": (edge.GET, edge.openapi("ingest")),
 }

@@ -55,6 +55,8 @@ class Operation:
     query_examples: Mapping[str, str] = field(default_factory=dict)
     body: Sequence[Content] = ()
     body_required: bool = True
+    token: bool = True
+    """Whether a token is needed where the settings list some."""
 
 
 def schema_of(type_: Any) -> CoreSchema:
@@ -83,7 +85,16 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> d
         "openapi": "3.1.0",
         "info": {"title": title, "description": description, "version": "1", "license": {"name": "MIT"}},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Where WRITE_TOKENS or READ_TOKENS list some.",
+                }
+            },
+        },
     }
 
 
@@ -111,7 +122,9 @@ def _operation(
             "description": status.phrase,
             **({"content": _content(contents, made)} if contents else {}),
         }
-    for status in operation.problems:
+    if operation.token:
+        described["security"] = [{}, {"token": []}]
+    for status in [*operation.problems, *([HTTPStatus.UNAUTHORIZED] if operation.token else [])]:
         described["responses"][str(status.value)] = {
             "description": status.phrase,
             "content": {PROBLEM: {"schema": problem}},

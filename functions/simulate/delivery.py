@@ -69,18 +69,19 @@ def emit(
     sink: str,
     *,
     extensions: Mapping[str, str] | None = None,
+    token: str = "",
     patience: float = PATIENCE,
     progress: Callable[[int], object] | None = None,
     stop: Event | None = None,
 ) -> Outcome:
     """Deliver every reading to the sink, an http or https URL, and return once all of them are taken or have failed.
 
-    Every event has the extensions. A sink that takes nothing for `patience` seconds, or fails too many readings in a
-    row, is given up; and so is every sink once another thread sets `stop`. `progress` is called with the number of
-    readings done since its last call, by a thread at a time.
+    Every event has the extensions, and is sent with the bearer token, if there is one. A sink that takes nothing for
+    `patience` seconds, or fails too many readings in a row, is given up; and so is every sink once another thread sets
+    `stop`. `progress` is called with the number of readings done since its last call, by a thread at a time.
     """
     stop = stop or Event()
-    delivery = _Delivery(readings, sink, extensions or {}, patience, progress, stop)
+    delivery = _Delivery(readings, sink, extensions or {}, token, patience, progress, stop)
     workers = max(1, min(WORKERS, len(readings)))
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -130,6 +131,7 @@ class _Delivery:
         readings: Readings,
         sink: str,
         extensions: Mapping[str, str],
+        token: str,
         patience: float,
         progress: Callable[[int], object] | None,
         stop: Event,
@@ -139,6 +141,7 @@ class _Delivery:
         self._readings = iter(readings)
         self._sink = sink
         self._extensions = extensions
+        self._token = token
         self._patience = patience
         self._progress = progress
         self._stop = stop
@@ -164,6 +167,8 @@ class _Delivery:
             # Once, not for every reading: looking at the environment and the URL takes longer than all the rest.
             environment = session.merge_environment_settings(self._sink, {}, False, None, None)
             template = session.prepare_request(requests.Request("POST", self._sink))
+            if self._token:
+                template.headers["Authorization"] = f"Bearer {self._token}"
             connections = adapter.get_connection_with_tls_context(
                 template, environment["verify"], environment["proxies"], environment["cert"]
             )

@@ -20,7 +20,7 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import edge, logs, settings
+from shared import access, edge, logs, settings
 from shared.problems import Problem
 from simulate import delivery
 from simulate.simulation import PROFILES, Room, parse
@@ -58,6 +58,7 @@ logging.getLogger("urllib3").setLevel(logging.ERROR)
 log = logging.getLogger("simulate")
 DELIVERY: dict[str, Any] = {
     "extensions": _extensions(),
+    "token": settings.text("SINK_TOKEN"),
     "patience": settings.number("SINK_PATIENCE", delivery.PATIENCE, least=1, most=600),
 }
 
@@ -85,9 +86,11 @@ async def _emit(request: Request) -> Response:
     return edge.json(counts)
 
 
+# Whoever may have readings written may have them simulated.
+_post = (edge.POST, access.needs(access.tokens("WRITE_TOKENS"), _emit))
 _ROUTES: edge.Routes = {
-    "": (edge.POST, _emit),
-    "/simulate": (edge.POST, _emit),
+    "": _post,
+    "/simulate": _post,
     "/health": (edge.GET, edge.health),
     "/openapi.json": (edge.GET, edge.openapi("simulate")),
 }

@@ -1,6 +1,8 @@
 """What `average` answers."""
 
 import csv
+import os
+import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -300,6 +302,23 @@ def test_a_question_that_takes_too_long_is_503(average: TestClient, plain: Urls)
         response = average.get("/v1/temperature/average", params=ROOM)
         assert time.monotonic() - started < 4
         assert response.status_code == 503
+
+
+def test_a_database_that_hangs_is_503_within_the_deadline(average: TestClient, plain: Urls) -> None:
+    assert ask(average, "average", **ROOM, **INTERVAL)["count"] == 60
+    with psycopg.connect(plain("postgres"), autocommit=True) as connection:
+        ((pid,),) = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE usename = %s AND datname = current_database()", (READER,)
+        ).fetchall()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        response = average.get("/v1/temperature/average", params=ROOM)
+        assert time.monotonic() - started < 4
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert ask(average, "average", **ROOM, **INTERVAL)["count"] == 60
 
 
 def test_averages_built_anew_with_other_buckets_stay_exact(average: TestClient, plain: Urls) -> None:

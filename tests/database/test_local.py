@@ -99,6 +99,22 @@ def start(folder: Path) -> Iterator[Callable[..., Stack]]:
             os.kill(pid, signal.SIGQUIT)
 
 
+def test_tokens_close_it_to_others_and_the_simulator_has_its_own(start: Callable[..., Stack]) -> None:
+    write, read = "write-token-0123456789", "read-token-0123456789"
+    stack = start(WRITE_TOKENS=write, READ_TOKENS=read)
+    assert " 2160 readings" in stack.wait_for("Simulator")
+    assert "Tokens" in stack.wait_for("  Tokens")
+    assert stack.average()["status"] == 401
+    assert requests.post(stack.address, json=READING, timeout=20).status_code == 401
+    answer = requests.post(stack.address, json=READING, headers={"Authorization": f"Bearer {write}"}, timeout=20)
+    assert answer.status_code == 201
+    rooms = requests.get(
+        f"{stack.address}/v1/temperature/rooms", headers={"Authorization": f"Bearer {read}"}, timeout=20
+    )
+    assert len(rooms.json()["rooms"]) == 4
+    assert write not in stack.stop() + "".join(stack.lines)
+
+
 def _postmaster(folder: Path) -> int | None:
     file = folder / "postgres" / "postmaster.pid"
     return int(file.read_text().split()[0]) if file.exists() else None

@@ -1,0 +1,53 @@
+"""Who may use a function: whoever has a bearer token (RFC 6750) of those that a setting lists."""
+
+import os
+from collections.abc import Sequence
+from hmac import compare_digest
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared import settings
+from shared.edge import Function
+from shared.problems import Problem
+
+SHORTEST = 16
+
+
+def tokens(name: str) -> Sequence[bytes]:
+    """The tokens that a setting lists, separated by spaces or commas; none lets everybody in.
+
+    More than one is for changing them: the new one is listed beside the old one until all clients have it. Raises
+    SettingError for a setting that is there and empty, as a secret that was not filled in, and for a token that
+    somebody could guess.
+    """
+    found = settings.text(name).replace(",", " ").split()
+    if name in os.environ and not found:
+        raise settings.SettingError(f"{name} is empty. List a token, or unset it to let everybody in")
+    if any(len(token) < SHORTEST or not token.isascii() for token in found):
+        raise settings.SettingError(
+            f"{name} lists a token of less than {SHORTEST} characters. Make one, such as: openssl rand -hex 32"
+        )
+    return [token.encode() for token in found]
+
+
+def needs(allowed: Sequence[bytes], function: Function) -> Function:
+    """Have the function answer only requests with one of the tokens, if there are any; others are Problem 401."""
+    if not allowed:
+        return function
+
+    async def guarded(request: Request) -> Response:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        # All are compared, each in the same time: how long it takes says nothing about how much is right.
+        matches = [compare_digest(token.strip().encode(), each) for each in allowed]
+        if scheme.lower() == "bearer" and any(matches):
+            return await function(request)
+        challenge = 'Bearer error="invalid_token"' if scheme.lower() == "bearer" else "Bearer"
+        raise Problem(
+            HTTPStatus.UNAUTHORIZED,
+            "A token is needed that allows this; send it as Authorization: Bearer TOKEN",
+            headers={"WWW-Authenticate": challenge},
+        )
+
+    return guarded

@@ -1,0 +1,102 @@
+"""Where tokens are listed, only who has one of them gets in."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient
+
+from shared.settings import SettingError
+
+Serve = Callable[..., TestClient]
+OLD, NEW = "an-old-token-0123456789", "a-new-token-0123456789"
+SETTINGS = {"ingest": "WRITE_TOKENS", "average": "READ_TOKENS", "simulate": "WRITE_TOKENS"}
+GUARDED = [
+    ("ingest", "POST", "/"),
+    ("ingest", "POST", "/temperature"),
+    ("ingest", "POST", "/v1/temperature/"),
+    ("average", "GET", "/v1/temperature/average"),
+    ("average", "GET", "/temperature/average"),
+    ("average", "GET", "/v1/temperature/series"),
+    ("average", "HEAD", "/v1/temperature/rooms"),
+    ("average", "GET", "/settings"),
+    ("simulate", "POST", "/"),
+    ("simulate", "POST", "/simulate"),
+]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize(("name", "method", "path"), GUARDED)
+@pytest.mark.parametrize(
+    ("headers", "challenge"),
+    [
+        ({}, "Bearer"),
+        ({"authorization": f"Basic {OLD}"}, "Bearer"),
+        ({"authorization": OLD}, "Bearer"),
+        (bearer(""), 'Bearer error="invalid_token"'),
+        (bearer(OLD[:-1]), 'Bearer error="invalid_token"'),
+        (bearer(f"{OLD} {NEW}"), 'Bearer error="invalid_token"'),
+        (bearer("\xfc" * 20), 'Bearer error="invalid_token"'),
+    ],
+    ids=["none", "basic", "bare", "empty", "shorter", "both", "not ASCII"],
+)
+def test_without_a_listed_token_the_answer_is_401(
+    serve: Serve, name: str, method: str, path: str, headers: dict[str, str], challenge: str
+) -> None:
+    encoded = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+    response = serve(name, **{SETTINGS[name]: f"{OLD},{NEW}"}).request(method, path, headers=encoded)
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, challenge)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert OLD not in response.text
+
+
+@pytest.mark.parametrize("token", [OLD, NEW])
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_each_listed_token_is_let_in(serve: Serve, token: str, scheme: str) -> None:
+    headers = {"authorization": f"{scheme} {token}"}
+    assert serve("ingest", WRITE_TOKENS=f"{OLD} {NEW}").post("/", json=[], headers=headers).status_code == 201
+    assert serve("average", READ_TOKENS=f" {OLD},\n{NEW} ").get("/settings", headers=headers).status_code == 200
+    # Let in, and told what else is missing.
+    assert serve("simulate", WRITE_TOKENS=f"{OLD},{NEW}").post("/", headers=headers).status_code == 503
+
+
+def test_a_token_for_reading_does_not_write(serve: Serve) -> None:
+    tokens = {"WRITE_TOKENS": OLD, "READ_TOKENS": NEW}
+    assert serve("ingest", **tokens).post("/", json=[], headers=bearer(NEW)).status_code == 401
+    assert serve("average", **tokens).get("/settings", headers=bearer(OLD)).status_code == 401
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_health_and_the_description_are_open_to_all(serve: Serve, name: str) -> None:
+    client = serve(name, WRITE_TOKENS=OLD, READ_TOKENS=OLD)
+    assert client.get("/health").status_code == 200
+    document = client.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert ("401" in operation["responses"]) == ("security" in operation) == (path != "/health")
+
+
+def test_a_body_is_not_read_before_the_token(serve: Serve) -> None:
+    response = serve("ingest", WRITE_TOKENS=OLD).post("/", content=b"x" * 9_000_000)
+    assert response.status_code == 401
+
+
+@pytest.mark.parametrize("value", ["", " , ", "short", f"{OLD},short", "\u00e4" * 20])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_would_let_in_anybody_stops_the_start(serve: Serve, name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=SETTINGS[name]) as stopped:
+        serve(name, **{SETTINGS[name]: value})
+    assert OLD not in str(stopped.value)
+
+
+def test_no_token_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = serve("ingest", WRITE_TOKENS=OLD, LOG_LEVEL="debug")
+    client.post("/", json=[], headers=bearer(OLD))
+    client.post("/", json=[], headers=bearer(NEW))
+    assert OLD not in caplog.text
+    assert NEW not in caplog.text
