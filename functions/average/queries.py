@@ -5,21 +5,30 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
+from time import perf_counter
 from typing import Any
 
 import psycopg
+from prometheus_client import Gauge, Histogram
 from psycopg.sql import SQL, Composed
 from psycopg_pool import AsyncConnectionPool
 
 from average.intervals import DAY, EPOCH, HOUR, Segment, cover
 from shared.database import Database
+from shared.metrics import SECONDS
 from shared.problems import unavailable
 
 log = logging.getLogger("average")
 
 FIRST_PAUSE = 0.05
 """Seconds before a statement is tried again on another connection; the pause doubles."""
+
+
+QUERIES = Histogram(
+    "temperature_query_seconds", "Statements, from the wait for a connection to the rows", buckets=SECONDS
+)
+POOL = Gauge("temperature_pool", "Connections there are, those that are free, and questions that wait for one", ["of"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,12 @@ class Temperatures:
             open=False,
             name="average",
         )
+        for label, name in (
+            ("connections", "pool_size"),
+            ("free", "pool_available"),
+            ("waiting", "requests_waiting"),
+        ):
+            POOL.labels(label).set_function(partial(self._pool_now, name))
         # Tasks that are being cancelled; the event loop itself would let them be collected.
         self._given_up: set[asyncio.Task[list[Any]]] = set()
         # Unknown until the first answer, which is exact without buckets too.
@@ -103,6 +118,7 @@ class Temperatures:
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
         # Not asyncio.timeout, which waits for what it cancels: psycopg gives a server that hangs 5 more seconds.
+        started = perf_counter()
         rows = asyncio.create_task(self._rows(statement, parameters))
         await asyncio.wait([rows], timeout=self._deadline)
         try:
@@ -111,12 +127,17 @@ class Temperatures:
                 rows.add_done_callback(self._forget)
                 rows.cancel()
                 raise TimeoutError
-            return rows.result()
+            found = rows.result()
+            QUERIES.observe(perf_counter() - started)
+            return found
         except psycopg.errors.QueryCanceled:
             raise unavailable("The answer took too long to compute; ask for a shorter interval") from None
         except (TimeoutError, psycopg.Error) as error:
             log.error("the database did not answer: %r", error)
             raise unavailable("The database does not answer; ask again", 5) from None
+
+    def _pool_now(self, name: str) -> float:
+        return self._pool.get_stats().get(name, 0)
 
     def _forget(self, rows: "asyncio.Task[list[Any]]") -> None:
         self._given_up.discard(rows)

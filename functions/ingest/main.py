@@ -9,6 +9,7 @@ from starlette.responses import Response
 from ingest import bodies
 from ingest.writer import Writer
 from shared import access, database, edge, logs, settings
+from shared.metrics import metrics
 
 MOST_BYTES = 8 * 1024 * 1024
 
@@ -43,11 +44,18 @@ async def _store(request: Request) -> Response:
     )
 
 
+async def _ready(_: Request) -> Response:
+    await database.ready(DATABASE)
+    return edge.json({"status": "ok", "message": "The database answers"})
+
+
 _post = (edge.POST, access.needs(TOKENS, _store))
 _ROUTES: edge.Routes = {
     "": _post,
     "/temperature": _post,
     "/v1/temperature": _post,
     "/health": (edge.GET, edge.health),
+    "/ready": (edge.GET, _ready),
+    "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/openapi.json": (edge.GET, edge.openapi("ingest")),
 }

@@ -10,9 +10,11 @@ from time import perf_counter
 from typing import LiteralString
 
 import psycopg
+from prometheus_client import Counter, Gauge, Histogram
 
 from ingest import arrays
 from shared.database import Database
+from shared.metrics import SECONDS
 from shared.problems import Problem, unavailable
 from shared.readings import Reading
 
@@ -33,6 +35,18 @@ ENOUGH = 1_000
 """Readings worth a commit of their own while another connection is busy. Fewer are better off in the next group."""
 PATIENCE = 0.1
 """Seconds after which a busy connection may be stuck, and others take what waits, however little."""
+
+
+READINGS = Counter(
+    "temperature_readings", "Readings that are stored as clients were told: now, or before as a duplicate", ["outcome"]
+)
+STORED, DUPLICATE = READINGS.labels("stored"), READINGS.labels("duplicate")
+COMMITS = Histogram("temperature_commit_seconds", "Groups of requests, until they are committed", buckets=SECONDS)
+COMMITTED = Histogram(
+    "temperature_commit_readings", "Readings of a commit", buckets=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+)
+FAILURES = Counter("temperature_commit_failures", "Groups of requests that were put back after an error")
+WAITING = Gauge("temperature_waiting_readings", "Readings that are not stored yet")
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +88,7 @@ class Writer:
             raise unavailable("Too many readings are waiting to be stored; send them again in a second")
         request = _Request(readings, len(readings), self._loop.create_future())
         self._unanswered += request.size
+        WAITING.inc(request.size)
         self._put([request])
         if self._idle and self._worthwhile(self._busy):
             self._busy += 1
@@ -85,6 +100,7 @@ class Writer:
         finally:
             expiry.cancel()
             self._unanswered -= request.size
+            WAITING.dec(request.size)
 
     def _put(self, requests: Sequence[_Request]) -> None:
         self._queue.extend(requests)
@@ -128,6 +144,7 @@ class Writer:
                         requests = await self._next()
             except (psycopg.Error, TimeoutError) as error:
                 log.warning("storing readings failed, trying again: %r", error)
+                FAILURES.inc()
                 self._put(requests)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -153,12 +170,19 @@ class Writer:
         for request, found in zip(requests, duplicates, strict=False):
             if not request.duplicates.done():
                 request.duplicates.set_result(found)
+        seconds = perf_counter() - started
+        size, again = sum(request.size for request in requests), sum(duplicates)
+        if duplicates:
+            COMMITS.observe(seconds)
+            COMMITTED.observe(size)
+            STORED.inc(size - again)
+            DUPLICATE.inc(again)
         log.info(
             "stored %d readings, %d of them already there, for %d requests in %.1f ms",
-            sum(request.size for request in requests),
-            sum(duplicates),
+            size,
+            again,
             len(requests),
-            1000 * (perf_counter() - started),
+            1000 * seconds,
         )
 
     async def _insert(self, connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> list[int]:

@@ -1,9 +1,14 @@
 """How a function reaches PostgreSQL."""
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from shared import settings
+from shared.problems import unavailable
+
+log = logging.getLogger("database")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,20 @@ class Database:
             "prepare_threshold": 0,
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         }
+
+
+async def ready(database: Database) -> None:
+    """Return if the database answers a new connection. Raises Problem 503 otherwise."""
+    # Not every module that needs the settings needs the driver.
+    import psycopg
+
+    try:
+        async with asyncio.timeout(database.deadline):
+            async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
+                await connection.execute("SELECT 1")
+    except (TimeoutError, psycopg.Error) as error:
+        log.warning("the database is not ready: %r", error)
+        raise unavailable("The database does not answer") from None
 
 
 def load(*, connections: int) -> Database:

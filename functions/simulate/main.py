@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import access, edge, logs, settings
+from shared.metrics import metrics
 from shared.problems import Problem
 from simulate import delivery
 from simulate.simulation import PROFILES, Room, parse
@@ -87,11 +88,13 @@ async def _emit(request: Request) -> Response:
 
 
 # Whoever may have readings written may have them simulated.
-_post = (edge.POST, access.needs(access.tokens("WRITE_TOKENS"), _emit))
+TOKENS = access.tokens("WRITE_TOKENS")
+_post = (edge.POST, access.needs(TOKENS, _emit))
 _ROUTES: edge.Routes = {
     "": _post,
     "/simulate": _post,
     "/health": (edge.GET, edge.health),
+    "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/openapi.json": (edge.GET, edge.openapi("simulate")),
 }
 

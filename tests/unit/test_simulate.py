@@ -117,7 +117,16 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("K_SINK", "SINK_URL", "SINK_TOKEN", "WRITE_TOKENS", "K_CE_OVERRIDES", "SINK_PATIENCE", "LOG_LEVEL", "LOG_FILE"):
+    for name in (
+        "K_SINK",
+        "SINK_URL",
+        "SINK_TOKEN",
+        "WRITE_TOKENS",
+        "K_CE_OVERRIDES",
+        "SINK_PATIENCE",
+        "LOG_LEVEL",
+        "LOG_FILE",
+    ):
         monkeypatch.delenv(name, raising=False)
     # The framework sets these; this way they are gone after the test.
     for name, value in {"TARGET": "simulate", "SOURCE": str(MAIN), "SIGNATURE_TYPE": "http"}.items():

@@ -1,0 +1,104 @@
+"""What an operator sees of a function: whether it can work, and what it has done."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from local.postgres import READER, WRITER
+from tests.support import Urls
+
+Serve = Callable[..., TestClient]
+READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+class Counted:
+    """What a function counts from now on; one process counts for all tests."""
+
+    def __init__(self, client: TestClient) -> None:
+        self.client = client
+        self.before = self.now()
+
+    def now(self) -> dict[str, float]:
+        response = self.client.get("/metrics")
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/plain; version=")
+        samples: Any = [family.samples for family in text_string_to_metric_families(response.text)]
+        return {
+            f"{sample.name}{sorted(sample.labels.values())}": sample.value for family in samples for sample in family
+        }
+
+    def __call__(self, name: str, *labels: str) -> float:
+        key = f"{name}{sorted(labels)}"
+        return self.now().get(key, 0) - self.before.get(key, 0)
+
+
+def test_readings_and_commits_are_counted_as_clients_were_told(serve: Serve, plain: Urls) -> None:
+    ingest = serve("ingest", DATABASE_URL=plain(WRITER))
+    counted = Counted(ingest)
+    rows = [{**READING, "room_id": str(room)} for room in range(20)]
+    assert ingest.post("/", json=rows).json()["duplicates"] == 0
+    assert ingest.post("/", json=[*rows, READING]).json()["duplicates"] == 20
+    assert counted("temperature_readings_total", "stored") == 21
+    assert counted("temperature_readings_total", "duplicate") == 20
+    assert counted("temperature_commit_seconds_count") == 2
+    assert (counted("temperature_commit_readings_sum"), counted("temperature_commit_readings_bucket", "10.0")) == (
+        41,
+        0,
+    )
+    assert counted("temperature_waiting_readings") == 0
+
+
+def test_answers_are_counted_by_status(serve: Serve, plain: Urls) -> None:
+    ingest = serve("ingest", DATABASE_URL=plain(WRITER))
+    counted = Counted(ingest)
+    bodies: list[Any] = [READING, {**READING, "temperature": 51}, [{}]]
+    for body in bodies:
+        ingest.post("/", json=body)
+    ingest.post("/", content=b"{")
+    ingest.get("/")
+    expected = {"201": 1, "422": 2, "400": 1, "405": 1, "503": 0}
+    assert {status: counted("temperature_request_seconds_count", "ingest", status) for status in expected} == expected
+
+
+def test_what_could_not_be_stored_is_seen_waiting_and_failing(serve: Serve) -> None:
+    ingest = serve("ingest", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
+    counted = Counted(ingest)
+    assert ingest.post("/", json=READING).status_code == 503
+    assert counted("temperature_request_seconds_count", "ingest", "503") == 1
+    assert counted("temperature_readings_total", "stored") == 0
+    assert counted("temperature_commit_failures_total") > 0
+
+
+def test_questions_and_the_pool_are_counted(serve: Serve, plain: Urls) -> None:
+    average = serve("average", DATABASE_URL=plain(READER))
+    counted = Counted(average)
+    assert average.get("/v1/temperature/rooms").json() == {"rooms": []}
+    assert counted("temperature_query_seconds_count") == 1
+    assert counted.now()["temperature_pool['connections']"] == 1
+
+
+@pytest.mark.parametrize(("name", "role"), [("ingest", WRITER), ("average", READER)])
+def test_ready_means_that_the_database_answers(serve: Serve, plain: Urls, name: str, role: str) -> None:
+    assert serve(name, DATABASE_URL=plain(role)).get("/ready").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["ingest", "average"])
+def test_without_a_database_a_function_is_alive_but_not_ready(serve: Serve, name: str) -> None:
+    client = serve(name, DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
+    started = time.monotonic()
+    response = client.get("/ready")
+    assert time.monotonic() - started < 3
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert "127.0.0.1" not in response.text
+    assert client.get("/health").status_code == 200
+
+
+def test_metrics_need_a_token_where_there_are_tokens(serve: Serve) -> None:
+    ingest = serve("ingest", WRITE_TOKENS="0123456789abcdef")
+    assert ingest.get("/metrics").status_code == 401
+    assert ingest.get("/metrics", headers={"authorization": "Bearer 0123456789abcdef"}).status_code == 200
