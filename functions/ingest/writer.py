@@ -75,6 +75,7 @@ class Writer:
         self._careful_until = 0.0
         self._idle: list[asyncio.Future[None]] = []
         self._busy = database.connections
+        WAITING.set_function(lambda: self._unanswered)
         self._loop = asyncio.get_running_loop()
         self._writers = [asyncio.create_task(self._write()) for _ in range(database.connections)]
 
@@ -88,7 +89,6 @@ class Writer:
             raise unavailable("Too many readings are waiting to be stored; send them again in a second")
         request = _Request(readings, len(readings), self._loop.create_future())
         self._unanswered += request.size
-        WAITING.inc(request.size)
         self._put([request])
         if self._idle and self._worthwhile(self._busy):
             self._busy += 1
@@ -100,7 +100,6 @@ class Writer:
         finally:
             expiry.cancel()
             self._unanswered -= request.size
-            WAITING.dec(request.size)
 
     def _put(self, requests: Sequence[_Request]) -> None:
         self._queue.extend(requests)

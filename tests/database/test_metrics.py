@@ -62,14 +62,14 @@ def test_answers_are_counted_by_status(serve: Serve, plain: Urls) -> None:
     ingest.post("/", content=b"{")
     ingest.get("/")
     expected = {"201": 1, "422": 2, "400": 1, "405": 1, "503": 0}
-    assert {status: counted("temperature_request_seconds_count", "ingest", status) for status in expected} == expected
+    assert {status: counted("temperature_requests_total", "ingest", status) for status in expected} == expected
 
 
 def test_what_could_not_be_stored_is_seen_waiting_and_failing(serve: Serve) -> None:
     ingest = serve("ingest", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
     counted = Counted(ingest)
     assert ingest.post("/", json=READING).status_code == 503
-    assert counted("temperature_request_seconds_count", "ingest", "503") == 1
+    assert counted("temperature_requests_total", "ingest", "503") == 1
     assert counted("temperature_readings_total", "stored") == 0
     assert counted("temperature_commit_failures_total") > 0
 
