@@ -18,7 +18,9 @@ def main() -> None:
     arguments.add_argument("figures", nargs="*", metavar="figure", help=f"{', '.join(FIGURES)}; all without any")
     length = arguments.add_mutually_exclusive_group()
     length.add_argument("--quick", dest="scale", action="store_const", const=0.1, default=1.0, help="only to try it")
-    length.add_argument("--long", dest="scale", action="store_const", const=2.0, help="twice the rounds of twice the length")
+    length.add_argument(
+        "--long", dest="scale", action="store_const", const=2.0, help="twice the rounds of twice the length"
+    )
     chosen = arguments.parse_args()
     if unknown := set(chosen.figures) - set(FIGURES):
         arguments.error(f"no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
