@@ -75,18 +75,13 @@ async def _settings(_: Request) -> Response:
     )
 
 
-async def _ready(_: Request) -> Response:
-    await database.ready(DATABASE)
-    return edge.json({"status": "ok", "message": "The database answers"})
-
-
 _ROUTES: edge.Routes = {
     "/v1/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/v1/temperature/series": (edge.GET, access.needs(TOKENS, _series)),
     "/v1/temperature/rooms": (edge.GET, access.needs(TOKENS, _rooms)),
     "/health": (edge.GET, edge.health),
-    "/ready": (edge.GET, _ready),
+    "/ready": (edge.GET, database.ready(DATABASE)),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/settings": (edge.GET, access.needs(TOKENS, _settings)),
     "/openapi.json": (edge.GET, edge.openapi("average")),

@@ -15,7 +15,7 @@ from psycopg.sql import SQL, Composed
 from psycopg_pool import AsyncConnectionPool
 
 from average.intervals import DAY, EPOCH, HOUR, Segment, cover
-from shared.database import Database
+from shared.database import Database, within
 from shared.metrics import SECONDS
 from shared.problems import unavailable
 
@@ -23,7 +23,6 @@ log = logging.getLogger("average")
 
 FIRST_PAUSE = 0.05
 """Seconds before a statement is tried again on another connection; the pause doubles."""
-
 
 QUERIES = Histogram(
     "temperature_query_seconds", "Statements, from the wait for a connection to the rows", buckets=SECONDS
@@ -77,8 +76,6 @@ class Temperatures:
             ("waiting", "requests_waiting"),
         ):
             POOL.labels(label).set_function(partial(self._pool_now, name))
-        # Tasks that are being cancelled; the event loop itself would let them be collected.
-        self._given_up: set[asyncio.Task[list[Any]]] = set()
         # Unknown until the first answer, which is exact without buckets too.
         self._bucket: timedelta | None = None
 
@@ -117,33 +114,19 @@ class Temperatures:
 
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
-        # Not asyncio.timeout, which waits for what it cancels: psycopg gives a server that hangs 5 more seconds.
         started = perf_counter()
-        rows = asyncio.create_task(self._rows(statement, parameters))
-        await asyncio.wait([rows], timeout=self._deadline)
         try:
-            if not rows.done():
-                self._given_up.add(rows)
-                rows.add_done_callback(self._forget)
-                rows.cancel()
-                raise TimeoutError
-            found = rows.result()
-            QUERIES.observe(perf_counter() - started)
-            return found
+            rows = await within(self._deadline, self._rows(statement, parameters))
         except psycopg.errors.QueryCanceled:
             raise unavailable("The answer took too long to compute; ask for a shorter interval") from None
         except (TimeoutError, psycopg.Error) as error:
             log.error("the database did not answer: %r", error)
             raise unavailable("The database does not answer; ask again", 5) from None
+        QUERIES.observe(perf_counter() - started)
+        return rows
 
     def _pool_now(self, name: str) -> float:
         return self._pool.get_stats().get(name, 0)
-
-    def _forget(self, rows: "asyncio.Task[list[Any]]") -> None:
-        self._given_up.discard(rows)
-        if not rows.cancelled():
-            # Asked for, so that asyncio does not report it.
-            rows.exception()
 
     async def _rows(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         await self._pool.open()

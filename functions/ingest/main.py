@@ -44,18 +44,13 @@ async def _store(request: Request) -> Response:
     )
 
 
-async def _ready(_: Request) -> Response:
-    await database.ready(DATABASE)
-    return edge.json({"status": "ok", "message": "The database answers"})
-
-
 _post = (edge.POST, access.needs(TOKENS, _store))
 _ROUTES: edge.Routes = {
     "": _post,
     "/temperature": _post,
     "/v1/temperature": _post,
     "/health": (edge.GET, edge.health),
-    "/ready": (edge.GET, _ready),
+    "/ready": (edge.GET, database.ready(DATABASE)),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/openapi.json": (edge.GET, edge.openapi("ingest")),
 }

@@ -74,7 +74,6 @@ class Writer:
         self._taken = 0.0
         self._careful_until = 0.0
         self._idle: list[asyncio.Future[None]] = []
-        self._busy = database.connections
         WAITING.set_function(lambda: self._unanswered)
         self._loop = asyncio.get_running_loop()
         self._writers = [asyncio.create_task(self._write()) for _ in range(database.connections)]
@@ -90,8 +89,7 @@ class Writer:
         request = _Request(readings, len(readings), self._loop.create_future())
         self._unanswered += request.size
         self._put([request])
-        if self._idle and self._worthwhile(self._busy):
-            self._busy += 1
+        if self._idle and self._worthwhile(len(self._writers) - len(self._idle)):
             self._idle.pop().set_result(None)
         # Several times as fast as asyncio.timeout.
         expiry = self._loop.call_later(self._database.deadline, _expire, request)
@@ -113,8 +111,7 @@ class Writer:
         """Wait for requests and take as many as one statement should hold."""
         requests: list[_Request] = []
         while not requests:
-            if not (self._queue and self._worthwhile(self._busy - 1)):
-                self._busy -= 1
+            if not (self._queue and self._worthwhile(len(self._writers) - len(self._idle) - 1)):
                 self._idle.append(self._loop.create_future())
                 await self._idle[-1]
             room = self._batch

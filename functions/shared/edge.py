@@ -96,10 +96,10 @@ def headers(request: Request) -> dict[str, str]:
 async def body(request: Request, most: int) -> bytes:
     """The whole body. Raises Problem 413 as soon as it is known to be of more than `most` bytes.
 
-    Read from the server itself: starlette's stream takes longer for a small body than validating and storing it.
+    Read from the server itself: starlette's stream takes longer for a small body than validating it.
     """
     received = bytearray()
-    declared = headers(request).get("content-length", "")
+    declared = dict(request.scope["headers"]).get(b"content-length", b"")
     size, more = int(declared) if declared.isdigit() else 0, True
     while more and size <= most:
         message = await request.receive()
