@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
-from http import HTTPStatus
 from statistics import median
 
 import psycopg
@@ -12,7 +10,6 @@ from matplotlib.axes import Axes
 
 from bench import bodies, load, stack
 from bench.report import Figure, Row, say
-from bench.stack import processor_seconds
 from local.postgres import OWNER, WRITER
 
 SIZES = (10, 100, 1_000, 10_000)
@@ -28,11 +25,11 @@ def measure(scale: float) -> Iterator[Figure]:
     kinds = [(f"array of {size:,}", size, bodies.arrays) for size in SIZES]
     kinds.append((f"batch of {BATCH:,} CloudEvents", BATCH, bodies.batches))
     rows: list[Row] = []
-    with ExitStack() as running:
-        postgres = running.enter_context(stack.postgres())
-        ingest = running.enter_context(stack.function("ingest", postgres.url(WRITER)))
-        owner = running.enter_context(psycopg.connect(postgres.url(OWNER), autocommit=True))
-        pids = [ingest.process.pid, postgres.process.pid]
+    with (
+        stack.postgres() as postgres,
+        stack.function("ingest", postgres.url(WRITER)) as ingest,
+        psycopg.connect(postgres.url(OWNER), autocommit=True) as owner,
+    ):
         for body, size, make in kinds:
             say(f"requests: {body}")
             rates: dict[str, list[float]] = {}
@@ -41,19 +38,13 @@ def measure(scale: float) -> Iterator[Figure]:
             requests = make(size, max(CONNECTIONS[-1], int(FASTEST * seconds / size)))
             for _ in range(max(1, round(ROUNDS * scale))):
                 for connections in CONNECTIONS:
-                    owner.execute("TRUNCATE temperatures")
-                    before = [processor_seconds(pid) for pid in pids]
-                    outcome = load.run(ingest.port, iter(requests), connections=connections, seconds=seconds)
-                    assert outcome.statuses.keys() == {HTTPStatus.CREATED}, outcome.statuses
+                    stack.empty(postgres)
+                    with stack.processor_seconds(ingest.process, postgres.process) as used:
+                        outcome = load.run(ingest.port, iter(requests), connections=connections, seconds=seconds)
                     rates.setdefault(f"over {connections}", []).append(outcome.rate * size)
-                costs.append(
-                    [
-                        (processor_seconds(pid) - start) * 1e6 / (len(outcome.latencies) * size)
-                        for pid, start in zip(pids, before, strict=True)
-                    ]
-                )
+                costs.append([each * 1e6 / (len(outcome.latencies) * size) for each in used])
                 for form in ("TEXT", "BINARY"):
-                    owner.execute("TRUNCATE temperatures")
+                    stack.empty(postgres)
                     rates.setdefault(form, []).append(_copy(owner, form, size, seconds))
             ingest_cost, database_cost = (median(each) for each in zip(*costs, strict=True))
             one, several, text, binary = (median(measured) for measured in rates.values())

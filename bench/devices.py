@@ -1,16 +1,12 @@
 """Capacity: so many devices, each with one reading every half minute, and what they take of the processors."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from http import HTTPStatus
 
 from matplotlib.axes import Axes
 
 from bench import bodies, load, stack
 from bench.report import Figure, Row, say
-from bench.singles import empty
-from bench.stack import processor_seconds
-from local.postgres import OWNER, WRITER
+from local.postgres import WRITER
 
 DEVICES = (3_000, 30_000, 100_000, 200_000, 300_000)
 INTERVAL = 30
@@ -21,23 +17,19 @@ SECONDS = 8.0
 def measure(scale: float) -> Iterator[Figure]:
     """Latency and processor time at the rate of the devices, whether or not it can be kept."""
     rows: list[Row] = []
-    with ExitStack() as running:
-        postgres = running.enter_context(stack.postgres())
-        ingest = running.enter_context(stack.function("ingest", postgres.url(WRITER)))
+    with stack.postgres() as postgres, stack.function("ingest", postgres.url(WRITER)) as ingest:
         for devices in DEVICES:
             say(f"{devices:,} devices")
-            empty(postgres.url(OWNER))
-            before = processor_seconds(ingest.process.pid), processor_seconds(postgres.process.pid)
-            outcome = load.run(
-                ingest.port,
-                bodies.singles(devices),
-                connections=CONNECTIONS,
-                seconds=SECONDS * scale,
-                rate=devices / INTERVAL,
-            )
-            after = processor_seconds(ingest.process.pid), processor_seconds(postgres.process.pid)
-            assert outcome.statuses.keys() == {HTTPStatus.CREATED}, outcome.statuses
-            function, database = ((end - start) / outcome.seconds for start, end in zip(before, after, strict=True))
+            stack.empty(postgres)
+            with stack.processor_seconds(ingest.process, postgres.process) as used:
+                outcome = load.run(
+                    ingest.port,
+                    bodies.singles(devices),
+                    connections=CONNECTIONS,
+                    seconds=SECONDS * scale,
+                    rate=devices / INTERVAL,
+                )
+            function, database = (each / outcome.seconds for each in used)
             rows.append(
                 {
                     "devices": devices,

@@ -1,10 +1,11 @@
 """How cost grows: with the rooms there are, and with the readings that are stored."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
+from itertools import repeat
 
 import psycopg
 from matplotlib.axes import Axes
@@ -32,47 +33,50 @@ def measure(scale: float) -> Iterator[Figure]:
     """Readings per second, and latency of questions, over rooms and over stored readings."""
     many_rooms, many_stored = (ROOMS, STORED) if scale >= 1 else (ROOMS[:2], STORED[:2])
     usual_stored = many_stored[-2]
-    with ExitStack() as running:
-        postgres = running.enter_context(stack.postgres())
-        functions = {
-            "ingest": running.enter_context(stack.function("ingest", postgres.url(WRITER))),
-            "average": running.enter_context(stack.function("average", postgres.url(READER))),
-        }
+    with (
+        stack.postgres() as postgres,
+        stack.function("ingest", postgres.url(WRITER)) as ingest,
+        stack.function("average", postgres.url(READER)) as average,
+    ):
         rows: list[Row] = []
         for rooms in many_rooms:
             say(f"{rooms:,} rooms, {usual_stored:,} readings")
             _fill(postgres, rooms, usual_stored // rooms)
-            rows.append(_measured(postgres, functions, rooms, SECONDS * scale))
-        yield Figure("rooms", f"{usual_stored:,} stored readings, more and more rooms", rows, _draw_rooms)
+            rows.append(_measured(postgres, ingest.port, average.port, rooms, SECONDS * scale))
+        title = f"{usual_stored:,} stored readings, more and more rooms"
+        yield Figure("rooms", title, rows, partial(_draw, over="rooms"))
         rows = []
         for stored in many_stored:
             say(f"{USUAL_ROOMS} rooms, {stored:,} readings")
             _fill(postgres, USUAL_ROOMS, stored // USUAL_ROOMS)
-            rows.append(_measured(postgres, functions, USUAL_ROOMS, SECONDS * scale))
-        yield Figure("stored", f"{USUAL_ROOMS} rooms, more and more stored readings", rows, _draw_stored)
+            rows.append(_measured(postgres, ingest.port, average.port, USUAL_ROOMS, SECONDS * scale))
+        title = f"{USUAL_ROOMS} rooms, more and more stored readings"
+        yield Figure("stored", title, rows, partial(_draw, over="stored readings"))
 
 
 def _fill(postgres: Postgres, rooms: int, each: int) -> None:
     """Have just the last readings of each room, so many of each."""
+    stack.empty(postgres)
     with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
-        connection.execute("TRUNCATE temperatures")
         connection.execute(FILL, {"now": NOW, "step": STEP, "rooms": rooms, "each": each})
         connection.execute("VACUUM ANALYZE temperatures")
 
 
-def _measured(postgres: Postgres, functions: Mapping[str, stack.Served], rooms: int, seconds: float) -> Row:
+def _measured(postgres: Postgres, ingest: int, average: int, rooms: int, seconds: float) -> Row:
+    """What `ingest` and `average`, at their ports, do with the table as it is."""
     with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
         found = connection.execute(
             "SELECT count(*), pg_total_relation_size('temperatures') / count(*) FROM temperatures"
         ).fetchone()
         assert found
-    ingest, average = functions["ingest"].port, functions["average"].port
-    hour = _load(average, _questions(rooms, "room_id={room}&building_id={building}"), 8, seconds)
-    building = _load(average, _questions(rooms, "building_id={building}"), 1, seconds)
-    rooms_list = _load(average, _again("/v1/temperature/rooms"), 1, seconds)
-    singles = _load(ingest, bodies.singles(rooms), 32, seconds)
+    asked = partial(load.run, average, seconds=seconds, expected=HTTPStatus.OK)
+    hour = asked(_questions(rooms, "room_id={room}&building_id={building}"), connections=8)
+    building = asked(_questions(rooms, "building_id={building}"), connections=1)
+    rooms_list = asked(repeat(load.request("GET", "/v1/temperature/rooms")), connections=1)
+    sent = partial(load.run, ingest, seconds=seconds)
+    singles = sent(bodies.singles(rooms), connections=32)
     size = 1_000
-    arrays = _load(ingest, iter(bodies.arrays(size, int(250_000 * seconds / size), rooms)), 4, seconds)
+    arrays = sent(iter(bodies.arrays(size, int(250_000 * seconds / size), rooms)), connections=4)
     return {
         "rooms": rooms,
         "stored readings": found[0],
@@ -87,12 +91,6 @@ def _measured(postgres: Postgres, functions: Mapping[str, stack.Served], rooms: 
     }
 
 
-def _load(port: int, requests: Iterator[bytes], connections: int, seconds: float) -> load.Outcome:
-    outcome = load.run(port, requests, connections=connections, seconds=seconds)
-    assert outcome.statuses.keys() <= {HTTPStatus.OK, HTTPStatus.CREATED}, outcome.statuses
-    return outcome
-
-
 def _questions(rooms: int, scope: str) -> Iterator[bytes]:
     chance = random.Random(1)  # noqa: S311 - the same questions in each run
     interval = f"start={NOW - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}&end={NOW:%Y-%m-%dT%H:%M:%SZ}"
@@ -100,19 +98,6 @@ def _questions(rooms: int, scope: str) -> Iterator[bytes]:
         room = chance.randrange(rooms)
         asked = scope.format(room=room, building=f"B{room % 5}")
         yield load.request("GET", f"/v1/temperature/average?{asked}&{interval}")
-
-
-def _again(path: str) -> Iterator[bytes]:
-    while True:
-        yield load.request("GET", path)
-
-
-def _draw_rooms(axes: Axes, rows: Sequence[Row]) -> None:
-    _draw(axes, rows, "rooms")
-
-
-def _draw_stored(axes: Axes, rows: Sequence[Row]) -> None:
-    _draw(axes, rows, "stored readings")
 
 
 def _draw(axes: Axes, rows: Sequence[Row], over: str) -> None:

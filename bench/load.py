@@ -40,16 +40,26 @@ def request(method: str, path: str, body: bytes = b"", content_type: str = "appl
 
 
 def run(
-    port: int, requests: Iterator[bytes], *, connections: int, seconds: float, rate: float | None = None
+    port: int,
+    requests: Iterator[bytes],
+    *,
+    connections: int,
+    seconds: float,
+    expected: HTTPStatus = HTTPStatus.CREATED,
+    rate: float | None = None,
 ) -> Outcome:
-    """Send requests to 127.0.0.1 until the time is over or they are used up. Raises OSError if a connection breaks.
+    """Send requests to 127.0.0.1 until the time is over or they are used up.
+
+    Raises OSError if a connection breaks, and AssertionError if an answer has another status than expected.
 
     A `rate` is the number of requests that are due in a second; each counts from when it was due, also where the
     answer before it came late. Without it, each connection sends as soon as it can.
 
     Parsing and sending are as little as possible: the load shares the machine with what it measures.
     """
-    return uvloop.run(_run(port, requests, connections, seconds, connections / rate if rate else 0.0))
+    outcome = uvloop.run(_run(port, requests, connections, seconds, connections / rate if rate else 0.0))
+    assert outcome.statuses.keys() == {expected}, outcome.statuses
+    return outcome
 
 
 async def _run(port: int, requests: Iterator[bytes], connections: int, seconds: float, period: float) -> Outcome:

@@ -1,16 +1,13 @@
 """Single readings: `ingest` against a function that does nothing, and against one that commits each reading."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from http import HTTPStatus
 from statistics import median
 
-import psycopg
 from matplotlib.axes import Axes
 
 from bench import bodies, load, stack
 from bench.report import Figure, Row, say
-from local.postgres import OWNER, WRITER
+from local.postgres import WRITER
 
 CONNECTIONS = (1, 8, 32, 128)
 SECONDS, ROUNDS = 2.0, 5
@@ -18,13 +15,13 @@ SECONDS, ROUNDS = 2.0, 5
 
 def measure(scale: float) -> Iterator[Figure]:
     """Readings per second and latency over the number of connections."""
-    with ExitStack() as running:
-        postgres = running.enter_context(stack.postgres())
-        served = {
-            "ingest": running.enter_context(stack.function("ingest", postgres.url(WRITER))),
-            "empty": running.enter_context(stack.function("empty", folder=stack.BENCH)),
-            "one_commit": running.enter_context(stack.function("one_commit", postgres.url(WRITER), folder=stack.BENCH)),
-        }
+    with (
+        stack.postgres() as postgres,
+        stack.function("ingest", postgres.url(WRITER)) as ingesting,
+        stack.function("empty") as doing_nothing,
+        stack.function("one_commit", postgres.url(WRITER)) as committing_each,
+    ):
+        served = {"ingest": ingesting, "empty": doing_nothing, "one_commit": committing_each}
         rows: list[Row] = []
         for connections in CONNECTIONS:
             say(f"single readings, connections: {connections}")
@@ -32,11 +29,10 @@ def measure(scale: float) -> Iterator[Figure]:
             slowest = []
             for _ in range(max(1, round(ROUNDS * scale))):
                 for name, function in served.items():
-                    empty(postgres.url(OWNER))
+                    stack.empty(postgres)
                     outcome = load.run(
                         function.port, bodies.singles(), connections=connections, seconds=SECONDS * scale
                     )
-                    assert outcome.statuses.keys() == {HTTPStatus.CREATED}, outcome.statuses
                     rates[name].append(outcome.rate)
                     if name == "ingest":
                         slowest.append(outcome.percentile(99))
@@ -53,12 +49,6 @@ def measure(scale: float) -> Iterator[Figure]:
                 }
             )
     yield Figure("singles", "Single readings over HTTP", rows, _draw)
-
-
-def empty(url: str) -> None:
-    """Remove all readings, so that each run starts with the same table."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("TRUNCATE temperatures")
 
 
 def _draw(axes: Axes, rows: Sequence[Row]) -> None:

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import psycopg
 
 from local.postgres import OWNER, Postgres
-from tests.support import ROOT, migrate
+from tests.support import ROOT, embedded, free_port
 
 WORKPLACE = ROOT / "build" / "bench"
 """On a disk like that of `make run`: the folder for temporary files is memory on some systems."""
@@ -38,29 +39,29 @@ class Served:
 def postgres() -> Iterator[Postgres]:
     """An embedded PostgreSQL with the newest schema and no readings."""
     folder = WORKPLACE / "postgres"
+    # Of a run that was cut off.
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    server = Postgres(folder, log=WORKPLACE / "postgres.log")
-    try:
-        server.start()
-        migrate(server.url(OWNER))
+    with embedded(folder, log=WORKPLACE / "postgres.log") as server:
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def function(name: str, url: str = "", *, folder: Path = ROOT / "functions") -> Iterator[Served]:
-    """Serve a function with the command of its image, its database at the URL."""
-    with serve(_command(), {**target(name, folder), "DATABASE_URL": url}) as served:
-        yield served
+def empty(server: Postgres) -> None:
+    """Remove all readings, so that each run starts with the same table."""
+    with psycopg.connect(server.url(OWNER), autocommit=True) as connection:
+        connection.execute("TRUNCATE temperatures")
 
 
-def target(name: str, folder: Path = ROOT / "functions") -> dict[str, str]:
-    """The variables that tell functions-framework which function it is to serve."""
-    source = BENCH / f"{name}.py" if folder == BENCH else folder / name / "main.py"
-    return {"FUNCTION_TARGET": name, "FUNCTION_SOURCE": str(source)}
+def function(name: str, url: str = "") -> AbstractContextManager[Served]:
+    """Serve a function of the product, or one of those here, with the command of the image."""
+    return serve(command(), target(name, url))
+
+
+def target(name: str, url: str = "") -> dict[str, str]:
+    """The variables that tell functions-framework which function it is to serve, and that where its database is."""
+    ours = BENCH / f"{name}.py"
+    source = ours if ours.exists() else ROOT / "functions" / name / "main.py"
+    return {"FUNCTION_TARGET": name, "FUNCTION_SOURCE": str(source), "DATABASE_URL": url}
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -76,8 +77,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def serve(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Served]:
     """Run a server that listens at PORT, from its exec until the end of the context."""
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     log = WORKPLACE / "functions.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -96,16 +96,33 @@ def serve(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Serv
         process.wait()
 
 
-def processor_seconds(pid: int) -> float:
-    """Seconds of a processor that a process and its children have used."""
-    process = psutil.Process(pid)
-    return float(sum(sum(each.cpu_times()[:2]) for each in [process, *process.children(recursive=True)]))
+@contextmanager
+def processor_seconds(*processes: "subprocess.Popen[bytes]") -> Iterator[list[float]]:
+    """What each process with its children uses of a processor within the context; known at its end."""
+    before = [_used(process) for process in processes]
+    used: list[float] = []
+    yield used
+    used += [_used(process) - start for process, start in zip(processes, before, strict=True)]
 
 
-def _command() -> list[str]:
+def _used(process: "subprocess.Popen[bytes]") -> float:
+    return float(sum(sum(each.cpu_times()[:2]) for each in _family(process)))
+
+
+def megabytes(served: Served) -> float:
+    """The resident memory of a server and its children."""
+    return float(sum(each.memory_info().rss for each in _family(served.process))) / 1e6
+
+
+def _family(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def command() -> list[str]:
     """The command of the image, on this machine only."""
-    (command,) = re.findall("^CMD (.*)$", (ROOT / "functions" / "Dockerfile").read_text(), re.MULTILINE)
-    return [part.replace("0.0.0.0", "127.0.0.1") for part in json.loads(command)]  # noqa: S104 - not listened at
+    (found,) = re.findall("^CMD (.*)$", (ROOT / "functions" / "Dockerfile").read_text(), re.MULTILINE)
+    return [part.replace("0.0.0.0", "127.0.0.1") for part in json.loads(found)]  # noqa: S104 - not listened at
 
 
 def _wait_for_2xx(port: int, process: "subprocess.Popen[bytes]") -> None:

@@ -1,7 +1,6 @@
 """The databases that tests run on, each real, and the functions as functions-framework serves them."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,7 +12,7 @@ from functions_framework.aio import create_asgi_app
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, Postgres
-from tests.support import ROOT, TimescaleMissing, Urls, alembic, migrate, timescale
+from tests.support import ROOT, TimescaleMissing, Urls, alembic, embedded, migrate, timescale
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,15 +34,11 @@ def _own_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """An embedded PostgreSQL, whose database `temperature` is migrated and stays empty: tests copy it."""
-    folder = Path(tempfile.mkdtemp(prefix="temperature-test-"))
-    server = Postgres(folder / "postgres", log=folder / "postgres.log")
-    try:
-        server.start()
-        migrate(server.url(OWNER))
+    with (
+        tempfile.TemporaryDirectory(prefix="temperature-test-") as folder,
+        embedded(Path(folder) / "postgres", log=Path(folder) / "postgres.log") as server,
+    ):
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

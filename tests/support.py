@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +16,24 @@ from alembic import command
 from psycopg.conninfo import make_conninfo
 
 import migrations.__main__ as migrations
-from local.postgres import OWNER, READER, WRITER
+from local.postgres import OWNER, READER, WRITER, Postgres
 from migrations.edition import Edition
 
 ROOT = Path(__file__).parent.parent
 SUPERUSER = "postgres"
 Urls = Callable[[str], str]
 """The connection string for a role."""
+
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+"""Where there is no database."""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def migrate(url: str) -> Edition:
@@ -41,6 +53,19 @@ def _database(url: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", url)
         yield
+
+
+@contextmanager
+def embedded(folder: Path, *, log: Path) -> Iterator[Postgres]:
+    """An embedded PostgreSQL with the newest schema and no readings; its folder is gone in the end."""
+    server = Postgres(folder, log=log)
+    try:
+        server.start()
+        migrate(server.url(OWNER))
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class TimescaleMissing(Exception):

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER
-from tests.support import Urls
+from tests.support import NOWHERE, Urls
 
 NOON = datetime(2024, 12, 1, 12, tzinfo=UTC)
 ROOM = {"building_id": "B1", "room_id": "101"}
@@ -279,7 +279,7 @@ def test_another_path_is_404(average: TestClient) -> None:
 
 
 def test_without_a_database_the_answer_is_503_within_the_deadline(serve: Callable[..., TestClient]) -> None:
-    average = serve("average", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", DEADLINE_SECONDS="1")
+    average = serve("average", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
     started = time.monotonic()
     response = average.get("/v1/temperature/average", params=ROOM)
     assert time.monotonic() - started < 3

@@ -16,7 +16,7 @@ from cloudevents.http import CloudEvent
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, WRITER, Postgres
-from tests.support import Urls
+from tests.support import NOWHERE, Urls
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
 STORED = ("B1", "101", datetime(2024, 12, 1, 12, 34, 56, tzinfo=UTC), 22.5)
@@ -279,7 +279,7 @@ def test_a_full_queue_is_503_at_once_and_what_waited_is_stored(serve: Serve, pla
 
 
 def test_without_a_database_the_answer_is_503_within_the_deadline(serve: Serve) -> None:
-    ingest = serve("ingest", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", DEADLINE_SECONDS="1")
+    ingest = serve("ingest", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
     started = time.monotonic()
     response = ingest.post("/", json=READING)
     assert time.monotonic() - started < 3

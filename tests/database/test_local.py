@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from local.postgres import OWNER
-from tests.support import ROOT, Urls, python
+from tests.support import ROOT, Urls, free_port, python
 
 READING: dict[str, Any] = {
     "building_id": "B9",
@@ -23,12 +23,6 @@ READING: dict[str, Any] = {
     "timestamp": "2024-12-01T12:34:56.000Z",
 }
 ASKED = {"building_id": "B9", "room_id": "901", "start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Stack:

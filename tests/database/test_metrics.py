@@ -9,11 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from local.postgres import READER, WRITER
-from tests.support import Urls
+from tests.support import NOWHERE, Urls
 
 Serve = Callable[..., TestClient]
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
-NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 
 
 class Counted:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests.support import NOWHERE
+
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
 EVENT = {"specversion": "1.0", "id": "1", "source": "/buildings/B1/rooms/101", "type": "dev.temperature.reading.v1"}
 BINARY = {f"ce-{name}": value for name, value in EVENT.items()}
@@ -50,7 +52,7 @@ FAULTY = [
 
 @pytest.fixture
 def ingest(serve: Callable[..., TestClient]) -> TestClient:
-    return serve("ingest", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    return serve("ingest", DATABASE_URL=NOWHERE)
 
 
 def post(client: TestClient, body: object, content_type: str = "application/json", **headers: str) -> Any:

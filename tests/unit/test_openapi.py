@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests.support import NOWHERE
+
 Serve = Callable[..., TestClient]
 ROUTES = {
     "ingest": {("post", "/v1/temperature")},
@@ -46,7 +48,7 @@ def test_the_rules_of_a_reading_are_those_that_are_enforced(serve: Serve) -> Non
 
 
 def test_the_examples_of_ingest_are_accepted(serve: Serve) -> None:
-    client = serve("ingest", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", DEADLINE_SECONDS="1")
+    client = serve("ingest", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
     content = client.get("/openapi.json").json()["paths"]["/v1/temperature"]["post"]["requestBody"]["content"]
     assert len(content) == 4
     for media_type, described in content.items():
