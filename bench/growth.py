@@ -38,20 +38,26 @@ def measure(scale: float) -> Iterator[Figure]:
         stack.function("ingest", postgres.url(WRITER)) as ingest,
         stack.function("average", postgres.url(READER)) as average,
     ):
-        rows: list[Row] = []
-        for rooms in many_rooms:
-            say(f"{rooms:,} rooms, {usual_stored:,} readings")
-            _fill(postgres, rooms, usual_stored // rooms)
-            rows.append(_measured(postgres, ingest.port, average.port, rooms, SECONDS * scale))
-        title = f"{usual_stored:,} stored readings, more and more rooms"
-        yield Figure("rooms", title, rows, partial(_draw, over="rooms"))
-        rows = []
-        for stored in many_stored:
-            say(f"{USUAL_ROOMS} rooms, {stored:,} readings")
-            _fill(postgres, USUAL_ROOMS, stored // USUAL_ROOMS)
-            rows.append(_measured(postgres, ingest.port, average.port, USUAL_ROOMS, SECONDS * scale))
-        title = f"{USUAL_ROOMS} rooms, more and more stored readings"
-        yield Figure("stored", title, rows, partial(_draw, over="stored readings"))
+        for name, over, title, tables in (
+            (
+                "rooms",
+                "rooms",
+                f"{usual_stored:,} stored readings, more and more rooms",
+                [(rooms, usual_stored) for rooms in many_rooms],
+            ),
+            (
+                "stored",
+                "stored readings",
+                f"{USUAL_ROOMS} rooms, more and more stored readings",
+                [(USUAL_ROOMS, stored) for stored in many_stored],
+            ),
+        ):
+            rows: list[Row] = []
+            for rooms, stored in tables:
+                say(f"{rooms:,} rooms, {stored:,} readings")
+                _fill(postgres, rooms, stored // rooms)
+                rows.append(_measured(postgres, ingest.port, average.port, rooms, SECONDS * scale))
+            yield Figure(name, title, rows, partial(_draw, over=over))
 
 
 def _fill(postgres: Postgres, rooms: int, each: int) -> None:
