@@ -75,10 +75,11 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def serve(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Served]:
-    """Run a server that listens at PORT, from its exec until the end of the context."""
-    port = free_port()
-    log = WORKPLACE / "functions.log"
+def serve(
+    command: Sequence[str], variables: Mapping[str, str], *, port: int = 0, log: Path = WORKPLACE / "functions.log"
+) -> Iterator[Served]:
+    """Run a server that listens at PORT, any free one if not said, from its exec until the end of the context."""
+    port = port or free_port()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         started = time.perf_counter()
@@ -89,7 +90,7 @@ def serve(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Serv
             stderr=output,
         )
     try:
-        _wait_for_2xx(port, process)
+        _wait_for_2xx(port, process, log)
         yield Served(port, process, time.perf_counter() - started)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -125,7 +126,7 @@ def command() -> list[str]:
     return [part.replace("0.0.0.0", "127.0.0.1") for part in json.loads(found)]  # noqa: S104 - not listened at
 
 
-def _wait_for_2xx(port: int, process: "subprocess.Popen[bytes]") -> None:
+def _wait_for_2xx(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     while process.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -134,4 +135,4 @@ def _wait_for_2xx(port: int, process: "subprocess.Popen[bytes]") -> None:
                     return
         except ConnectionError:
             time.sleep(0.001)
-    raise SystemExit(f"A function ended by itself; {WORKPLACE / 'functions.log'} says why")
+    raise SystemExit(f"A function ended by itself; {log} says why")

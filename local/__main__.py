@@ -154,7 +154,14 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
         }
     )
     server = uvicorn.Server(
-        uvicorn.Config(application, lifespan="off", log_config=None, timeout_graceful_shutdown=2, server_header=False)
+        uvicorn.Config(
+            application,
+            lifespan="off",
+            log_config=None,
+            timeout_graceful_shutdown=2,
+            server_header=False,
+            headers=[("X-Content-Type-Options", "nosniff")],
+        )
     )
     received: set[int] = set()
 

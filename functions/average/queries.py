@@ -117,11 +117,10 @@ class Temperatures:
         started = perf_counter()
         try:
             rows = await within(self._deadline, self._rows(statement, parameters))
-        except psycopg.errors.QueryCanceled:
-            raise unavailable("The answer took too long to compute; ask for a shorter interval") from None
+        except psycopg.errors.QueryCanceled as error:
+            raise unavailable("The answer took too long to compute; ask for a shorter interval") from error
         except (TimeoutError, psycopg.Error) as error:
-            log.error("the database did not answer: %r", error)
-            raise unavailable("The database does not answer; ask again", 5) from None
+            raise unavailable("The database does not answer; ask again", 5) from error
         QUERIES.observe(perf_counter() - started)
         return rows
 

@@ -53,6 +53,7 @@ def document() -> dict[str, Any]:
         problems=[
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.METHOD_NOT_ALLOWED,
+            HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,

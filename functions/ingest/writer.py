@@ -179,6 +179,14 @@ class Writer:
             again,
             len(requests),
             1000 * seconds,
+            extra={
+                "fields": {
+                    "readings": size,
+                    "duplicates": again,
+                    "requests": len(requests),
+                    "duration_ms": round(1000 * seconds, 3),
+                }
+            },
         )
 
     async def _insert(self, connection: psycopg.AsyncConnection, requests: Sequence[_Request]) -> list[int]:

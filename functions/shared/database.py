@@ -1,7 +1,6 @@
 """How a function reaches PostgreSQL."""
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +14,6 @@ from shared.problems import unavailable
 
 T = TypeVar("T")
 
-log = logging.getLogger("database")
 # Work that is being cancelled; the event loop itself would let it be collected.
 _given_up: set[asyncio.Task[Any]] = set()
 
@@ -95,8 +93,7 @@ def ready(database: Database) -> edge.Function:
         try:
             await within(database.deadline, ask())
         except (TimeoutError, psycopg.Error) as error:
-            log.warning("the database is not ready: %r", error)
-            raise unavailable("The database does not answer") from None
+            raise unavailable("The database does not answer") from error
         return edge.json({"status": "ok", "message": "The database answers"})
 
     return answer

@@ -1,23 +1,35 @@
 """What the HTTP edges of the functions have in common."""
 
+import asyncio
 import functools
 import gc
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from importlib import import_module
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
 
 from pydantic_core import to_json
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.metrics import REQUESTS
-from shared.problems import Problem
+from shared.problems import Problem, unavailable
 
 Function = Callable[[Request], Awaitable[Response]]
 GET, POST = ("GET", "HEAD"), ("POST",)
 Routes = Mapping[str, tuple[tuple[str, ...], Function]]
 """For each path, without a slash at its end: the methods allowed there, and what answers them."""
+
+BODY_SECONDS = 30
+"""Seconds that a body may take to arrive: as long as Knative lets a request of `ingest` take."""
+MOST_HELD = 64 * 1024 * 1024
+"""Bytes of all bodies together that are still arriving: slow clients share them, and the memory is not theirs."""
+MOST_DISCARDED = 64 * 1024 * 1024
+"""Bytes of a refused body that are read for nothing: most clients look for the answer only when they have sent all."""
 
 log = logging.getLogger("edge")
 
@@ -25,24 +37,68 @@ log = logging.getLogger("edge")
 def answered(function: Function) -> Function:
     """Make a function answer whatever happens: a Problem as that problem, anything else as a 500 that says nothing.
 
-    Answers are counted by their status.
+    Answers are counted by their status. Each has a line in the log: at level debug if all went well, info if the
+    request was refused, warning if the function is at fault. An answer other than success has the id of its request.
     """
     # Looked up once for each status: that takes longer than counting.
     requests = functools.cache(lambda status: REQUESTS.labels(function.__name__, status))
 
     @functools.wraps(function)
     async def answering(request: Request) -> Response:
+        started = perf_counter()
+        failure: BaseException | None = None
         try:
             response = await function(request)
         except Problem as problem:
+            failure = problem.__cause__
             response = problem.response()
-        except Exception:
-            log.exception("%s %s failed", request.method, request.url.path)
+        except Exception as error:  # noqa: BLE001 - every request is answered
+            failure = error
             response = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled").response()
-        requests(int(response.status_code)).inc()
+        status = int(response.status_code)
+        requests(status).inc()
+        if status >= HTTPStatus.BAD_REQUEST:
+            response.headers["x-request-id"] = _log(request, status, started, failure)
+        elif log.isEnabledFor(logging.DEBUG):
+            _log(request, status, started, None)
         return response
 
     return answering
+
+
+def _log(request: Request, status: int, started: float, failure: BaseException | None) -> str:
+    """Write the line of a request, and return its id: that of the gateway or client (X-Request-Id), or a new one."""
+    received = headers(request)
+    request_id = received.get("x-request-id", "")
+    if not re.fullmatch(r"[\w.:/+=-]{1,128}", request_id, re.ASCII):
+        request_id = uuid4().hex
+    fields = {
+        "request_id": request_id,
+        # Of an event in binary mode, as Knative delivers all.
+        "cloudevent_id": received.get("ce-id"),
+        "method": request.method,
+        # As it was sent, encoded: decoded, it could hold the end of the line.
+        "path": request.scope.get("raw_path", b"").decode("latin-1"),
+        "status": status,
+        "duration_ms": round(1000 * (perf_counter() - started), 3),
+        "cause": failure and repr(failure),
+    }
+    words = "{method} {path} answered {status} in {duration_ms:.1f} ms, request {request_id}".format(**fields)
+    if fields["cloudevent_id"] is not None:
+        words += ", event {cloudevent_id!r}".format(**fields)
+    if failure:
+        words += f": {failure!r}"
+    unexpected = status == HTTPStatus.INTERNAL_SERVER_ERROR
+    log.log(_level(status), "%s", words, exc_info=failure if unexpected else None, extra={"fields": fields})
+    return request_id
+
+
+def _level(status: int) -> int:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return logging.ERROR
+    if status > HTTPStatus.INTERNAL_SERVER_ERROR:
+        return logging.WARNING
+    return logging.INFO if status >= HTTPStatus.BAD_REQUEST else logging.DEBUG
 
 
 async def route(request: Request, routes: Routes) -> Response:
@@ -94,19 +150,69 @@ def headers(request: Request) -> dict[str, str]:
 
 
 async def body(request: Request, most: int) -> bytes:
-    """The whole body. Raises Problem 413 as soon as it is known to be of more than `most` bytes.
+    """The whole body.
+
+    Raises Problem: 413 for one of more than `most` bytes, 408 for one that does not arrive in time, 503 if too many
+    bodies are arriving, 400 if the client went away.
 
     Read from the server itself: starlette's stream takes longer for a small body than validating it.
     """
+    message = await request.receive()
+    if not message.get("more_body", False) and len(message.get("body", b"")) <= most:
+        _check(message)
+        return bytes(message.get("body", b""))
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _rest(request, message, most)
+    except TimeoutError:
+        raise Problem(
+            HTTPStatus.REQUEST_TIMEOUT,
+            f"The body did not arrive within {BODY_SECONDS} seconds; send it in parts",
+            headers={"Connection": "close"},
+        ) from None
+
+
+_held = 0
+
+
+async def _rest(request: Request, message: Mapping[str, Any], most: int) -> bytes:
+    """The body that begins with the message."""
+    global _held
     received = bytearray()
+    size = 0
+    refusal: Problem | None = None
     declared = dict(request.scope["headers"]).get(b"content-length", b"")
-    size, more = int(declared) if declared.isdigit() else 0, True
-    while more and size <= most:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        received += message.get("body", b"")
-        size, more = len(received), message.get("more_body", False)
-    if size > most:
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body holds at most {most} bytes; send it in parts")
+    try:
+        while True:
+            _check(message)
+            part = message.get("body", b"")
+            size += len(part)
+            if max(size, int(declared) if declared.isdigit() else 0) > most:
+                refusal = Problem(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body holds at most {most} bytes; send it in parts"
+                )
+            elif _held + len(part) > MOST_HELD:
+                refusal = unavailable("Too many bodies are arriving; send it again in a second")
+            if refusal:
+                _held -= len(received)
+                received.clear()
+            else:
+                _held += len(part)
+                received += part
+            if not message.get("more_body", False):
+                break
+            if size > MOST_DISCARDED:
+                assert refusal
+                refusal.headers = {**(refusal.headers or {}), "Connection": "close"}
+                break
+            message = await request.receive()
+    finally:
+        _held -= len(received)
+    if refusal:
+        raise refusal
     return bytes(received)
+
+
+def _check(message: Mapping[str, Any]) -> None:
+    if message["type"] == "http.disconnect":
+        raise Problem(HTTPStatus.BAD_REQUEST, "The body ended before it was complete")

@@ -1,15 +1,38 @@
-"""Logging: lines on standard error, or in the file that LOG_FILE names."""
+"""Logging: lines for people or for programs, on standard error or in the file that LOG_FILE names."""
 
 import logging
 import logging.handlers
+from datetime import UTC, datetime
+
+from pydantic_core import to_json
 
 from shared import settings
 
 FORMAT = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
 
 
+class JsonFormatter(logging.Formatter):
+    """A line of JSON for each record: what happened, and as values of their own the `fields` that it was logged with.
+
+    Without a library: those there are take 10 ms to import, of a start that takes 200.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return to_json({name: value for name, value in entry.items() if value is not None}).decode()
+
+
 def configure() -> None:
-    """Set up the root logger from LOG_LEVEL (info) and LOG_FILE (a file instead of standard error).
+    """Set up the root logger from LOG_LEVEL (info), LOG_FORMAT (text) and LOG_FILE (a file instead of standard error).
 
     A second call in the process changes nothing. functions-framework leaves the root logger at WARNING and without a
     handler, so a function calls this first.
@@ -17,7 +40,15 @@ def configure() -> None:
     level = settings.text("LOG_LEVEL", "info").upper()
     if level not in logging.getLevelNamesMapping():
         raise settings.SettingError(f"LOG_LEVEL must be debug, info, warning or error, not {level.lower()!r}")
+    formatters = {"text": logging.Formatter(FORMAT), "json": JsonFormatter()}
+    if (kind := settings.text("LOG_FORMAT", "text")) not in formatters:
+        raise settings.SettingError(f"LOG_FORMAT must be text or json, not {kind!r}")
     handler: logging.Handler = logging.StreamHandler()
     if file := settings.text("LOG_FILE"):
         handler = logging.handlers.RotatingFileHandler(file, maxBytes=10_000_000, backupCount=3)
-    logging.basicConfig(level=level, format=FORMAT, handlers=[handler])
+    handler.setFormatter(formatters[kind])
+    logging.basicConfig(level=level, handlers=[handler])
+    # uvicorn writes its lines its own way, which no program that reads the others understands.
+    server = logging.getLogger("uvicorn")
+    server.handlers.clear()
+    server.propagate = True

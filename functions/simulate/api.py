@@ -34,6 +34,7 @@ def document() -> dict[str, Any]:
         problems=[
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.METHOD_NOT_ALLOWED,
+            HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.BAD_GATEWAY,
