@@ -85,11 +85,11 @@ def test_no_password_of_the_database_is_logged_or_answered(log: Path, name: str)
 
 def test_what_a_client_sends_begins_no_line(log: Path) -> None:
     with serve(command(), target("ingest", NOWHERE), log=log) as served:
-        address = f"http://127.0.0.1:{served.port}/%0dforged"
+        address = f"http://127.0.0.1:{served.port}/%0Dforged"
         for request_id in ("two words", "x" * 1000, "\u00fc"):
             answer = requests.get(address, headers={"ce-id": "a\x85forged", "X-Request-Id": request_id}, timeout=10)
             assert answer.headers["X-Request-Id"] != request_id
-    assert "/%0dforged" in log.read_text()
+    assert "/%0Dforged" in log.read_text()
     assert not [line for line in log.read_text().splitlines() if line.startswith("forged")]
 
 
