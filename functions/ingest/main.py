@@ -1,5 +1,6 @@
 """The HTTP edge of `ingest`: takes readings, answers when they are stored."""
 
+import asyncio
 from http import HTTPStatus
 
 from functions_framework import aio
@@ -12,6 +13,10 @@ from shared import access, database, edge, logs, settings
 from shared.metrics import metrics
 
 MOST_BYTES = 8 * 1024 * 1024
+BYTES = 100
+"""Of a reading in a body, about."""
+MOMENT = 0.25
+"""Seconds that a request waits for room in the queue, and a client at least before it comes again."""
 
 logs.configure()
 edge.spare_collections()
@@ -33,7 +38,10 @@ async def ingest(request: Request) -> Response:
 async def _store(request: Request) -> Response:
     global _writer
     headers = edge.headers(request)
-    readings = bodies.parse(headers, await edge.body(request, MOST_BYTES))
+    await _room(int(headers.get("content-length", 0)), MOMENT)
+    body = await edge.body(request, MOST_BYTES)
+    await _room(len(body))
+    readings = bodies.parse(headers, body)
     _writer = _writer or Writer(DATABASE, batch=bodies.MOST_READINGS, queue=QUEUE)
     duplicates = await _writer.store(readings) if readings else 0
     if headers.get("prefer") == "reply":
@@ -42,6 +50,16 @@ async def _store(request: Request) -> Response:
     return edge.json(
         {"message": "Temperature data added", "accepted": len(readings), "duplicates": duplicates}, HTTPStatus.CREATED
     )
+
+
+async def _room(size: int, moment: float = 0.0) -> None:
+    """Wait a moment for room in a full queue for the readings of a body. Raises Problem 503 if there is none.
+
+    Asked before the body costs what the readings that are in the queue wait for.
+    """
+    if _writer and _writer.full(size // BYTES):
+        await asyncio.sleep(moment)
+        _writer.admit(size // BYTES)
 
 
 _post = (edge.POST, access.needs(TOKENS, _store))

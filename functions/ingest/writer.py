@@ -78,14 +78,22 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._writers = [asyncio.create_task(self._write()) for _ in range(database.connections)]
 
+    def full(self, readings: int) -> bool:
+        """Whether the queue has no room for so many readings. An empty one has room for any number."""
+        return self._unanswered > 0 and self._unanswered + readings > self._limit
+
+    def admit(self, readings: int) -> None:
+        """Raise Problem 503 if the queue is full for so many readings."""
+        if self.full(readings):
+            raise unavailable("Too many readings are waiting to be stored; send them again in a second")
+
     async def store(self, readings: Sequence[Reading]) -> int:
         """Store the readings and return how many of them were stored already.
 
         Raises Problem 503 if they are not known to be committed within the deadline, or if the queue is full. They may
         still be stored then; sending them again stores nothing twice.
         """
-        if self._unanswered and self._unanswered + len(readings) > self._limit:
-            raise unavailable("Too many readings are waiting to be stored; send them again in a second")
+        self.admit(len(readings))
         request = _Request(readings, len(readings), self._loop.create_future())
         self._unanswered += request.size
         self._put([request])
