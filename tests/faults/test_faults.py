@@ -1,0 +1,295 @@
+"""What is broken under a steady load recovers by itself: nothing acknowledged is lost, nothing is stored twice."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from statistics import fmean
+
+import psycopg
+import pytest
+import requests
+
+from local.postgres import OWNER, READER, WRITER
+from tests.faults.load import DAYS, Load, Reading
+from tests.faults.stack import DEADLINE, Stack
+from tests.support import alembic, python
+
+LONG = bool(os.environ.get("TORTURE"))
+SECONDS = 30 if LONG else 3
+"""How long a fault lasts that does not say it itself."""
+TIMES = 10 if LONG else 2
+"""How often one happens that lasts for an instant."""
+SPARE = 25
+"""Megabytes that a function may be larger after a fault than before."""
+_buildings = count(1)
+
+Fault = Callable[[Stack], None]
+Record = Callable[[str, object], None]
+
+
+def ingest_is_killed(stack: Stack) -> None:
+    for _ in range(TIMES):
+        stack.end("ingest", signal.SIGKILL)
+        stack.start("ingest")
+        time.sleep(0.5)
+
+
+def average_is_killed(stack: Stack) -> None:
+    for _ in range(TIMES):
+        stack.end("average", signal.SIGKILL)
+        stack.start("average")
+        time.sleep(0.5)
+
+
+def ingest_is_told_to_end(stack: Stack) -> None:
+    for _ in range(TIMES):
+        assert stack.end("ingest", signal.SIGTERM) == -signal.SIGTERM
+        stack.start("ingest")
+        time.sleep(0.5)
+
+
+def postgresql_is_killed(stack: Stack) -> None:
+    for _ in range(TIMES):
+        stack.kill_postgres()
+        stack.postgres.start()
+        time.sleep(0.5)
+
+
+def postgresql_is_stopped(stack: Stack, seconds: float) -> None:
+    stack.postgres.stop()
+    time.sleep(seconds)
+    stack.postgres.start()
+
+
+def postgresql_is_frozen(stack: Stack) -> None:
+    stack.signal_postgres(signal.SIGSTOP)
+    time.sleep(SECONDS)
+    stack.signal_postgres(signal.SIGCONT)
+
+
+def connections_run_out(stack: Stack) -> None:
+    with ExitStack() as connections:
+        administrator = connections.enter_context(stack.connected("postgres"))
+        with suppress(psycopg.OperationalError):
+            while True:
+                connections.enter_context(stack.connected())
+                # The functions have to connect again, and find no place in the end.
+                administrator.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN (%s, %s)", (WRITER, READER)
+                )
+        time.sleep(SECONDS)
+
+
+def the_table_is_locked(stack: Stack) -> None:
+    with stack.connected() as connection, connection.transaction():
+        connection.execute("LOCK TABLE temperatures")
+        time.sleep(SECONDS)
+
+
+def the_network_stalls(stack: Stack) -> None:
+    stack.link.stall()
+    time.sleep(SECONDS)
+    stack.link.resume()
+
+
+def connections_are_reset(stack: Stack) -> None:
+    for _ in range(10 * SECONDS):
+        stack.link.reset()
+        time.sleep(0.1)
+
+
+def the_network_is_slow(stack: Stack) -> None:
+    stack.link.delay = 0.2
+    time.sleep(SECONDS)
+    stack.link.delay = 0.0
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What clients may see of a fault, beside 2xx and 503 with Retry-After."""
+
+    answers: frozenset[str] = frozenset()
+    slowest: float = DEADLINE + 2
+    """Seconds until an answer."""
+    recovered: float = 3
+    """Seconds from the end of the fault until readings are acknowledged again."""
+
+
+# Nobody is there for a moment: on a cluster there is another instance, or the request waits.
+NOBODY = Expected(answers=frozenset({"refused"}))
+KILLED = Expected(answers=frozenset({"refused", "broken"}))
+FAULTS: dict[str, tuple[Fault, Expected]] = {
+    f"`ingest` is killed, {TIMES} times": (ingest_is_killed, KILLED),
+    f"`average` is killed, {TIMES} times": (average_is_killed, KILLED),
+    f"`ingest` is told to end, {TIMES} times": (ingest_is_told_to_end, NOBODY),
+    f"PostgreSQL is killed, {TIMES} times": (postgresql_is_killed, Expected()),
+    "PostgreSQL is stopped for 5 s": (lambda stack: postgresql_is_stopped(stack, 5), Expected()),
+    f"PostgreSQL is frozen for {SECONDS} s": (postgresql_is_frozen, Expected()),
+    f"connections run out for {SECONDS} s": (connections_run_out, Expected()),
+    f"the table is locked for {SECONDS} s": (the_table_is_locked, Expected()),
+    f"the network stalls for {SECONDS} s": (the_network_stalls, Expected()),
+    f"connections are reset 10 times a second for {SECONDS} s": (connections_are_reset, Expected()),
+    f"the network takes 0.2 s each way for {SECONDS} s": (the_network_is_slow, Expected()),
+}
+if LONG:
+    FAULTS["PostgreSQL is stopped for 60 s"] = (lambda stack: postgresql_is_stopped(stack, 60), Expected())
+
+
+def test_it_recovers_where_the_disk_is_full(tmp_path: Path, record_property: Record) -> None:
+    if sys.platform != "linux":
+        pytest.skip("a disk that is small is made with Linux's tmpfs")
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run([*root, "mount", "-t", "tmpfs", "-o", "size=256m,mode=777", "tmpfs", disk], check=True)
+
+    def fill(stack: Stack) -> None:
+        ballast = disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(100_000))
+        time.sleep(SECONDS)
+        # Nothing is stored any more: otherwise it was no fault.
+        assert "No space left" in stack.log("postgres")
+        ballast.unlink()
+        if stack.postgres.process.poll() is not None:
+            stack.postgres.start()
+
+    try:
+        with Stack.running(disk) as stack:
+            endure(stack, f"the disk is full for {SECONDS} s", fill, Expected(), record_property)
+    finally:
+        subprocess.run([*root, "umount", disk], check=True)
+
+
+def test_it_does_not_mind_a_clock_that_is_moved(tmp_path: Path, record_property: Record) -> None:
+    found = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        assert "CI" not in os.environ or sys.platform != "linux", "libfaketime was not found, and CI leaves no test out"
+        pytest.skip("libfaketime was not found")
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+
+    def move(stack: Stack) -> None:
+        for days in (-1, 400, 0):
+            clock.write_text(f"{days:+}d")
+            time.sleep(SECONDS / 3)
+            answer = requests.get(f"{stack.address('average')}/v1/temperature/average?building_id=B1", timeout=10)
+            moved = datetime.fromisoformat(answer.json()["end"]) - datetime.now(UTC)
+            assert round(moved / timedelta(days=1)) == days
+
+    faked = {
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        # A clock that is set moves no monotonic one.
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    with Stack.running(tmp_path, **faked) as stack:
+        endure(stack, "the clock is moved by -1, +400 and 0 days", move, Expected(), record_property)
+
+
+def test_two_migrations_at_once_are_waited_for(stack: Stack, record_property: Record) -> None:
+    owner = stack.postgres.url(OWNER)
+    alembic(owner, "downgrade", "base")
+
+    def run() -> int:
+        return python("-m", "migrations", DATABASE_URL=owner).returncode
+
+    def migrate(_: Stack) -> None:
+        time.sleep(SECONDS)
+        with ThreadPoolExecutor(2) as pool:
+            assert [each.result() for each in [pool.submit(run), pool.submit(run)]] == [0, 0]
+
+    endure(stack, "there is no schema, then two migrations at once", migrate, Expected(), record_property, works=False)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack.running(tmp_path_factory.mktemp("faults")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_recovers_by_itself(stack: Stack, name: str, record_property: Record) -> None:
+    fault, expected = FAULTS[name]
+    endure(stack, name, fault, expected, record_property)
+
+
+def endure(stack: Stack, name: str, fault: Fault, expected: Expected, record: Record, *, works: bool = True) -> None:
+    """Do the fault under load, and see that all is well afterwards."""
+    load = Load(f"F{next(_buildings)}", stack.address("ingest"), stack.address("average"))
+    with load.running():
+        if works:
+            load.wait_for_acknowledgement()
+        time.sleep(0.5)
+        before = stack.megabytes("ingest")
+        fault(stack)
+        recovered = load.wait_for_acknowledgement()
+        time.sleep(0.5)
+    grown = stack.megabytes("ingest") - before
+    rows = stored(stack, load.building_id)
+    lost = set(load.acknowledged) - rows.keys()
+    twice = [reading for reading, times in rows.items() if times > 1]
+    record("fault", name)
+    record("acknowledged", len(load.acknowledged))
+    record("lost", len(lost))
+    record("twice", len(twice))
+    record("answers", ", ".join(f"{times} {answer}" for answer, times in sorted(load.answers.items())))
+    record("slowest", f"{load.slowest:.1f} s")
+    record("recovered", f"{recovered:.2f} s")
+    record("memory", f"{grown:+.0f} MB")
+    assert not lost
+    assert not twice
+    # All that was begun was sent until it was acknowledged: nothing else may be there.
+    assert rows.keys() == set(load.acknowledged)
+    assert not load.problems
+    assert load.answers.keys() <= {"200", "201", "503"} | expected.answers
+    assert load.slowest < expected.slowest
+    assert recovered < expected.recovered
+    assert grown < SPARE
+    assert_averages_are_exact(stack, load)
+    redeliver(stack, load)
+    assert stored(stack, load.building_id) == rows
+
+
+def stored(stack: Stack, building_id: str) -> Counter[Reading]:
+    with stack.connected() as connection:
+        rows = connection.execute(
+            "SELECT room_id, timestamp, temperature FROM temperatures WHERE building_id = %s", (building_id,)
+        )
+        return Counter(Reading(*row) for row in rows)
+
+
+def assert_averages_are_exact(stack: Stack, load: Load) -> None:
+    for room_id in {reading.room_id for reading in load.acknowledged}:
+        temperatures = [reading.temperature for reading in load.acknowledged if reading.room_id == room_id]
+        asked = {"building_id": load.building_id, "room_id": room_id, **DAYS}
+        answer = requests.get(f"{stack.address('average')}/v1/temperature/average", params=asked, timeout=10).json()
+        found = (answer["count"], answer["min"], answer["max"])
+        assert found == (len(temperatures), min(temperatures), max(temperatures))
+        assert answer["average_temperature"] == pytest.approx(fmean(temperatures), rel=1e-12, abs=1e-12)
+
+
+def redeliver(stack: Stack, load: Load) -> None:
+    """Send everything again, twice, in another order and other batches."""
+    readings = 2 * load.acknowledged
+    random.Random(1).shuffle(readings)
+    batches = [readings[first : first + 777] for first in range(0, len(readings), 777)]
+    bodies = [[reading.json(load.building_id) for reading in batch] for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda body: requests.post(stack.address("ingest"), json=body, timeout=30), bodies))
+    for batch, answer in zip(batches, answers, strict=True):
+        assert (answer.status_code, answer.json()["accepted"]) == (201, len(batch))
+        assert answer.json()["duplicates"] == len(batch)
