@@ -87,7 +87,7 @@ def _measure(database: str, urls: Urls, days: int, scale: float, statements: lis
                     _questions(length, days),
                     connections=connections,
                     seconds=SECONDS * scale,
-                    expected=HTTPStatus.OK,
+                    expected={HTTPStatus.OK},
                 )
                 answers.append(
                     {

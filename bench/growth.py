@@ -75,7 +75,7 @@ def _measured(postgres: Postgres, ingest: int, average: int, rooms: int, seconds
             "SELECT count(*), pg_total_relation_size('temperatures') / count(*) FROM temperatures"
         ).fetchone()
         assert found
-    asked = partial(load.run, average, seconds=seconds, expected=HTTPStatus.OK)
+    asked = partial(load.run, average, seconds=seconds, expected={HTTPStatus.OK})
     hour = asked(_questions(rooms, "room_id={room}&building_id={building}"), connections=8)
     building = asked(_questions(rooms, "building_id={building}"), connections=1)
     rooms_list = asked(repeat(load.request("GET", "/v1/temperature/rooms")), connections=1)

@@ -12,13 +12,19 @@ from functions_framework.aio import create_asgi_app
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, Postgres
-from tests.support import ROOT, TimescaleMissing, Urls, alembic, embedded, migrate, timescale
+from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, embedded, migrate, timescale
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of TimescaleDB share one database, those of manifests what was built of them: each run in one process."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of TimescaleDB share one database, those of manifests what was built of them, those of faults a stack.
+
+    Each of these run in one process. Those that take long are for `make torture`.
+    """
+    long = [item for item in items if item.get_closest_marker("long") and not LONG]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
     for item in items:
-        if (folder := item.path.parent.name) in {"timescale", "manifests"}:
+        if (folder := item.path.parent.name) in {"timescale", "manifests", "faults"}:
             item.add_marker(pytest.mark.xdist_group(folder))
 
 

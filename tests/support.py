@@ -23,8 +23,8 @@ ROOT = Path(__file__).parent.parent
 SUPERUSER = "postgres"
 Urls = Callable[[str], str]
 """The connection string for a role."""
-
-
+LONG = bool(os.environ.get("TORTURE"))
+"""Whether the time does not matter: more inputs, longer faults."""
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """Where there is no database."""
 

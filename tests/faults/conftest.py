@@ -1,17 +1,22 @@
-"""The table of faults and outcomes at the end of a run."""
+"""The tables of faults and overload at the end of a run."""
+
+from itertools import groupby
 
 import pytest
-
-COLUMNS = ("fault", "acknowledged", "lost", "twice", "answers", "slowest", "recovered", "memory")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows = [
-        dict(report.user_properties)
-        for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-        if report.when == "call" and dict(report.user_properties).keys() >= set(COLUMNS)
+        # An attempt that is repeated records the same columns again.
+        [(str(name), str(cell)) for name, cell in dict(report.user_properties).items()]
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call" and report.user_properties
     ]
-    if rows:
-        terminalreporter.write_sep("=", "faults and outcomes")
-        for row in [dict(zip(COLUMNS, COLUMNS, strict=True)), dict.fromkeys(COLUMNS, "---"), *rows]:
-            terminalreporter.write_line("| " + " | ".join(str(row[name]) for name in COLUMNS) + " |")
+    # The first column is named for what its table is about.
+    for table, of in groupby(sorted(rows, key=lambda row: row[0][0]), lambda row: row[0][0]):
+        found = list(of)
+        terminalreporter.write_sep("=", table)
+        names = [name for name, _ in found[0]]
+        for cells in [names, ["---"] * len(names), *([cell for _, cell in row] for row in found)]:
+            terminalreporter.write_line("| " + " | ".join(cells) + " |")

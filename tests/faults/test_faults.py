@@ -23,9 +23,8 @@ import requests
 from local.postgres import OWNER, READER, WRITER
 from tests.faults.load import DAYS, Load, Reading
 from tests.faults.stack import DEADLINE, Stack
-from tests.support import alembic, python
+from tests.support import LONG, alembic, python
 
-LONG = bool(os.environ.get("TORTURE"))
 SECONDS = 30 if LONG else 3
 """How long a fault lasts that does not say it itself."""
 TIMES = 10 if LONG else 2
