@@ -118,9 +118,9 @@ class Temperatures:
         try:
             rows = await within(self._deadline, self._rows(statement, parameters))
         except psycopg.errors.QueryCanceled as error:
-            raise unavailable("The answer took too long to compute; ask for a shorter interval") from error
+            raise unavailable("deadline", "The answer took too long to compute; ask for a shorter interval") from error
         except (TimeoutError, psycopg.Error) as error:
-            raise unavailable("The database does not answer; ask again", 5) from error
+            raise unavailable("deadline", "The database does not answer; ask again", 5) from error
         QUERIES.observe(perf_counter() - started)
         return rows
 

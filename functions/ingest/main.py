@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingest import bodies
-from ingest.writer import Writer
+from ingest.writer import WAITING_LIMIT, Writer
 from shared import access, database, edge, logs, settings
 from shared.metrics import metrics
 
@@ -23,6 +23,7 @@ edge.spare_collections()
 DATABASE = database.load(connections=2)
 TOKENS = access.tokens("WRITE_TOKENS")
 QUEUE = settings.number("QUEUE_LIMIT", 50_000, least=bodies.MOST_READINGS, most=10_000_000)
+WAITING_LIMIT.set(QUEUE)
 
 # Made by the first request: the framework imports this module before the server forks, and the writer needs its loop.
 _writer: Writer | None = None

@@ -47,6 +47,7 @@ COMMITTED = Histogram(
 )
 FAILURES = Counter("temperature_commit_failures", "Groups of requests that were put back after an error")
 WAITING = Gauge("temperature_waiting_readings", "Readings that are not stored yet")
+WAITING_LIMIT = Gauge("temperature_waiting_readings_limit", "Readings that may wait; more are refused")
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +86,7 @@ class Writer:
     def admit(self, readings: int) -> None:
         """Raise Problem 503 if the queue is full for so many readings."""
         if self.full(readings):
-            raise unavailable("Too many readings are waiting to be stored; send them again in a second")
+            raise unavailable("queue_full", "Too many readings are waiting to be stored; send them again in a second")
 
     async def store(self, readings: Sequence[Reading]) -> int:
         """Store the readings and return how many of them were stored already.
@@ -223,7 +224,9 @@ def _expire(request: _Request) -> None:
     # It may stand in the queue for as long as the database is away, and must not fill the memory there.
     request.readings = ()
     if not request.duplicates.done():
-        request.duplicates.set_exception(unavailable("The database did not answer in time; send the readings again", 5))
+        request.duplicates.set_exception(
+            unavailable("deadline", "The database did not answer in time; send the readings again", 5)
+        )
 
 
 def _fail(request: _Request) -> None:

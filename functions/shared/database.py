@@ -93,7 +93,7 @@ def ready(database: Database) -> edge.Function:
         try:
             await within(database.deadline, ask())
         except (TimeoutError, psycopg.Error) as error:
-            raise unavailable("The database does not answer") from error
+            raise unavailable("not_ready", "The database does not answer") from error
         return edge.json({"status": "ok", "message": "The database answers"})
 
     return answer

@@ -37,26 +37,28 @@ log = logging.getLogger("edge")
 def answered(function: Function) -> Function:
     """Make a function answer whatever happens: a Problem as that problem, anything else as a 500 that says nothing.
 
-    Answers are counted by their status. Each has a line in the log: at level debug if all went well, info if the
-    request was refused, warning if the function is at fault. An answer other than success has the id of its request.
+    Answers are counted by their status, and where that does not say enough by the reason. Each has a line in the log:
+    at level debug if all went well, info if the request was refused, warning if the function is at fault. An answer
+    other than success has the id of its request.
     """
-    # Looked up once for each status: that takes longer than counting.
-    requests = functools.cache(lambda status: REQUESTS.labels(function.__name__, status))
+    # Looked up once for each: that takes longer than counting.
+    requests = functools.cache(lambda status, reason: REQUESTS.labels(function.__name__, status, reason))
 
     @functools.wraps(function)
     async def answering(request: Request) -> Response:
         started = perf_counter()
         failure: BaseException | None = None
+        reason = ""
         try:
             response = await function(request)
         except Problem as problem:
             failure = problem.__cause__
-            response = problem.response()
+            response, reason = problem.response(), problem.reason
         except Exception as error:  # noqa: BLE001 - every request is answered
             failure = error
             response = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled").response()
         status = int(response.status_code)
-        requests(status).inc()
+        requests(status, reason).inc()
         if status >= HTTPStatus.BAD_REQUEST:
             response.headers["x-request-id"] = _log(request, status, started, failure)
         elif log.isEnabledFor(logging.DEBUG):
@@ -192,7 +194,7 @@ async def _rest(request: Request, message: Mapping[str, Any], most: int) -> byte
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body holds at most {most} bytes; send it in parts"
                 )
             elif _held + len(part) > MOST_HELD:
-                refusal = unavailable("Too many bodies are arriving; send it again in a second")
+                refusal = unavailable("bodies_full", "Too many bodies are arriving; send it again in a second")
             if refusal:
                 _held -= len(received)
                 received.clear()

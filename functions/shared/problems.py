@@ -19,6 +19,7 @@ class Problem(Exception):
     """An answer other than success, raised anywhere below a function's edge.
 
     `detail` is read by the client: it says what to fix or when to come back. `members` are more for programs to read.
+    `reason` is read by the operator: it tells apart answers of one status.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Problem(Exception):
         faults: Sequence[Fault] = (),
         members: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -36,6 +38,7 @@ class Problem(Exception):
         self.faults = faults
         self.members = members or {}
         self.headers = headers
+        self.reason = reason
 
     def response(self) -> JSONResponse:
         """The answer as `application/problem+json`."""
@@ -51,6 +54,7 @@ class Problem(Exception):
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
 
 
-def unavailable(detail: str, retry_after: int = 1) -> Problem:
+def unavailable(reason: str, detail: str, retry_after: int = 1) -> Problem:
     """503: the request was fine, and may be sent again after `retry_after` seconds."""
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(retry_after)})
+    headers = {"Retry-After": str(retry_after)}
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers, reason=reason)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -28,7 +29,10 @@ class Counted:
         assert response.headers["content-type"].startswith("text/plain; version=")
         samples: Any = [family.samples for family in text_string_to_metric_families(response.text)]
         return {
-            f"{sample.name}{sorted(sample.labels.values())}": sample.value for family in samples for sample in family
+            # For Prometheus, an empty label is none.
+            f"{sample.name}{sorted(filter(None, sample.labels.values()))}": sample.value
+            for family in samples
+            for sample in family
         }
 
     def __call__(self, name: str, *labels: str) -> float:
@@ -55,12 +59,13 @@ def test_readings_and_commits_are_counted_as_clients_were_told(serve: Serve, pla
 def test_answers_are_counted_by_status(serve: Serve, plain: Urls) -> None:
     ingest = serve("ingest", DATABASE_URL=plain(WRITER))
     counted = Counted(ingest)
-    bodies: list[Any] = [READING, {**READING, "temperature": 51}, [{}]]
+    bodies: list[Any] = [READING, {**READING, "temperature": 51}, [{}], [READING] * 10_001]
     for body in bodies:
         ingest.post("/", json=body)
     ingest.post("/", content=b"{")
+    ingest.post("/", content=b"{}", headers={"content-type": "text/plain"})
     ingest.get("/")
-    expected = {"201": 1, "422": 2, "400": 1, "405": 1, "503": 0}
+    expected = {"201": 1, "422": 2, "413": 1, "400": 1, "415": 1, "405": 1, "503": 0}
     assert {status: counted("temperature_requests_total", "ingest", status) for status in expected} == expected
 
 
@@ -68,9 +73,32 @@ def test_what_could_not_be_stored_is_seen_waiting_and_failing(serve: Serve) -> N
     ingest = serve("ingest", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
     counted = Counted(ingest)
     assert ingest.post("/", json=READING).status_code == 503
-    assert counted("temperature_requests_total", "ingest", "503") == 1
+    assert ingest.get("/ready").status_code == 503
+    expected = {"deadline": 1, "not_ready": 1, "queue_full": 0}
+    assert {reason: counted("temperature_requests_total", "ingest", "503", reason) for reason in expected} == expected
     assert counted("temperature_readings_total", "stored") == 0
     assert counted("temperature_commit_failures_total") > 0
+
+
+def test_what_the_queue_had_no_room_for_is_told_apart_from_what_came_too_late(serve: Serve) -> None:
+    ingest = serve("ingest", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1", QUEUE_LIMIT="10000")
+    counted = Counted(ingest)
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(ingest.post, "/", json=[READING] * 10_000)
+        while counted.now()["temperature_waiting_readings[]"] == 0:
+            time.sleep(0.01)
+        assert counted.now()["temperature_waiting_readings_limit[]"] == 10_000
+        assert ingest.post("/", json=READING).status_code == 503
+        assert counted("temperature_requests_total", "ingest", "503", "queue_full") == 1
+        assert waits.result().status_code == 503
+    assert counted("temperature_requests_total", "ingest", "503", "deadline") == 1
+
+
+def test_a_question_that_the_database_did_not_answer_is_counted_with_the_reason(serve: Serve) -> None:
+    average = serve("average", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
+    counted = Counted(average)
+    assert average.get("/v1/temperature/rooms").status_code == 503
+    assert counted("temperature_requests_total", "average", "503", "deadline") == 1
 
 
 def test_questions_and_the_pool_are_counted(serve: Serve, plain: Urls) -> None:
