@@ -29,6 +29,15 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """Where there is no database."""
 
 
+def program(name: str) -> str:
+    """The path of a program of the system, which the tests that need it are skipped without; in CI they fail then."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if not found:
+        assert "CI" not in os.environ, f"{name} was not found, and CI leaves no test out"
+        pytest.skip(f"{name} was not found")
+    return found
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,0 +1,218 @@
+"""A Prometheus that scrapes the functions can answer all that the dashboard and the alarms ask."""
+
+import math
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from bench import stack
+from local.postgres import READER, WRITER
+from tests.database.test_local import Stack
+from tests.monitoring.files import ALERTS, dashboard, panels, rules
+from tests.support import NOWHERE, Urls, free_port, program
+
+TOKEN = "0123456789abcdef"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+TOKENS = {"WRITE_TOKENS": TOKEN, "READ_TOKENS": TOKEN, "SINK_TOKEN": TOKEN}
+READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
+NAMESPACE = "temperature"
+# Memory and processor are counted on Linux only.
+PROCESS = Path("/proc/self").exists()
+
+
+def _instance(address: str) -> str:
+    return address.removeprefix("http://")
+
+
+class Prometheus:
+    """A running Prometheus that scrapes functions twice a second, with our rules."""
+
+    def __init__(self, folder: Path, functions: Mapping[str, str]) -> None:
+        loaded = yaml.safe_load(ALERTS.read_text())
+        for group in loaded["groups"]:
+            group["interval"] = "1s"
+        (folder / "alerts.yaml").write_text(yaml.safe_dump(loaded))
+        targets = [
+            {"targets": [_instance(address)], "labels": {} if name == "make run" else {"namespace": NAMESPACE}}
+            for name, address in functions.items()
+        ]
+        settings = {
+            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+            "rule_files": ["alerts.yaml"],
+            "scrape_configs": [
+                {
+                    "job_name": "functions",
+                    "authorization": {"credentials": TOKEN},
+                    "static_configs": targets,
+                }
+            ],
+        }
+        (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
+        self.address = f"http://127.0.0.1:{free_port()}"
+        self.process = subprocess.Popen(
+            [
+                program("prometheus"),
+                f"--config.file={folder / 'prometheus.yaml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={_instance(self.address)}",
+            ],
+            stdout=(log := (folder / "prometheus.log").open("wb")),
+            stderr=log,
+        )
+        log.close()
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        answer = requests.get(f"{self.address}/api/v1/{path}", params=parameters, timeout=10).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def values(self, expression: str) -> list[float]:
+        """The values that are numbers; a quantile of nothing is none."""
+        found = [float(series["value"][1]) for series in self.ask("query", query=expression)["result"]]
+        return [value for value in found if not math.isnan(value)]
+
+    def wait_until_all_are_scraped(self) -> None:
+        """Wait until each target has been scraped, and say why one cannot be."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                targets = self.ask("targets")["activeTargets"]
+                if targets and all(target["health"] == "up" for target in targets):
+                    return
+            except requests.RequestException:
+                # It does not listen yet, or has not read its data yet.
+                targets = []
+            time.sleep(0.1)
+        raise AssertionError([target["lastError"] for target in targets] or "Prometheus did not start")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+
+@pytest.fixture
+def functions(plain: Urls, tmp_path: Path) -> Iterator[Mapping[str, str]]:
+    """The addresses of each function as its image serves it, of an `ingest` without a database, and of `make run`."""
+    program("prometheus")
+    with ExitStack() as running:
+
+        def serve(function: str, url: str = "", **variables: str) -> str:
+            settings = {**stack.target(function, url), **TOKENS, **variables}
+            return f"http://127.0.0.1:{running.enter_context(stack.serve(stack.command(), settings)).port}"
+
+        run = Stack(tmp_path / "run", None, **TOKENS)
+        running.callback(run.stop)
+        ingest = serve("ingest", plain(WRITER))
+        addresses = {
+            "ingest": ingest,
+            "average": serve("average", plain(READER)),
+            "simulate": serve("simulate", SINK_URL=ingest),
+            "stuck": serve("ingest", NOWHERE, QUEUE_LIMIT="10000", DEADLINE_SECONDS="1"),
+            "make run": run.address,
+        }
+        run.wait_for("Simulator")
+        yield addresses
+
+
+@pytest.fixture
+def start_prometheus(tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], Prometheus]]:
+    started: list[Prometheus] = []
+
+    def start(functions: Mapping[str, str]) -> Prometheus:
+        started.append(Prometheus(tmp_path, functions))
+        return started[-1]
+
+    yield start
+    for prometheus in started:
+        prometheus.stop()
+
+
+def _use(functions: Mapping[str, str], second: int) -> None:
+    """Send what is stored, what came before, and what is refused for each reason; ask; simulate."""
+
+    def post(function: str, expected: int, headers: Mapping[str, str] = HEADERS, **body: Any) -> None:
+        answer = requests.post(f"{functions[function]}/", headers=headers, timeout=10, **body)
+        assert answer.status_code == expected, answer.text
+
+    for function in ("ingest", "make run"):
+        post(function, 201, json={**READING, "timestamp": f"2024-12-01T12:34:{second:02}Z"})
+        post(function, 201, json=READING)
+        asked = f"{functions['average' if function == 'ingest' else function]}/v1/temperature/average"
+        assert requests.get(asked, {"building_id": "B1"}, headers=HEADERS, timeout=10).status_code == 200
+    post("ingest", 422, json={**READING, "temperature": 51})
+    post("ingest", 400, data="{")
+    post("ingest", 413, json=[READING] * 10_001)
+    post("ingest", 415, data="{}", headers={**HEADERS, "Content-Type": "text/plain"})
+    post("ingest", 401, json=READING, headers={})
+    post("simulate", 200)
+    with ThreadPoolExecutor(1) as pool:
+        too_late = pool.submit(post, "stuck", 503, json=[READING] * 10_000)
+        time.sleep(0.5)
+        post("stuck", 503, json=READING)
+        too_late.result()
+
+
+def test_it_has_an_answer_to_every_question_of_the_dashboard_and_the_alarms(
+    functions: Mapping[str, str], start_prometheus: Callable[[Mapping[str, str]], Prometheus]
+) -> None:
+    prometheus = start_prometheus(functions)
+    prometheus.wait_until_all_are_scraped()
+    for second in range(4):
+        _use(functions, second)
+    time.sleep(1)
+
+    def asked(expression: str, instance: str) -> list[float]:
+        values = {"$__rate_interval": "20s", "$namespace": ".*", "$instance": instance}
+        for name, value in values.items():
+            expression = expression.replace(name, value)
+        assert "$" not in expression
+        return prometheus.values(expression)
+
+    shown = {
+        title: {line: expression for line, expression in lines.items() if PROCESS or "process_" not in expression}
+        for title, lines in panels().items()
+    }
+    without_data = [
+        f"{title}: {line}"
+        for title, lines in shown.items()
+        for line, expression in lines.items()
+        if not asked(expression, ".*")
+    ]
+    assert without_data == []
+
+    run = _instance(functions["make run"])
+    empty_for_make_run = [
+        title for title, lines in shown.items() if lines and not any(asked(each, run) for each in lines.values())
+    ]
+    # Nothing was refused there.
+    assert empty_for_make_run == ["Refused by ingest"]
+
+    offered: dict[str, list[str]] = {}
+    for variable in dashboard()["templating"]["list"]:
+        if variable["type"] == "query":
+            (found,) = re.findall(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            series = found[0].replace("$namespace", ".*")
+            offered[variable["name"]] = prometheus.ask(f"label/{found[1]}/values", **{"match[]": series})
+    instances = sorted(map(_instance, functions.values()))
+    assert offered == {"namespace": [NAMESPACE], "instance": instances}
+
+    (group,) = prometheus.ask("rules")["groups"]
+    assert [rule.get("lastError", "") for rule in group["rules"]] == [""] * len(rules())
+    assert {rule["health"] for rule in group["rules"]} == {"ok"}
+    noticed = prometheus.ask("query", query="group by (alertname) (last_over_time(ALERTS[1m]))")["result"]
+    assert {series["metric"]["alertname"] for series in noticed} >= {
+        "TemperatureCommitsFail",
+        "TemperatureQueueFills",
+        "TemperatureReadingsRefused",
+        "TemperatureRequestsFail",
+    }
