@@ -123,3 +123,8 @@ def knative(name: str) -> Path:
 def postgres_operator() -> Path:
     """The source of the pinned release of the Postgres operator."""
     return module("github.com/zalando/postgres-operator", _pinned("POSTGRES_OPERATOR_VERSION"))
+
+
+def prometheus_operator() -> Path:
+    """The source of the release of the Prometheus Operator that the objects for it are held against."""
+    return module("github.com/prometheus-operator/prometheus-operator", "v0.85.0")

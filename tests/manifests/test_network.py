@@ -18,6 +18,8 @@ from tests.manifests.support import (
 )
 
 IN_FRONT = {"activator", "gateway"}
+# What it asks, it asks of the functions themselves.
+OBSERVERS = {"prometheus"}
 CLIENTS = {"average", "ingest", "migrations"}
 MANAGERS = {"database", "operator", "pooler"}
 
@@ -43,7 +45,9 @@ def _peers(objects: list[Object]) -> dict[str, Peer]:
         "activator": Peer({"app": "activator"}, "knative-serving"),
         "gateway": Peer({"app": "3scale-kourier-gateway"}, "kourier-system"),
         "host": Peer({}, None, "172.18.0.1"),
+        "prometheus": Peer({"app.kubernetes.io/name": "prometheus"}, "monitoring"),
         "stranger": Peer({}),
+        "pretended prometheus": Peer({"app.kubernetes.io/name": "prometheus"}),
         "stranger from elsewhere": Peer({}, "default"),
         "pretender from elsewhere": Peer(
             {
@@ -102,7 +106,8 @@ def test_only_those_who_must_reach_the_database_and_the_functions_do(name: str) 
     expected = {("database", 5432): CLIENTS | MANAGERS | outside, ("database", 8008): MANAGERS}
     expected["pooler", 5432] = expected["database", 5432]
     # Knative's proxy, the function behind it, and what the autoscaler asks.
-    expected |= {(function, port): IN_FRONT for function in functions(objects) for port in (8012, 8080, 9090)}
+    expected |= {(function, port): IN_FRONT for function in functions(objects) for port in (8012, 9090)}
+    expected |= {(function, 8080): IN_FRONT | OBSERVERS for function in functions(objects)}
     assert expected == {
         (target, port): {peer for peer in peers if _reaches(peers[peer], peers[target], port, policies)}
         for target, port in expected

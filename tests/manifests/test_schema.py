@@ -20,9 +20,11 @@ from tests.manifests.support import (
     of_kind,
     overlay,
     postgres_operator,
+    prometheus_operator,
 )
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
+OPERATED = "example/prometheus-operator-crd/monitoring.coreos.com"
 FOLDERS = [*(KNATIVE / "overlays" / name for name in OVERLAYS), KNATIVE / "serving"]
 
 
@@ -50,6 +52,7 @@ def _custom() -> dict[tuple[str, str], Draft4Validator]:
         *(knative("eventing") / "config/core/resources").glob("*.yaml"),
         *(knative("networking") / "config").glob("*.yaml"),
         postgres_operator() / "manifests/postgresql.crd.yaml",
+        *(prometheus_operator() / f"{OPERATED}_{kind}.yaml" for kind in ("podmonitors", "prometheusrules")),
     ]
     validators = {}
     for definition in (document for file in files for document in yaml.safe_load_all(file.read_text())):
@@ -123,5 +126,6 @@ def test_every_annotation_for_the_autoscaler_is_one_that_it_reads(name: str) -> 
     for function in functions(overlay(name)).values():
         for annotation in function["spec"]["template"]["metadata"]["annotations"]:
             group, _, key = annotation.partition("/")
-            assert group == "autoscaling.knative.dev"
-            assert f'= GroupName + "/{key}"\n' in source
+            if group != "prometheus.io":
+                assert group == "autoscaling.knative.dev"
+                assert f'= GroupName + "/{key}"\n' in source
