@@ -69,6 +69,8 @@ async def _run(port: int, requests: Iterator[bytes], connections: int, seconds: 
         (await loop.create_connection(lambda: _Connection(requests, outcome, period), "127.0.0.1", port))[1]
         for _ in range(connections)
     ]
+    # What is connected is not accepted yet: the server takes one connection in each turn of its loop.
+    await asyncio.sleep(connections / 2000)
     gc.disable()
     started = time.perf_counter()
     try:
