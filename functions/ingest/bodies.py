@@ -1,8 +1,10 @@
 """What a request body may hold: readings as JSON or NDJSON, or CloudEvents that carry readings."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
@@ -24,20 +26,29 @@ EVENT = core_schema.typed_dict_schema(
     {
         **_ATTRIBUTES,
         "datacontenttype": core_schema.typed_dict_field(
-            rule(
-                core_schema.str_schema(strict=True, pattern=r"^(?i:[a-z]+/([^;]+\+)?json) *(;.*)?$"),
-                "a JSON media type, such as application/json",
+            # As every attribute of the JSON format, null where it is not set.
+            core_schema.nullable_schema(
+                rule(
+                    core_schema.str_schema(strict=True, pattern=r"^[^/;]+/([^/;]+\+)?[Jj][Ss][Oo][Nn][ \t]*(;.*)?$"),
+                    "a JSON media type, such as application/json",
+                    examples=["application/json"],
+                )
             ),
             required=False,
         ),
         "data": core_schema.typed_dict_field(READING, required=False),
         "data_base64": core_schema.typed_dict_field(
-            core_schema.chain_schema([core_schema.bytes_schema(), core_schema.json_schema(READING)]), required=False
+            core_schema.chain_schema(
+                [core_schema.bytes_schema(), core_schema.json_schema(READING)],
+                metadata={"pydantic_js_updates": {"format": "byte", "contentMediaType": "application/json"}},
+            ),
+            required=False,
         ),
     },
     cls_name="Event",
     ref="Event",
     config={"val_json_bytes": "base64"},
+    metadata={"pydantic_js_updates": {"oneOf": [{"required": ["data"]}, {"required": ["data_base64"]}]}},
 )
 READINGS = core_schema.list_schema(READING, max_length=MOST_READINGS)
 EVENTS = core_schema.list_schema(EVENT, max_length=MOST_READINGS)
@@ -46,7 +57,10 @@ _reading = SchemaValidator(READING)
 _readings = SchemaValidator(READINGS)
 _event = SchemaValidator(EVENT)
 _events = SchemaValidator(EVENTS)
-_attributes = SchemaValidator(core_schema.typed_dict_schema(_ATTRIBUTES))
+_HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
+_headers = SchemaValidator(core_schema.typed_dict_schema(_HEADERS))
+# A quotation that does not end goes to the end of the header: looking for its end once for each quote takes long.
+_QUOTED, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"?'), re.compile(r"\\(.)")
 
 
 def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Reading]:
@@ -60,20 +74,42 @@ def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Reading]:
         return _data(_validated(_events, body))
     if media_type == "application/cloudevents+json":
         return _data([_validated(_event, body)])
-    attributes = {name: headers[f"ce-{name}"] for name in _ATTRIBUTES if f"ce-{name}" in headers}
-    if attributes:
-        try:
-            _attributes.validate_python(attributes)
-        except ValidationError as error:
-            raise _not_an_event([{**fault, "field": f"ce-{fault['field']}"} for fault in faults(error)]) from None
+    if event := not _HEADERS.keys().isdisjoint(headers):
+        _check_attributes(headers)
     elif media_type == "application/x-ndjson":
         return _lines(body)
     if not _is_json(media_type):
         raise _unsupported(media_type)
-    if body.lstrip(b" \t\r\n").startswith(b"[") and not attributes:
+    if body.lstrip(b" \t\r\n").startswith(b"[") and not event:
         readings: list[Reading] = _validated(_readings, body)
         return readings
     return [_validated(_reading, body)]
+
+
+def _check_attributes(headers: Mapping[str, str]) -> None:
+    """Raise Problem 400 unless the headers are those of a CloudEvent in binary mode."""
+    attributes: dict[str, str] = {}
+    found: list[Fault] = []
+    for name, value in headers.items():
+        if name.startswith("ce-"):
+            try:
+                attributes[name] = _decoded(value) if "%" in value or '"' in value else value
+            except UnicodeDecodeError:
+                found.append({"index": 0, "field": name, "message": "must be UTF-8 where it is percent-encoded"})
+    if found:
+        raise _not_an_event(found)
+    try:
+        _headers.validate_python(attributes)
+    except ValidationError as error:
+        raise _not_an_event(faults(error)) from None
+
+
+def _decoded(value: str) -> str:
+    """The value of an attribute as a header holds it (HTTP Protocol Binding for CloudEvents 1.0.2, 3.1.3.2).
+
+    Raises UnicodeDecodeError.
+    """
+    return unquote(_QUOTED.sub(lambda quoted: _ESCAPED.sub(r"\1", quoted[1]), value), errors="strict")
 
 
 def _validated(validator: SchemaValidator, body: bytes) -> Any:
@@ -145,7 +181,11 @@ def _lines(body: bytes) -> Sequence[Reading]:
 
 
 def _data(events: Sequence[Mapping[str, Any]]) -> Sequence[Reading]:
-    """The readings that events carry. Raises Problem 422 with every event that carries none."""
+    """The readings that events carry. Raises Problem 400 with every event that carries two, 422 for those with none."""
+    if both := [index for index, event in enumerate(events) if "data" in event and "data_base64" in event]:
+        raise _not_an_event(
+            [{"index": index, "field": "data_base64", "message": "must not be there beside data"} for index in both]
+        )
     readings = [event.get("data", event.get("data_base64")) for event in events]
     missing: list[Fault] = [
         {"index": index, "field": "data", "message": "Field required"}
@@ -163,4 +203,7 @@ def _media_type(content_type: str) -> str:
 
 def _is_json(media_type: str) -> bool:
     """Whether data of the media type is JSON; without a media type it is taken for JSON."""
-    return media_type in {"", "application/json", "text/json"} or media_type.endswith("+json")
+    return media_type in {"", "application/json"} or (
+        # Of CloudEvents those that can be read are known by name.
+        media_type.endswith(("/json", "+json")) and not media_type.startswith("application/cloudevents")
+    )
