@@ -154,42 +154,53 @@ def headers(request: Request) -> dict[str, str]:
 async def body(request: Request, most: int) -> bytes:
     """The whole body.
 
-    Raises Problem: 413 for one of more than `most` bytes, 408 for one that does not arrive in time, 503 if too many
-    bodies are arriving, 400 if the client went away.
+    Raises Problem: 413 for one of more than `most` bytes, 415 for a compressed one, 408 for one that does not arrive in
+    time, 503 if too many bodies are arriving, 400 if the client went away or the server lost it.
 
     Read from the server itself: starlette's stream takes longer for a small body than validating it.
     """
-    message = await request.receive()
-    if not message.get("more_body", False) and len(message.get("body", b"")) <= most:
-        _check(message)
-        return bytes(message.get("body", b""))
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _rest(request, message, most)
-    except TimeoutError:
+    headers = dict(request.scope["headers"])
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise Problem(
-            HTTPStatus.REQUEST_TIMEOUT,
-            f"The body did not arrive within {BODY_SECONDS} seconds; send it in parts",
-            headers={"Connection": "close"},
-        ) from None
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "A body with a Content-Encoding cannot be read; send it as it is, not compressed",
+            headers={"Accept-Encoding": "identity"},
+        )
+    message = await request.receive()
+    declared = headers.get(b"content-length", b"")
+    if message.get("more_body", False) or len(message.get("body", b"")) > most:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await _rest(request, message, most, int(declared) if declared.isdigit() else 0)
+        except TimeoutError:
+            raise Problem(
+                HTTPStatus.REQUEST_TIMEOUT,
+                f"The body did not arrive within {BODY_SECONDS} seconds; send it in parts",
+                headers={"Connection": "close"},
+            ) from None
+    _check(message)
+    received = bytes(message.get("body", b""))
+    if not received and b"upgrade" in headers and (b"transfer-encoding" in headers or declared.strip(b"0")):
+        # https://github.com/Kludex/uvicorn/issues/2722
+        raise Problem(HTTPStatus.BAD_REQUEST, "The body was lost with the offer of another protocol; send no Upgrade")
+    return received
 
 
 _held = 0
 
 
-async def _rest(request: Request, message: Mapping[str, Any], most: int) -> bytes:
-    """The body that begins with the message."""
+async def _rest(request: Request, message: Mapping[str, Any], most: int, declared: int) -> bytes:
+    """The body that begins with the message, of as many bytes as were declared."""
     global _held
     received = bytearray()
     size = 0
     refusal: Problem | None = None
-    declared = dict(request.scope["headers"]).get(b"content-length", b"")
     try:
         while True:
             _check(message)
             part = message.get("body", b"")
             size += len(part)
-            if max(size, int(declared) if declared.isdigit() else 0) > most:
+            if max(size, declared) > most:
                 refusal = Problem(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body holds at most {most} bytes; send it in parts"
                 )
@@ -216,5 +227,6 @@ async def _rest(request: Request, message: Mapping[str, Any], most: int) -> byte
 
 
 def _check(message: Mapping[str, Any]) -> None:
+    """Raises Problem 400 if the client went away: nobody reads it, and it is counted and logged as no fault of ours."""
     if message["type"] == "http.disconnect":
-        raise Problem(HTTPStatus.BAD_REQUEST, "The body ended before it was complete")
+        raise Problem(HTTPStatus.BAD_REQUEST, "The client went away before the end of the body")

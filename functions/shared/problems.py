@@ -6,6 +6,9 @@ from typing import TypedDict
 
 from starlette.responses import JSONResponse
 
+MOST_FAULTS = 1_000
+"""How many faults an answer lists; ten thousand readings can have a hundred thousand."""
+
 
 class Fault(TypedDict):
     """One thing wrong with a request: which reading (0 is the first), which field of it, and what it must be."""
@@ -49,7 +52,9 @@ class Problem(Exception):
             "detail": self.detail,
         }
         if self.faults:
-            body["errors"] = list(self.faults)
+            body["errors"] = list(self.faults[:MOST_FAULTS])
+        if len(self.faults) > MOST_FAULTS:
+            body["detail"] = f"{self.detail}; of {len(self.faults)} faults the first {MOST_FAULTS} are listed"
         body |= self.members
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
 
