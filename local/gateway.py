@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 import average.api
 import ingest.api
 import simulate.api
+from shared import access
 
 Message = MutableMapping[str, Any]
 Application = Callable[
@@ -46,7 +47,12 @@ def _function(name: str, environment: Mapping[str, str]) -> Application:
 
 def _document() -> dict[str, Any]:
     """The descriptions of all functions as one."""
-    documents = [average.api.document(), ingest.api.document(), simulate.api.document()]
+    read, write = (bool(access.tokens(name)) for name in ("READ_TOKENS", "WRITE_TOKENS"))
+    documents = [
+        average.api.document(token=read),
+        ingest.api.document(token=write),
+        simulate.api.document(token=write),
+    ]
     return {
         **documents[0],
         "info": {
@@ -56,10 +62,8 @@ def _document() -> dict[str, Any]:
         },
         "paths": {path: item for document in documents for path, item in document["paths"].items()},
         "components": {
-            **documents[0]["components"],
-            "schemas": {
-                name: schema for document in documents for name, schema in document["components"]["schemas"].items()
-            },
+            kind: {name: each for document in documents for name, each in document["components"].get(kind, {}).items()}
+            for kind in ("schemas", "securitySchemes")
         },
     }
 

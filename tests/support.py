@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from alembic import command
+from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
 import migrations.__main__ as migrations
@@ -36,6 +37,15 @@ def program(name: str) -> str:
         assert "CI" not in os.environ, f"{name} was not found, and CI leaves no test out"
         pytest.skip(f"{name} was not found")
     return found
+
+
+def examples(number: int) -> settings:
+    """How many inputs a test makes up: the number, or ten times as many where TORTURE is set."""
+    return settings(
+        max_examples=number * (10 if LONG else 1),
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
 
 
 def free_port() -> int:

@@ -106,8 +106,8 @@ def _get(
     )
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+def document(*, token: bool = False) -> dict[str, Any]:
+    """The OpenAPI document; `token` says whether the settings list some."""
     return described(
         "Temperature monitoring: average",
         "Answers questions about temperature readings, each exact to the reading.",
@@ -150,4 +150,5 @@ def document() -> dict[str, Any]:
                 {"app_name": "Temperature monitoring", "debug": False, "alignment_interval": 4},
             ),
         ],
+        token=token,
     )

@@ -84,7 +84,7 @@ _ROUTES: edge.Routes = {
     "/ready": (edge.GET, database.ready(DATABASE)),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/settings": (edge.GET, access.needs(TOKENS, _settings)),
-    "/openapi.json": (edge.GET, edge.openapi("average")),
+    "/openapi.json": (edge.GET, edge.openapi("average", TOKENS)),
 }
 
 

@@ -31,8 +31,8 @@ EVENT_EXAMPLE = {
 JSON = "application/json"
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+def document(*, token: bool = False) -> dict[str, Any]:
+    """The OpenAPI document; `token` says whether the settings list some."""
     body = [
         Content(JSON, core_schema.union_schema([READING, READINGS]), EXAMPLE),
         Content("application/x-ndjson", READING, EXAMPLE),
@@ -60,4 +60,4 @@ def document() -> dict[str, Any]:
             HTTPStatus.SERVICE_UNAVAILABLE,
         ],
     )
-    return described("Temperature monitoring: ingest", "Takes readings and stores them, once.", [post])
+    return described("Temperature monitoring: ingest", "Takes readings and stores them, once.", [post], token=token)

@@ -71,5 +71,5 @@ _ROUTES: edge.Routes = {
     "/health": (edge.GET, edge.health),
     "/ready": (edge.GET, database.ready(DATABASE)),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
-    "/openapi.json": (edge.GET, edge.openapi("ingest")),
+    "/openapi.json": (edge.GET, edge.openapi("ingest", TOKENS)),
 }

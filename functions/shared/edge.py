@@ -5,7 +5,7 @@ import functools
 import gc
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from importlib import import_module
 from time import perf_counter
@@ -130,12 +130,12 @@ async def health(_: Request) -> Response:
     return json({"status": "ok", "message": "Service is healthy"})
 
 
-def openapi(function: str) -> Function:
-    """What answers with the description of a function, which its module `api` makes."""
+def openapi(function: str, tokens: Sequence[bytes]) -> Function:
+    """What answers with the description of a function, which its module `api` makes, and whether that needs a token."""
 
     async def answer(_: Request) -> Response:
         # Describing an API needs pydantic, which no function needs for its work.
-        return json(import_module(f"{function}.api").document())
+        return json(import_module(f"{function}.api").document(token=bool(tokens)))
 
     return answer
 

@@ -56,7 +56,7 @@ class Operation:
     body: Sequence[Content] = ()
     body_required: bool = True
     token: bool = True
-    """Whether a token is needed where the settings list some."""
+    """Whether a token is needed, if the settings list some."""
 
 
 def schema_of(type_: Any) -> CoreSchema:
@@ -64,8 +64,8 @@ def schema_of(type_: Any) -> CoreSchema:
     return TypeAdapter(type_).core_schema
 
 
-def document(title: str, description: str, operations: Sequence[Operation]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the operations."""
+def document(title: str, description: str, operations: Sequence[Operation], *, token: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the operations; `token` says whether the settings list some."""
     problem = schema_of(Problem)
     inputs: list[tuple[int, JsonSchemaMode, CoreSchema]] = [(id(problem), "serialization", problem)]
     for operation in operations:
@@ -79,7 +79,7 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> d
     components: dict[str, Any] = {str(name): schema for name, schema in schemas.items()}
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = _operation(operation, made, components, made[id(problem)])
+        described = _operation(operation, made, components, made[id(problem)], token=token and operation.token)
         paths.setdefault(operation.path, {})[operation.method] = described
     return {
         "openapi": "3.1.0",
@@ -87,19 +87,13 @@ def document(title: str, description: str, operations: Sequence[Operation]) -> d
         "paths": paths,
         "components": {
             "schemas": components,
-            "securitySchemes": {
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "Where WRITE_TOKENS or READ_TOKENS list some.",
-                }
-            },
+            **({"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if token else {}),
         },
     }
 
 
 def _operation(
-    operation: Operation, made: Mapping[int, Any], components: Mapping[str, Any], problem: Any
+    operation: Operation, made: Mapping[int, Any], components: Mapping[str, Any], problem: Any, *, token: bool
 ) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": operation.summary, "responses": {}}
     if operation.query:
@@ -122,9 +116,9 @@ def _operation(
             "description": status.phrase,
             **({"content": _content(contents, made)} if contents else {}),
         }
-    if operation.token:
-        described["security"] = [{}, {"token": []}]
-    for status in [*operation.problems, *([HTTPStatus.UNAUTHORIZED] if operation.token else [])]:
+    if token:
+        described["security"] = [{"token": []}]
+    for status in [*operation.problems, *([HTTPStatus.UNAUTHORIZED] if token else [])]:
         described["responses"][str(status.value)] = {
             "description": status.phrase,
             "content": {PROBLEM: {"schema": problem}},

@@ -20,8 +20,8 @@ class Emitted(BaseModel):
     failed: int
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI document."""
+def document(*, token: bool = False) -> dict[str, Any]:
+    """The OpenAPI document; `token` says whether the settings list some."""
     post = Operation(
         method="post",
         path="/simulate",
@@ -36,9 +36,10 @@ def document() -> dict[str, Any]:
             HTTPStatus.METHOD_NOT_ALLOWED,
             HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.BAD_GATEWAY,
             HTTPStatus.SERVICE_UNAVAILABLE,
         ],
     )
-    return described("Temperature monitoring: simulate", "Emits readings of rooms to a sink.", [post])
+    return described("Temperature monitoring: simulate", "Emits readings of rooms to a sink.", [post], token=token)

@@ -95,7 +95,7 @@ _ROUTES: edge.Routes = {
     "/simulate": _post,
     "/health": (edge.GET, edge.health),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
-    "/openapi.json": (edge.GET, edge.openapi("simulate")),
+    "/openapi.json": (edge.GET, edge.openapi("simulate", TOKENS)),
 }
 
 

@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
-from tests.support import Urls
+from tests.support import Urls, examples
 
 Serve = Callable[..., TestClient]
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
@@ -35,7 +35,6 @@ ANSWERS = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-many = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 texts = st.text(max_size=300) | st.sampled_from(
     [
@@ -102,7 +101,7 @@ def average(serve: Serve, plain: Urls) -> TestClient:
     return serve("average", DATABASE_URL=plain(READER))
 
 
-@many
+@examples(500)
 @given(body=bodies, media_type=st.sampled_from(MEDIA_TYPES))
 def test_any_body_is_answered_and_only_readings_are_stored(
     ingest: TestClient, plain: Urls, body: bytes, media_type: str
@@ -110,13 +109,13 @@ def test_any_body_is_answered_and_only_readings_are_stored(
     assert_answered(ingest.post("/", content=body, headers={"content-type": media_type}), plain)
 
 
-@many
+@examples(500)
 @given(reading=readings)
 def test_a_reading_is_stored_as_it_is_or_refused(ingest: TestClient, plain: Urls, reading: dict[str, Any]) -> None:
     assert_answered(ingest.post("/", content=json.dumps(reading).encode()), plain)
 
 
-@many
+@examples(500)
 @given(
     body=bodies,
     attributes=st.dictionaries(
@@ -129,7 +128,7 @@ def test_any_header_is_answered(ingest: TestClient, plain: Urls, body: bytes, at
     assert_answered(ingest.post("/", content=body, headers=sent), plain)
 
 
-@many
+@examples(500)
 @given(
     path=st.sampled_from(["average", "series", "rooms"]),
     query=st.lists(
