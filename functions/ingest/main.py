@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ingest import bodies
 from ingest.writer import WAITING_LIMIT, Writer
-from shared import access, database, edge, logs, settings
+from shared import access, body, database, edge, logs, settings
 from shared.metrics import metrics
 
 MOST_BYTES = 8 * 1024 * 1024
@@ -40,9 +40,9 @@ async def _store(request: Request) -> Response:
     global _writer
     headers = edge.headers(request)
     await _room(int(headers.get("content-length", 0)), MOMENT)
-    body = await edge.body(request, MOST_BYTES)
-    await _room(len(body))
-    readings = bodies.parse(headers, body)
+    content = await body.receive(request, MOST_BYTES)
+    await _room(len(content))
+    readings = bodies.parse(headers, content)
     _writer = _writer or Writer(DATABASE, batch=bodies.MOST_READINGS, queue=QUEUE)
     duplicates = await _writer.store(readings) if readings else 0
     if headers.get("prefer") == "reply":

@@ -1,6 +1,5 @@
 """What the HTTP edges of the functions have in common."""
 
-import asyncio
 import functools
 import gc
 import logging
@@ -9,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from importlib import import_module
 from time import perf_counter
-from typing import Any
 from uuid import uuid4
 
 from pydantic_core import to_json
@@ -17,19 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared.metrics import REQUESTS
-from shared.problems import Problem, unavailable
+from shared.problems import Problem
 
 Function = Callable[[Request], Awaitable[Response]]
 GET, POST = ("GET", "HEAD"), ("POST",)
 Routes = Mapping[str, tuple[tuple[str, ...], Function]]
 """For each path, without a slash at its end: the methods allowed there, and what answers them."""
-
-BODY_SECONDS = 30
-"""Seconds that a body may take to arrive: as long as Knative lets a request of `ingest` take."""
-MOST_HELD = 64 * 1024 * 1024
-"""Bytes of all bodies together that are still arriving: slow clients share them, and the memory is not theirs."""
-MOST_DISCARDED = 64 * 1024 * 1024
-"""Bytes of a refused body that are read for nothing: most clients look for the answer only when they have sent all."""
 
 log = logging.getLogger("edge")
 
@@ -149,84 +140,3 @@ def json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
 def headers(request: Request) -> dict[str, str]:
     """The headers by their names in lower case; starlette's own look through all of them for each name."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
-
-
-async def body(request: Request, most: int) -> bytes:
-    """The whole body.
-
-    Raises Problem: 413 for one of more than `most` bytes, 415 for a compressed one, 408 for one that does not arrive in
-    time, 503 if too many bodies are arriving, 400 if the client went away or the server lost it.
-
-    Read from the server itself: starlette's stream takes longer for a small body than validating it.
-    """
-    headers = dict(request.scope["headers"])
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            "A body with a Content-Encoding cannot be read; send it as it is, not compressed",
-            headers={"Accept-Encoding": "identity"},
-        )
-    message = await request.receive()
-    declared = headers.get(b"content-length", b"")
-    if message.get("more_body", False) or len(message.get("body", b"")) > most:
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await _rest(request, message, most, int(declared) if declared.isdigit() else 0)
-        except TimeoutError:
-            raise Problem(
-                HTTPStatus.REQUEST_TIMEOUT,
-                f"The body did not arrive within {BODY_SECONDS} seconds; send it in parts",
-                headers={"Connection": "close"},
-            ) from None
-    _check(message)
-    received = bytes(message.get("body", b""))
-    if not received and b"upgrade" in headers and (b"transfer-encoding" in headers or declared.strip(b"0")):
-        # https://github.com/Kludex/uvicorn/issues/2722
-        raise Problem(HTTPStatus.BAD_REQUEST, "The body was lost with the offer of another protocol; send no Upgrade")
-    return received
-
-
-_held = 0
-
-
-async def _rest(request: Request, message: Mapping[str, Any], most: int, declared: int) -> bytes:
-    """The body that begins with the message, of as many bytes as were declared."""
-    global _held
-    received = bytearray()
-    size = 0
-    refusal: Problem | None = None
-    try:
-        while True:
-            _check(message)
-            part = message.get("body", b"")
-            size += len(part)
-            if max(size, declared) > most:
-                refusal = Problem(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A body holds at most {most} bytes; send it in parts"
-                )
-            elif _held + len(part) > MOST_HELD:
-                refusal = unavailable("bodies_full", "Too many bodies are arriving; send it again in a second")
-            if refusal:
-                _held -= len(received)
-                received.clear()
-            else:
-                _held += len(part)
-                received += part
-            if not message.get("more_body", False):
-                break
-            if size > MOST_DISCARDED:
-                assert refusal
-                refusal.headers = {**(refusal.headers or {}), "Connection": "close"}
-                break
-            message = await request.receive()
-    finally:
-        _held -= len(received)
-    if refusal:
-        raise refusal
-    return bytes(received)
-
-
-def _check(message: Mapping[str, Any]) -> None:
-    """Raises Problem 400 if the client went away: nobody reads it, and it is counted and logged as no fault of ours."""
-    if message["type"] == "http.disconnect":
-        raise Problem(HTTPStatus.BAD_REQUEST, "The client went away before the end of the body")

@@ -20,7 +20,7 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, edge, logs, settings
+from shared import access, body, edge, logs, settings
 from shared.metrics import metrics
 from shared.problems import Problem
 from simulate import delivery
@@ -72,7 +72,7 @@ async def simulate(request: Request) -> Response:
 
 
 async def _emit(request: Request) -> Response:
-    simulation = parse(await edge.body(request, MOST_BYTES))
+    simulation = parse(await body.receive(request, MOST_BYTES))
     stop = Event()
     try:
         # In a thread of its own: /health is answered meanwhile.
