@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format test bench requirements upgrade clean
+.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format test torture bench audit requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -66,8 +66,16 @@ format: .venv/develop ## format the code and mend what can be mended without a t
 test: install ## run all tests; those of TimescaleDB need Node.js, or a server at TIMESCALE_URL
 	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/cluster
 
+torture: export TORTURE = 1
+torture: install ## what takes long: faults and overload that last, ten times as many random inputs (half an hour)
+	.venv/bin/python -m pytest tests/faults tests/database/test_bad_input.py tests/database/test_description.py --timeout 1800
+
 bench: install ## measure it; settings: FIGURES (all), LONG=1, RESULTS (build/bench)
 	@PYTHONPATH=functions:. .venv/bin/python -m bench $(FIGURES) $(if $(LONG),--long)
+
+audit: .venv/develop ## look whether a vulnerability of a package is known
+	@# All packages are in this list.
+	.venv/bin/uv tool run pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements-dev.txt
 
 requirements: .venv/develop ## pin what the requirements.in files name, keeping the versions pinned so far
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt

@@ -15,7 +15,7 @@ from local.postgres import OWNER, READER, WRITER, Postgres
 from tests.faults.link import Link
 from tests.support import embedded, free_port
 
-DEADLINE = 2
+DEADLINE = 1
 """DEADLINE_SECONDS of the functions, so that what takes longer need not take long."""
 ROLES = {"ingest": WRITER, "average": READER}
 

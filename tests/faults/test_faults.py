@@ -25,7 +25,7 @@ from tests.faults.load import DAYS, Load, Reading
 from tests.faults.stack import DEADLINE, Stack
 from tests.support import LONG, alembic, python
 
-SECONDS = 30 if LONG else 3
+SECONDS = 30 if LONG else 4
 """How long a fault lasts that does not say it itself."""
 TIMES = 10 if LONG else 2
 """How often one happens that lasts for an instant."""
@@ -119,8 +119,8 @@ class Expected:
     """What clients may see of a fault, beside 2xx and 503 with Retry-After."""
 
     answers: frozenset[str] = frozenset()
-    slowest: float = DEADLINE + 2
-    """Seconds until an answer."""
+    slowest: float = DEADLINE + 2.5
+    """Seconds until an answer: fewer than a fault lasts."""
     recovered: float = 3
     """Seconds from the end of the fault until readings are acknowledged again."""
 

@@ -68,7 +68,7 @@ def test_success_has_a_line_only_at_level_debug(log: Path) -> None:
 @pytest.mark.parametrize("name", ["ingest", "average"])
 def test_no_password_of_the_database_is_logged_or_answered(log: Path, name: str) -> None:
     url = NOWHERE.replace("nobody@", f"nobody:{SECRET}@")
-    variables = {**target(name, url), "LOG_LEVEL": "debug", "DEADLINE_SECONDS": "1"}
+    variables = {**target(name, url), "LOG_LEVEL": "debug", "LOG_FORMAT": "json", "DEADLINE_SECONDS": "1"}
     with serve(command(), variables, log=log) as served:
         address = f"http://127.0.0.1:{served.port}"
         answers = [
