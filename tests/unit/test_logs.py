@@ -40,7 +40,7 @@ def test_json_has_a_line_for_each_request_that_failed_with_what_an_operator_look
     (one,) = [line for line in lines(log) if line.get("status") == 503]
     assert (one["request_id"], one["cloudevent_id"], one["method"], one["path"]) == ("of-gateway", "7", "POST", "/")
     assert (one["level"], one["logger"]) == ("warning", "edge")
-    assert 1000 <= one["duration_ms"] < 5000
+    assert 900 < one["duration_ms"] < 5000
     assert stored.headers["X-Request-Id"] == "of-gateway"
     (other,) = [line for line in lines(log) if line.get("status") == 422]
     assert (other["request_id"], other["path"]) == (refused.headers["X-Request-Id"], "/temperature")
