@@ -8,7 +8,7 @@ import requests
 from cloudevents.conversion import to_binary, to_structured
 
 from tests.cluster import cluster
-from tests.cluster.cluster import asked, average, call, event, new_room, reading, until_simulated
+from tests.cluster.cluster import asked, average, call, event, new_room, pods_of, reading, until_simulated
 
 
 def test_all_functions_are_ready() -> None:
@@ -47,6 +47,34 @@ def test_a_reading_that_breaks_a_rule_is_refused_with_the_reason() -> None:
     answer = call("ingest", "POST", "/v1/temperature", json=reading(new_room(), 99))
     assert (answer.status_code, answer.headers["Content-Type"]) == (422, "application/problem+json")
     assert [fault["field"] for fault in answer.json()["errors"]] == ["temperature"]
+
+
+PRIVILEGES = """
+import json, os
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+def writes(folder):
+    try:
+        open(os.path.join(folder, "x"), "w")
+    except OSError:
+        return False
+    return True
+print(json.dumps({
+    "user": os.getuid(),
+    "capabilities": int(status["CapEff"], 16),
+    "may gain more": status["NoNewPrivs"] != "1",
+    "writes": [folder for folder in ("/", "/app", "/etc", "/tmp", "/var/tmp", "/venv") if writes(folder)],
+    "token of the cluster": os.path.exists("/var/run/secrets/kubernetes.io"),
+}))
+"""
+
+
+@pytest.mark.parametrize("function", ["ingest", "average"])
+def test_whoever_gets_into_a_function_finds_nothing_to_write_to_and_no_privilege(function: str) -> None:
+    assert call(function, "GET", "/health").status_code == 200
+    inside = ("exec", pods_of(function)[0], "-c", "user-container", "--", "python", "-c", PRIVILEGES)
+    found = json.loads(cluster.kubectl(*inside))
+    assert found.pop("user") == 65532
+    assert not any(found.values()), found
 
 
 def test_one_address_has_the_paths_of_all_functions() -> None:
