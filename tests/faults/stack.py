@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
@@ -69,24 +69,22 @@ class Stack:
 
     def kill_postgres(self) -> None:
         """End PostgreSQL as a loss of power does, as far as it can notice."""
-        for process in self._postgres():
-            process.kill()
+        self.signal_postgres(signal.SIGKILL)
         self.postgres.process.wait()
 
     def signal_postgres(self, number: signal.Signals) -> None:
         """Send a signal to every process of PostgreSQL."""
-        for process in self._postgres():
-            process.send_signal(number)
+        server = psutil.Process(self.postgres.process.pid)
+        for process in [server, *server.children(recursive=True)]:
+            # Some come and go by themselves.
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     @contextmanager
     def connected(self, role: str = OWNER) -> Iterator[psycopg.Connection]:
         """A connection that no fault is between."""
         with psycopg.connect(self.postgres.url(role), autocommit=True) as connection:
             yield connection
-
-    def _postgres(self) -> list[psutil.Process]:
-        server = psutil.Process(self.postgres.process.pid)
-        return [server, *server.children(recursive=True)]
 
     def _socket(self) -> Path:
         (folder,) = parse_qs(urlsplit(self.postgres.url()).query)["host"]

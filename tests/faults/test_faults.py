@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import requests
 from local.postgres import OWNER, READER, WRITER
 from tests.faults.load import DAYS, Load, Reading
 from tests.faults.stack import DEADLINE, Stack
-from tests.support import LONG, alembic, python
+from tests.support import LONG, ROOT, alembic, python
 
 SECONDS = 30 if LONG else 4
 """How long a fault lasts that does not say it itself."""
@@ -292,3 +293,10 @@ def redeliver(stack: Stack, load: Load) -> None:
     for batch, answer in zip(batches, answers, strict=True):
         assert (answer.status_code, answer.json()["accepted"]) == (201, len(batch))
         assert answer.json()["duplicates"] == len(batch)
+
+
+def test_the_documentation_has_a_row_for_each_fault() -> None:
+    document = (ROOT / "docs" / "reliability.md").read_text()
+    for name in FAULTS:
+        # How long and how often differs between the short and the long form.
+        assert re.search(r"\| " + re.sub(r"\d+", r"\\d+", re.escape(name)) + r" \|", document), name

@@ -45,3 +45,10 @@ def test_each_alarm_says_how_bad_it_is_what_it_means_and_what_to_do() -> None:
         assert alert["labels"]["severity"] in {"critical", "warning"}
         assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
         assert re.fullmatch(r"docs/reliability\.md#[a-z-]+", alert["annotations"]["runbook_url"])
+
+
+def test_each_alarm_has_its_section_in_the_runbook() -> None:
+    for alert in alerts().values():
+        document, anchor = alert["annotations"]["runbook_url"].split("#")
+        headings = re.findall(r"^#+ (.+)$", (ROOT / document).read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
