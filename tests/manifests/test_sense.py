@@ -10,6 +10,7 @@ import yaml
 import average.api
 import ingest.api
 import simulate.api
+from simulate import simulation
 from simulate.delivery import EVENT_TYPE
 from tests.manifests.support import (
     KNATIVE,
@@ -24,6 +25,7 @@ from tests.manifests.support import (
     overlay,
     templates,
 )
+from tests.manifests.test_schema import faults
 from tests.support import ROOT
 
 # Beside the functions: what PostgreSQL keeps for superusers; the operator, Patroni, replication and the exporter;
@@ -182,3 +184,10 @@ def test_the_ports_of_the_node_are_those_that_kind_maps_to_the_host() -> None:
     mapped = [mapping["containerPort"] for node in cluster["nodes"] for mapping in node["extraPortMappings"]]
     services = of_kind([*build(KNATIVE / "serving"), *overlay("kind")], "Service", "v1")
     assert sorted(mapped) == sorted(port["nodePort"] for value in services.values() for port in value["spec"]["ports"])
+
+
+def test_the_example_of_a_source_asks_the_simulator_for_what_it_understands() -> None:
+    source = yaml.safe_load((ROOT / "examples" / "pingsource.yaml").read_text())
+    assert faults(source) == []
+    asked = simulation.parse(source["spec"]["data"].encode())
+    assert (len(asked.rooms), len(asked.instants)) == (1, 7)

@@ -1,0 +1,95 @@
+"""A device: measures, keeps what it measured in a file, and sends it until it is acknowledged. Needs Python only.
+
+python3 device.py http://localhost:8080/v1/temperature B1 104 --every 5
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+
+SENSOR = Path("/sys/class/thermal/thermal_zone0/temp")
+"""Thousandths of a degree, as Linux shows many sensors; put the path of yours here."""
+MOST = 1000
+"""Readings of a request; the function takes up to 10,000."""
+
+
+def measure() -> float:
+    """The temperature in degrees Celsius, of the sensor or, without one, made up."""
+    try:
+        return int(SENSOR.read_text()) / 1000
+    except OSError:
+        return 20 + time.time() % 60 / 30
+
+
+def send(url: str, token: str, readings: list[str]) -> tuple[list[str], float]:
+    """Send readings; return those that are to be sent again, and after how many seconds."""
+    headers = {"Content-Type": "application/x-ndjson"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(url, "\n".join(readings).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30):
+            return [], 0
+    except urllib.error.HTTPError as error:
+        answer = error.read().decode()
+        if error.code == 422:
+            # Nothing of the request is stored. What breaks a rule never will be; the others are sent without it.
+            print(f"given up: {answer}", file=sys.stderr)
+            broken = {fault["index"] for fault in json.loads(answer)["errors"]}
+            return [reading for index, reading in enumerate(readings) if index not in broken], 0
+        print(f"{error.code}: {answer}", file=sys.stderr)
+        return readings, float(error.headers.get("Retry-After", 60))
+    except OSError as error:
+        print(f"no answer: {error}", file=sys.stderr)
+        return readings, 5
+
+
+def keep(readings: list[str], file: Path) -> None:
+    """Have the file hold the readings, whatever happens meanwhile."""
+    new = file.with_suffix(".new")
+    new.write_text("".join(f"{reading}\n" for reading in readings))
+    new.replace(file)
+
+
+def main() -> None:
+    """Measure and send for ever, or `--count` times."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("building_id")
+    parser.add_argument("room_id")
+    parser.add_argument("--every", type=float, default=30, help="seconds between two readings")
+    parser.add_argument("--count", type=int, help="readings after which to stop, once all are sent")
+    parser.add_argument("--file", type=Path, default=Path("unsent.ndjson"), help="what is not acknowledged yet")
+    options = parser.parse_args()
+    token = os.environ.get("TOKEN", "")
+
+    # What an earlier run did not get rid of comes first.
+    unsent = options.file.read_text().splitlines() if options.file.exists() else []
+    measured, next_reading, next_attempt = 0, time.monotonic(), 0.0
+    while unsent or options.count is None or measured < options.count:
+        if time.monotonic() >= next_reading and (options.count is None or measured < options.count):
+            reading = {
+                "building_id": options.building_id,
+                "room_id": options.room_id,
+                "temperature": round(measure(), 2),
+                "timestamp": datetime.now(UTC).isoformat(),
+            }
+            unsent.append(json.dumps(reading))
+            # On the disk before it is sent: a loss of power loses nothing, and sending twice stores once.
+            keep(unsent, options.file)
+            measured += 1
+            next_reading += options.every
+        if unsent and time.monotonic() >= next_attempt:
+            again, pause = send(options.url, token, unsent[:MOST])
+            unsent = again + unsent[MOST:]
+            keep(unsent, options.file)
+            next_attempt = time.monotonic() + pause
+        time.sleep(max(0.01, min(next_reading - time.monotonic(), 1)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The examples do what they say, on the functions as `make run` and a cluster serve them."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from bench.stack import command, serve, target
+from local.postgres import OWNER, READER, WRITER
+from tests.support import ROOT, Urls, free_port, program
+
+EXAMPLES = ROOT / "examples"
+TOKEN = "a-token-of-the-examples"
+ROWS = "SELECT room_id, temperature FROM temperatures ORDER BY timestamp"
+
+
+@pytest.fixture
+def addresses(plain: Urls, tmp_path: Path) -> Iterator[dict[str, str]]:
+    with ExitStack() as stack:
+        served = {
+            name: stack.enter_context(serve(command(), target(name, plain(role)), log=tmp_path / name))
+            for name, role in (("ingest", WRITER), ("average", READER))
+        }
+        yield {name: f"http://127.0.0.1:{function.port}" for name, function in served.items()}
+
+
+def rows(urls: Urls) -> list[tuple[str, float]]:
+    with psycopg.connect(urls(OWNER)) as connection:
+        return connection.execute(ROWS).fetchall()
+
+
+def device(url: str, file: Path, *options: str, token: str = "") -> "subprocess.Popen[str]":
+    arguments = [url, "B1", "104", "--every", "0.2", "--file", str(file), *options]
+    environment = {"TOKEN": token} if token else {}
+    return subprocess.Popen(
+        [sys.executable, EXAMPLES / "device.py", *arguments], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_the_device_sends_what_it_measured_while_nobody_answered(plain: Urls, tmp_path: Path) -> None:
+    port = free_port()
+    url, file = f"http://127.0.0.1:{port}/v1/temperature", tmp_path / "unsent.ndjson"
+    # Nobody is there. It loses its power after a while, and goes on with what is in its file.
+    with device(url, file) as early:
+        with pytest.raises(subprocess.TimeoutExpired):
+            early.wait(1.5)
+        early.kill()
+    kept = file.read_text().splitlines()
+    assert len(kept) >= 3
+    with (
+        serve(command(), {**target("ingest", plain(WRITER)), "WRITE_TOKENS": TOKEN}, port=port, log=tmp_path / "log"),
+        device(url, file, "--count", "2", token=TOKEN) as late,
+    ):
+        assert late.wait(20) == 0
+    assert len(rows(plain)) == len(kept) + 2
+    assert file.read_text() == ""
+
+
+def test_the_device_gives_up_only_what_breaks_a_rule(addresses: dict[str, str], plain: Urls, tmp_path: Path) -> None:
+    file = tmp_path / "unsent.ndjson"
+    readings = [
+        {"building_id": "B1", "room_id": "104", "temperature": temperature, "timestamp": f"2024-12-01T00:00:0{number}Z"}
+        for number, temperature in enumerate((20, 999, 21))
+    ]
+    file.write_text("".join(f"{json.dumps(reading)}\n" for reading in readings))
+    with device(addresses["ingest"], file, "--count", "0") as late:
+        assert late.wait(20) == 0
+        assert late.stderr and "must be a number from -50 to 50" in late.stderr.read()
+    assert rows(plain) == [("104", 20.0), ("104", 21.0)]
+
+
+def test_the_event_of_the_sdk_is_stored(addresses: dict[str, str], plain: Urls) -> None:
+    subprocess.run([sys.executable, EXAMPLES / "event.py", addresses["ingest"]], check=True)
+    assert rows(plain) == [("105", 21.5)]
+
+
+def test_the_commands_for_curl_store_and_ask(addresses: dict[str, str], plain: Urls, tmp_path: Path) -> None:
+    # One address has both, as `make run` and the cluster do.
+    script = (EXAMPLES / "curl.sh").read_text()
+    script = script.replace('-G "$address', f'-G "{addresses["average"]}')
+    program("curl")
+    run = subprocess.run(["sh", "-c", script, "sh", addresses["ingest"]], capture_output=True, check=True, text=True)
+    stored, average, header, row = run.stdout.strip().splitlines()
+    assert json.loads(stored)["accepted"] == 1
+    assert json.loads(average)["average_temperature"] == 22.5
+    assert header.startswith("start,average_temperature")
+    assert ",22.5,1,22.5,22.5" in row
+    assert rows(plain) == [("106", 22.5)]
+
+
+def test_the_query_of_grafana_runs_as_the_reader(plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO temperatures (building_id, room_id, timestamp, temperature)"
+            " VALUES ('B1', '101', '2024-12-01 00:00:30Z', 20), ('B1', '101', '2024-12-01 00:05:00Z', 30)"
+        )
+    query = (EXAMPLES / "grafana.sql").read_text()
+    # As Grafana replaces its macros and variables.
+    query = re.sub(r"\$__timeFilter\((\w+)\)", r"\1 BETWEEN '2024-12-01Z' AND '2024-12-02Z'", query)
+    query = query.replace("$__interval_ms", "3600000").replace("$building", "B1").replace("$room", "101")
+    with psycopg.connect(plain(READER), row_factory=dict_row) as connection:
+        (found,) = connection.execute(query.encode()).fetchall()
+    assert (found["average"], found["lowest"], found["highest"]) == (25.0, 20.0, 30.0)
