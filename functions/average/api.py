@@ -109,7 +109,7 @@ def _get(
 def document(*, token: bool = False) -> dict[str, Any]:
     """The OpenAPI document; `token` says whether the settings list some."""
     return described(
-        "Temperature monitoring: average",
+        "average",
         "Answers questions about temperature readings, each exact to the reading.",
         [
             _get(
@@ -118,7 +118,7 @@ def document(*, token: bool = False) -> dict[str, Any]:
                 Average,
                 {**_VALUES, **_ROOM, **_INTERVAL},
                 query=AVERAGE,
-                query_examples=_ROOM,
+                query_examples={**_ROOM, **_INTERVAL},
             ),
             _get(
                 "/v1/temperature/series",
@@ -127,7 +127,7 @@ def document(*, token: bool = False) -> dict[str, Any]:
                 {**_ROOM, **_INTERVAL, "bucket_seconds": 3600, "series": [_POINT]},
                 "start,average_temperature,count,min,max\n2024-12-01T12:00:00Z,22.5,60,22.25,22.75\n",
                 query=SERIES,
-                query_examples={**_ROOM, "bucket": "15m"},
+                query_examples={**_ROOM, **_INTERVAL, "bucket": "1h"},
             ),
             _get(
                 "/v1/temperature/rooms",

@@ -3,6 +3,7 @@
 import csv
 import io
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from functions_framework import aio
 from starlette.requests import Request
@@ -10,8 +11,9 @@ from starlette.responses import Response
 
 from average import questions
 from average.queries import Scope, Summary, Temperatures
-from shared import access, database, edge, logs, settings
+from shared import access, database, documentation, edge, logs, settings
 from shared.metrics import metrics
+from shared.pages import Site
 from shared.readings import written
 
 logs.configure()
@@ -19,6 +21,14 @@ edge.spare_collections()
 DATABASE = database.load(connections=4)
 TOKENS = access.tokens("READ_TOKENS")
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
+DASHBOARD = Site(
+    "/dashboard/",
+    Path(__file__).parent / "dashboard",
+    {
+        "uplot.js": "youplot/vendor/uplot.iife.min.js",
+        "uplot.css": "youplot/vendor/uplot.min.css",
+    },
+)
 
 # Made by the first question: the framework imports this module before the server forks, and the pool needs its loop.
 _temperatures: Temperatures | None = None
@@ -76,6 +86,8 @@ async def _settings(_: Request) -> Response:
 
 
 _ROUTES: edge.Routes = {
+    "": (edge.GET, DASHBOARD.page("index.html")),
+    "/dashboard/": (edge.GET, DASHBOARD.file),
     "/v1/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/v1/temperature/series": (edge.GET, access.needs(TOKENS, _series)),
@@ -85,6 +97,7 @@ _ROUTES: edge.Routes = {
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/settings": (edge.GET, access.needs(TOKENS, _settings)),
     "/openapi.json": (edge.GET, edge.openapi("average", TOKENS)),
+    **documentation.ROUTES,
 }
 
 

@@ -17,7 +17,10 @@ from shared.readings import IDENTIFIER, TIMESTAMP, faults, rule
 MOST_BUCKETS = 10_000
 _WIDEST = timedelta(days=3650)
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR, "d": DAY}
-_ROUND_WIDTHS = [timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60, 180, 360, 720, 1440, 10_080)]
+_ROUND_WIDTHS = [
+    *(timedelta(seconds=seconds) for seconds in (1, 5)),
+    *(timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60, 180, 360, 720, 1440, 10_080)),
+]
 _GOOD_NUMBER = 500
 """Buckets that a chart has room for; chosen from when the request names no width."""
 

@@ -60,4 +60,4 @@ def document(*, token: bool = False) -> dict[str, Any]:
             HTTPStatus.SERVICE_UNAVAILABLE,
         ],
     )
-    return described("Temperature monitoring: ingest", "Takes readings and stores them, once.", [post], token=token)
+    return described("ingest", "Takes readings and stores them, once.", [post], token=token)

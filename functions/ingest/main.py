@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ingest import bodies
 from ingest.writer import WAITING_LIMIT, Writer
-from shared import access, body, database, edge, logs, settings
+from shared import access, body, database, documentation, edge, logs, settings
 from shared.metrics import metrics
 
 MOST_BYTES = 8 * 1024 * 1024
@@ -72,4 +72,5 @@ _ROUTES: edge.Routes = {
     "/ready": (edge.GET, database.ready(DATABASE)),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/openapi.json": (edge.GET, edge.openapi("ingest", TOKENS)),
+    **documentation.ROUTES,
 }

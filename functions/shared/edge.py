@@ -20,7 +20,8 @@ from shared.problems import Problem
 Function = Callable[[Request], Awaitable[Response]]
 GET, POST = ("GET", "HEAD"), ("POST",)
 Routes = Mapping[str, tuple[tuple[str, ...], Function]]
-"""For each path, without a slash at its end: the methods allowed there, and what answers them."""
+"""For each path, without a slash at its end: the methods allowed there, and what answers them. With a slash at its end,
+a path stands for everything below it."""
 
 log = logging.getLogger("edge")
 
@@ -97,7 +98,8 @@ def _level(status: int) -> int:
 async def route(request: Request, routes: Routes) -> Response:
     """Have the request answered by whom its path names. Raises Problem 404, or 405 with the methods allowed."""
     path = request.scope["path"]
-    if (found := routes.get(path.rstrip("/"))) is None:
+    found = routes.get(path.rstrip("/")) or routes.get(f"/{path[1:].partition('/')[0]}/")
+    if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")
     methods, function = found
     if request.method not in methods:

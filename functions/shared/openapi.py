@@ -64,8 +64,8 @@ def schema_of(type_: Any) -> CoreSchema:
     return TypeAdapter(type_).core_schema
 
 
-def document(title: str, description: str, operations: Sequence[Operation], *, token: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the operations; `token` says whether the settings list some."""
+def document(function: str, description: str, operations: Sequence[Operation], *, token: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the operations of a function; `token` says whether the settings list some."""
     problem = schema_of(Problem)
     inputs: list[tuple[int, JsonSchemaMode, CoreSchema]] = [(id(problem), "serialization", problem)]
     for operation in operations:
@@ -79,11 +79,18 @@ def document(title: str, description: str, operations: Sequence[Operation], *, t
     components: dict[str, Any] = {str(name): schema for name, schema in schemas.items()}
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = _operation(operation, made, components, made[id(problem)], token=token and operation.token)
+        needed = token and operation.token
+        described = _operation(operation, made, components, made[id(problem)], token=needed)
+        described = {"tags": [function], **described}
         paths.setdefault(operation.path, {})[operation.method] = described
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "description": description, "version": "1", "license": {"name": "MIT"}},
+        "info": {
+            "title": f"Temperature monitoring: {function}",
+            "description": description,
+            "version": "1",
+            "license": {"name": "MIT"},
+        },
         "paths": paths,
         "components": {
             "schemas": components,

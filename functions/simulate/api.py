@@ -42,4 +42,4 @@ def document(*, token: bool = False) -> dict[str, Any]:
             HTTPStatus.SERVICE_UNAVAILABLE,
         ],
     )
-    return described("Temperature monitoring: simulate", "Emits readings of rooms to a sink.", [post], token=token)
+    return described("simulate", "Emits readings of rooms to a sink.", [post], token=token)

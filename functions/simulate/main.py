@@ -20,7 +20,7 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, body, edge, logs, settings
+from shared import access, body, documentation, edge, logs, settings
 from shared.metrics import metrics
 from shared.problems import Problem
 from simulate import delivery
@@ -96,6 +96,7 @@ _ROUTES: edge.Routes = {
     "/health": (edge.GET, edge.health),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/openapi.json": (edge.GET, edge.openapi("simulate", TOKENS)),
+    **documentation.ROUTES,
 }
 
 

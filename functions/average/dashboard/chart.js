@@ -1,0 +1,233 @@
+// The series of some rooms: for each a line of averages and a band from lowest to highest. Drawn by uPlot, which is a
+// script of its own and leaves a global behind.
+
+import { clock, day, element, month, roomName, roomText, span, temperature } from "./format.js";
+
+const { uPlot } = window;
+const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
+const DAY = 86400;
+// Fewer buckets than this are shown as dots too.
+const SPARSE = 60;
+
+export const dash = (index) => DASHES[index % DASHES.length];
+export const colour = (index) => getComputedStyle(document.documentElement).getPropertyValue(`--series-${index + 1}`).trim();
+const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+export class Chart {
+  // `onZoom(start, end)` is told which interval the reader has chosen in the chart.
+  constructor(root, tip, onZoom) {
+    this.root = root;
+    this.tip = tip;
+    this.onZoom = onZoom;
+    new ResizeObserver(() => this.plot?.setSize(this.size())).observe(root);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.plot?.redraw(false));
+    root.addEventListener("keydown", (event) => this.onKey(event));
+    root.addEventListener("blur", () => this.leave());
+  }
+
+  show({ start, end, seconds, series }) {
+    Object.assign(this, { start, end, seconds, series });
+    const { data, stops } = aligned(start / 1000, end / 1000, seconds, series);
+    this.stops = stops;
+    const rooms = series.map(({ label }) => label).join();
+    if (this.plot && this.rooms === rooms) {
+      this.plot.setData(data);
+    } else {
+      this.plot?.destroy();
+      this.rooms = rooms;
+      this.plot = new uPlot(this.options(), data, this.root);
+      this.touch();
+    }
+    this.root.setAttribute("aria-valuemax", Math.max(0, stops.length - 1));
+    this.root.setAttribute("aria-label", `Time in the chart of ${series.map(({ choice }) => roomText(choice)).join(" and ")}`);
+    if (this.plot.cursor.left < 0) this.tip.hidden = true;
+  }
+
+  size() {
+    return { width: this.root.clientWidth, height: this.root.clientHeight };
+  }
+
+  options() {
+    const axis = { stroke: () => style("--quiet"), font: `12px ${style("--font")}` };
+    const lines = { grid: { stroke: () => style("--line"), width: 1 }, ticks: { stroke: () => style("--line"), width: 1, size: 6 } };
+    return {
+      ...this.size(),
+      padding: [12, 16, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 9 } },
+      scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: padded } },
+      axes: [
+        { ...axis, ...lines, space: 76, size: 46, values: (_, ticks, __, ___, step) => times(ticks, step) },
+        { ...axis, ...lines, size: 48, gap: 6, values: (_, ticks) => ticks.map((value) => `${value}°`) },
+      ],
+      series: [{}, ...this.series.flatMap((_, index) => this.lines(index))],
+      bands: this.series.map((_, index) => ({ series: [3 * index + 3, 3 * index + 2], fill: () => `${colour(index)}${this.series.length > 1 ? "1f" : "33"}` })),
+      hooks: { setCursor: [() => this.onCursor()], setSelect: [() => this.onSelect()] },
+    };
+  }
+
+  lines(index) {
+    const line = {
+      stroke: () => colour(index),
+      width: 2,
+      dash: dash(index),
+      points: { show: true, size: 5, fill: () => colour(index), width: 0, filter: (plot, number) => alone(plot.data[number]) },
+    };
+    const edge = { width: 0, points: { show: false } };
+    return [line, edge, edge];
+  }
+
+  // uPlot follows the mouse. A finger that is drawn sideways reads the values too.
+  touch() {
+    this.plot.over.addEventListener("pointermove", (event) => {
+      if (event.pointerType !== "touch") return;
+      const { left, top } = this.plot.over.getBoundingClientRect();
+      this.plot.setCursor({ left: event.clientX - left, top: event.clientY - top });
+    });
+  }
+
+  onKey(event) {
+    const { plot, stops } = this;
+    if (!plot || !stops.length || event.ctrlKey || event.metaKey || event.altKey) return;
+    const here = plot.cursor.left < 0 ? -1 : nearest(stops, plot.posToVal(plot.cursor.left, "x"));
+    const last = stops.length - 1;
+    const page = Math.max(1, Math.round(stops.length / 10));
+    const to = {
+      ArrowLeft: here < 0 ? last : here - 1,
+      ArrowRight: here < 0 ? last : here + 1,
+      ArrowDown: here < 0 ? last : here - 1,
+      ArrowUp: here < 0 ? last : here + 1,
+      PageDown: here - page,
+      PageUp: here + page,
+      Home: 0,
+      End: last,
+    }[event.key];
+    if (to !== undefined) {
+      const left = plot.valToPos(stops[Math.min(last, Math.max(0, to))], "x");
+      plot.setCursor({ left, top: plot.over.clientHeight / 2 });
+    } else if (event.key === "+" || event.key === "-") {
+      const length = (this.end - this.start) * (event.key === "+" ? 0.5 : 2);
+      const centre = here < 0 ? (this.start + this.end) / 2 : 1000 * stops[here];
+      this.onZoom(new Date(centre - length / 2), new Date(centre + length / 2));
+    } else if (event.key === "Escape") {
+      this.leave();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  leave() {
+    this.plot?.setCursor({ left: -10, top: -10 });
+  }
+
+  onSelect() {
+    const { left, width } = this.plot.select;
+    if (width < 8) return;
+    const [start, end] = [left, left + width].map((position) => new Date(1000 * this.plot.posToVal(position, "x")));
+    this.plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+    this.onZoom(start, end);
+  }
+
+  onCursor() {
+    const { plot, stops, tip } = this;
+    const { left } = plot.cursor;
+    if (left === undefined || left < 0 || !stops.length) {
+      tip.hidden = true;
+      this.root.setAttribute("aria-valuetext", "nothing chosen");
+      return;
+    }
+    const index = nearest(stops, plot.posToVal(left, "x"));
+    const points = this.series.map(({ points }) => points.find(({ at }) => at === stops[index]));
+    const { start, end } = points.find((point) => point);
+    const time = span(start, end, this.seconds < 60);
+    const rows = this.series.map(({ choice }, number) => ({ choice, number, point: points[number] })).filter(({ point }) => point);
+    tip.replaceChildren(element("b", { textContent: time }), ...rows.map(({ choice, number, point }) => entry(choice, number, point, this.series.length > 1)));
+    tip.hidden = false;
+    const x = plot.over.offsetLeft + plot.valToPos(stops[index], "x");
+    tip.style.left = `${Math.max(0, Math.min(this.root.clientWidth - tip.offsetWidth, x < this.root.clientWidth / 2 ? x + 14 : x - tip.offsetWidth - 14))}px`;
+    this.root.setAttribute("aria-valuenow", index);
+    const values = rows.map(({ choice, point }) => `${this.series.length > 1 ? `${roomText(choice)} ` : ""}${words(point)}`);
+    this.root.setAttribute("aria-valuetext", `${time}: ${values.join("; ")}`);
+  }
+}
+
+const words = ({ average, min, max }) => `${temperature(average)}, from ${temperature(min)} to ${temperature(max)}`;
+
+function entry(choice, number, point, named) {
+  const range = element("span", { className: "quiet", textContent: `${temperature(point.min)} to ${temperature(point.max)}` });
+  const value = element("strong", { textContent: temperature(point.average) });
+  return element("div", {}, ...(named ? [swatch(number), roomName(choice)] : []), value, range);
+}
+
+// The line of a room, for where its name stands: told apart by its dashes too.
+export function swatch(index) {
+  const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+  picture.setAttribute("class", `swatch series-${index + 1}`);
+  picture.setAttribute("viewBox", "0 0 26 8");
+  picture.setAttribute("aria-hidden", "true");
+  for (const [name, value] of Object.entries({ x1: 1, x2: 25, y1: 4, y2: 4, "stroke-width": 3, "stroke-dasharray": dash(index).join(" ") })) {
+    line.setAttribute(name, value);
+  }
+  picture.append(line);
+  return picture;
+}
+
+function nearest(sorted, value) {
+  let [low, high] = [0, sorted.length - 1];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < value) low = middle;
+    else high = middle;
+  }
+  return Math.abs(sorted[low] - value) <= Math.abs(sorted[high] - value) ? low : high;
+}
+
+// uPlot's columns: one of instants for all, then average, lowest and highest of each room. Where a room pauses for longer
+// than it usually does, null leaves a gap; between its readings, undefined does not.
+function aligned(start, end, seconds, series) {
+  const pauses = series.map(({ points }) => gaps(points, seconds));
+  const stops = [...new Set(series.flatMap(({ points }) => points.map(({ at }) => at)))].sort((a, b) => a - b);
+  const instants = [...new Set([...stops, ...pauses.flat()])].sort((a, b) => a - b);
+  const places = new Map(instants.map((at, index) => [at, index]));
+  const columns = series.flatMap(({ points }, number) =>
+    ["average", "min", "max"].map((name) => {
+      const column = new Array(instants.length).fill(undefined);
+      for (const at of pauses[number]) column[places.get(at)] = null;
+      for (const point of points) column[places.get(point.at)] = point[name];
+      return column;
+    }),
+  );
+  return { data: [instants, ...columns], stops };
+}
+
+function gaps(points, seconds) {
+  const steps = points.slice(1).map(({ at }, index) => at - points[index].at);
+  const usual = [...steps].sort((a, b) => a - b)[steps.length >> 1] ?? seconds;
+  return steps.flatMap((step, index) => (step > 3 * Math.max(usual, seconds) ? [points[index].at + seconds] : []));
+}
+
+function alone(column) {
+  const filled = column.flatMap((value, index) => (value === undefined ? [] : [index]));
+  const values = filled.filter((index) => column[index] !== null);
+  if (values.length < SPARSE) return values;
+  return filled.filter((index, place) => column[index] !== null && column[filled[place - 1]] == null && column[filled[place + 1]] == null);
+}
+
+function padded(_, least, most) {
+  if (least === null) return [0, 30];
+  const margin = Math.max(0.5, 0.08 * (most - least));
+  return [least - margin, most + margin];
+}
+
+// Ticks are of one step. Where a day begins, it is named; the first tick says which day it is.
+function times(ticks, step) {
+  return ticks.map((tick, index) => {
+    const date = new Date(1000 * tick);
+    if (step >= 28 * DAY) return month(date);
+    if (step >= DAY) return day(date);
+    const begins = index === 0 || date.toDateString() !== new Date(1000 * ticks[index - 1]).toDateString();
+    return begins ? `${clock(date, step < 60)}\n${day(date)}` : clock(date, step < 60);
+  });
+}

@@ -1,0 +1,8 @@
+const fontFamily = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif";
+
+window.Redoc.init(
+  "/openapi.json",
+  // Its search runs in a worker that it makes of text, which the page is not allowed.
+  { disableSearch: true, theme: { typography: { fontFamily, headings: { fontFamily } } } },
+  document.getElementById("page"),
+);

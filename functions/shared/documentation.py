@@ -1,0 +1,30 @@
+"""The description of a function's API as pages: Swagger UI at `/docs` to try it out, ReDoc at `/redoc` to read it."""
+
+from pathlib import Path
+
+from shared import edge
+from shared.pages import POLICY, Site
+
+# ReDoc makes its style sheets itself, from an empty one, and brings another one whose hash this is.
+_REDOC = {
+    **POLICY,
+    "style-src": "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    " 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
+}
+_STATIC = "fastapi_offline/static"
+_SITE = Site(
+    "/docs/",
+    Path(__file__).parent / "docs",
+    {
+        "swagger-ui.js": f"{_STATIC}/swagger-ui-bundle.js",
+        "swagger-ui.css": f"{_STATIC}/swagger-ui.css",
+        "redoc.standalone.js": f"{_STATIC}/redoc.standalone.js",
+    },
+    # ReDoc would load the logo of its makers from them.
+    {b"https://cdn.redoc.ly/redoc/logo-mini.svg": b"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>"},
+)
+ROUTES: edge.Routes = {
+    "/docs": (edge.GET, _SITE.page("docs.html")),
+    "/redoc": (edge.GET, _SITE.page("redoc.html", _REDOC)),
+    "/docs/": (edge.GET, _SITE.file),
+}

@@ -1,0 +1,126 @@
+"""Pages for people: HTML and the files that it loads, read when they are first asked for, then kept in memory.
+
+Nothing comes from elsewhere, and the browser is told to load nothing from elsewhere.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from http import HTTPStatus
+from importlib.util import find_spec
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.edge import Function
+from shared.problems import Problem
+
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "connect-src": "'self'",
+    "img-src": "'self' data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+"""The Content-Security-Policy of a page, by directive."""
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+YEAR = 365 * 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a browser gets: the content, the same compressed, and a tag that changes with it."""
+
+    content: bytes
+    compressed: bytes
+    tag: str
+    media_type: str
+
+
+class Site:
+    """The pages of a folder, and the files that they load: from an address that changes when any of them does."""
+
+    def __init__(
+        self, address: str, folder: Path, packaged: Mapping[str, str], replaced: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """Serve the files at `address`, which begins and ends with a slash.
+
+        `packaged` are files of installed packages, such as `package/folder/file.js`, by the names that they get.
+        `replaced` is what is not served as it stands in a file.
+        """
+        self._address = address
+        self._folder = folder
+        self._packaged = packaged
+        self._replaced = replaced or {}
+        self._paths = cache(self._find)
+        self._version = cache(self._digest)
+        self._file = cache(self._load)
+
+    def page(self, name: str, policy: Mapping[str, str] = POLICY) -> Function:
+        """What answers with a page."""
+
+        async def answer(request: Request) -> Response:
+            return _response(request, await asyncio.to_thread(self._file, name), "no-cache", policy)
+
+        return answer
+
+    async def file(self, request: Request) -> Response:
+        """Answer with a file that pages load. Raises Problem 404."""
+        version, _, name = request.url.path.removeprefix(self._address).partition("/")
+        if name not in self._paths():
+            raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {request.url.path}")
+        file = await asyncio.to_thread(self._file, name)
+        # During a rollout a page may be that of another revision: it gets what there is here, and only this once.
+        kept = f"max-age={YEAR}, immutable" if version == self._version() else "no-cache"
+        return _response(request, file, kept, POLICY)
+
+    def _find(self) -> dict[str, Path]:
+        paths = {path.name: path for path in sorted(self._folder.iterdir()) if path.suffix in MEDIA_TYPES}
+        for name, file in self._packaged.items():
+            package, _, path = file.partition("/")
+            found = find_spec(package)
+            assert found and found.submodule_search_locations, f"the package {package} is installed"
+            paths[name] = Path(found.submodule_search_locations[0]) / path
+        return paths
+
+    def _digest(self) -> str:
+        return sha256(b"".join(path.read_bytes() for path in self._paths().values())).hexdigest()[:16]
+
+    def _load(self, name: str) -> File:
+        path = self._paths()[name]
+        content = path.read_bytes()
+        if path.suffix == ".html":
+            content = content.replace(b'"files/', f'"{self._address}{self._version()}/'.encode())
+        for before, after in self._replaced.items():
+            content = content.replace(before, after)
+        # What the module gzip does, which nothing else here imports.
+        compressor = zlib.compressobj(9, wbits=31)
+        compressed = compressor.compress(content) + compressor.flush()
+        # Weak: it stands for both forms.
+        tag = f'W/"{sha256(content).hexdigest()[:16]}"'
+        return File(content, compressed, tag, MEDIA_TYPES[path.suffix])
+
+
+def _response(request: Request, file: File, kept: str, policy: Mapping[str, str]) -> Response:
+    headers = {
+        "Cache-Control": kept,
+        "ETag": file.tag,
+        "Vary": "Accept-Encoding",
+        "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+    if file.tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    content = file.content
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        content = file.compressed
+    return Response(content, headers=headers, media_type=file.media_type)
