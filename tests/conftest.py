@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -16,15 +17,15 @@ from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, embedded,
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of TimescaleDB share one database, those of manifests what was built of them, those of faults a stack.
+    """Tests of TimescaleDB share one database, others what was built or started: each run in one process.
 
-    Each of these run in one process. Those that take long are for `make torture`.
+    Those that take long are for `make torture`.
     """
     long = [item for item in items if item.get_closest_marker("long") and not LONG]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
     for item in items:
-        if (folder := item.path.parent.name) in {"timescale", "manifests", "faults"}:
+        if (folder := item.path.parent.name) in {"timescale", "manifests", "browser", "faults"}:
             item.add_marker(pytest.mark.xdist_group(folder))
 
 
@@ -52,14 +53,26 @@ def _database_numbers() -> Iterator[int]:
     return count(1)
 
 
+@pytest.fixture(scope="session")
+def new_database(postgres: Postgres, _database_numbers: Iterator[int]) -> Callable[[], AbstractContextManager[Urls]]:
+    """Make a database, migrated and empty, on plain PostgreSQL."""
+
+    @contextmanager
+    def new() -> Iterator[Urls]:
+        name = f"test_{next(_database_numbers)}"
+        with psycopg.connect(postgres.url(database="postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE temperature")
+            yield lambda role: postgres.url(role, name)
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    return new
+
+
 @pytest.fixture
-def plain(postgres: Postgres, _database_numbers: Iterator[int]) -> Iterator[Urls]:
+def plain(new_database: Callable[[], AbstractContextManager[Urls]]) -> Iterator[Urls]:
     """A database of its own, migrated and empty, on plain PostgreSQL."""
-    name = f"test_{next(_database_numbers)}"
-    with psycopg.connect(postgres.url(database="postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE temperature")
-        yield lambda role: postgres.url(role, name)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database() as urls:
+        yield urls
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The API description of `ingest`."""
 
+import json
 from http import HTTPStatus
 from typing import Any
 
@@ -35,7 +36,7 @@ def document(*, token: bool = False) -> dict[str, Any]:
     """The OpenAPI document; `token` says whether the settings list some."""
     body = [
         Content(JSON, core_schema.union_schema([READING, READINGS]), EXAMPLE),
-        Content("application/x-ndjson", READING, EXAMPLE),
+        Content("application/x-ndjson", READING, f"{json.dumps(EXAMPLE)}\n"),
         Content("application/cloudevents+json", EVENT, EVENT_EXAMPLE),
         Content("application/cloudevents-batch+json", EVENTS, [EVENT_EXAMPLE]),
     ]

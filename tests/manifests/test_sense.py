@@ -172,6 +172,9 @@ def test_the_address_on_kind_leads_each_path_to_its_function(name: str) -> None:
         assert split["serviceNamespace"] == NAMESPACE
         if path is not posted:
             leads[path["path"]] = split["serviceName"]
+    # What people look at.
+    assert leads["/"] == "average"
+    assert not any(lead.startswith(("/docs", "/redoc", "/dashboard")) for lead in leads)
     for function in (average, ingest, simulate):
         for path in function.api.document()["paths"]:
             # By whole segments: that the first letters are the same is not enough.

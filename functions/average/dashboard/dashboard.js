@@ -54,7 +54,7 @@ async function refresh({ chosen = false } = {}) {
     $("dashboard").classList.remove("loading");
     const final = error.status >= 400 && error.status < 500;
     pause = Math.max(PAUSE, error.pause);
-    notice(`${error.message} ${final ? "" : `Trying again every ${Math.round(pause / 1000)} seconds.`}`);
+    notice(`${error.message.replace(/\.?$/, ".")} ${final ? "" : `Trying again every ${Math.round(pause / 1000)} seconds.`}`);
     if (final) return;
   }
   schedule(pause);

@@ -4,6 +4,7 @@ const temperatures = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2
 const counts = new Intl.NumberFormat();
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+const LONG_UNITS = [["year", 365.25 * 86400], ["month", 30.5 * 86400], ...UNITS];
 
 const formats = {};
 function format(date, options) {
@@ -33,7 +34,7 @@ export function span(start, end, seconds) {
 
 export function ago(date, now) {
   const seconds = Math.min(0, (date - now) / 1000);
-  const [unit, length] = UNITS.find(([, length]) => -seconds >= length) ?? UNITS.at(-1);
+  const [unit, length] = LONG_UNITS.find(([, length]) => -seconds >= length) ?? LONG_UNITS.at(-1);
   return relative.format(Math.round(seconds / length), unit);
 }
 

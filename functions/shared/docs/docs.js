@@ -3,4 +3,22 @@ const follow = () => document.documentElement.classList.toggle("dark-mode", dark
 dark.addEventListener("change", follow);
 follow();
 
-window.SwaggerUIBundle({ url: "/openapi.json", dom_id: "#page", deepLinking: true, tryItOutEnabled: true });
+// Swagger UI lays the example out over several lines; here each is a reading.
+function onOneLine(request) {
+  if (request.headers["Content-Type"] === "application/x-ndjson") {
+    try {
+      request.body = JSON.stringify(JSON.parse(request.body));
+    } catch {
+      // Several lines of the reader's own.
+    }
+  }
+  return request;
+}
+
+window.SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#page",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  requestInterceptor: onOneLine,
+});

@@ -1,0 +1,518 @@
+"""The dashboard as a person uses it."""
+
+import csv
+import io
+import random
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import pytest
+import requests
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Locator, Page, expect
+
+from bench.stack import command, function, serve, target
+from local.postgres import READER
+from tests.browser.conftest import Product, Start, Visit, keep
+from tests.support import NOWHERE
+
+DAY = {"start": "2024-12-01T00:00:00Z", "end": "2024-12-02T00:00:00Z"}
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+HOSTILE = [
+    "<script>window.hostile = 1</script>",
+    '<img src=x onerror="window.hostile = 1">',
+    "\"'>&lt;{{7*7}}${7*7}",
+    "غرفة الاجتماعات",
+    "\u202egnp.exe",
+    "🌡️👩‍🔬🏢",
+    "   ",
+    "line\nbreak",
+    "W" * 255,
+    "=HYPERLINK(1)",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _readings(product: Product) -> None:
+    """A winter day of two rooms. Buckets hold different numbers of readings, so that their mean is not the average."""
+    numbers = random.Random(1)
+    start = datetime.fromisoformat(DAY["start"])
+    for room, base in (("101", 21.0), ("102", 18.5)):
+        instants = [start + timedelta(seconds=numbers.randrange(86400) ** 2 // 86400) for _ in range(900)]
+        product.send(*(reading("B1", room, base + numbers.gauss(0, 1), instant) for instant in instants))
+
+
+def reading(building: str, room: str, temperature: float, instant: datetime | None = None) -> dict[str, Any]:
+    timestamp = (instant or datetime.now(UTC)).isoformat()
+    return {"building_id": building, "room_id": room, "temperature": round(temperature, 2), "timestamp": timestamp}
+
+
+def view(*rooms: tuple[str, str | None], **interval: str) -> str:
+    names = [pair for building, room in rooms for pair in (("building_id", building), ("room_id", room)) if pair[1]]
+    return f"/?{urlencode([*names, *interval.items()])}"
+
+
+def asked(page: Page) -> list[tuple[str, str]]:
+    """What the address bar says."""
+    return parse_qsl(urlsplit(page.url).query)
+
+
+def tile(page: Page, name: str) -> Locator:
+    return page.locator(".tiles .card").filter(has=page.locator("dt", has_text=name)).locator("data")
+
+
+def row(page: Page, name: str) -> Locator:
+    return page.locator("#summary tbody tr").filter(has_text=name)
+
+
+def room_of(page: Page, name: str) -> Locator:
+    return page.locator("#rooms").get_by_role("button", name=name)
+
+
+def plot(page: Page) -> Locator:
+    return page.get_by_role("slider", name="Time in the chart")
+
+
+def shown(page: Page) -> Page:
+    """The page when it has shown what was asked for."""
+    expect(page.locator("#dashboard.loading")).to_have_count(0)
+    expect(page.locator("#plot canvas")).to_be_visible()
+    return page
+
+
+def accessible(page: Page) -> list[str]:
+    """What axe finds that keeps somebody out."""
+    page.evaluate(
+        "Promise.all(document.getAnimations().map((each) => each.effect.getTiming().iterations < 9 && each.finished))"
+    )
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {node['target']}"
+        for each in found
+        if each["impact"] in {"serious", "critical"}
+        for node in each["nodes"]
+    ]
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing has to be looked for beyond the right edge."""
+    return bool(page.evaluate("document.scrollingElement.scrollWidth <= document.scrollingElement.clientWidth"))
+
+
+def test_a_room_is_shown_with_the_exact_average_of_the_interval(visit: Visit, product: Product) -> None:
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    answer = product.ask("average", building_id="B1", room_id="101", **DAY)
+    buckets = product.ask("series", building_id="B1", room_id="101", **DAY)["series"]
+    mean = sum(bucket["average_temperature"] for bucket in buckets) / len(buckets)
+    assert abs(answer["average_temperature"] - mean) > 0.001
+    for name, field in (("Average", "average_temperature"), ("Lowest", "min"), ("Highest", "max")):
+        expect(tile(page, name)).to_have_attribute("value", str(answer[field]))
+        expect(tile(page, name)).to_have_text(f"{answer[field]:.2f} °C")
+    expect(tile(page, "Readings")).to_have_text("900")
+    expect(page.get_by_role("heading", name="B1 / 101")).to_be_visible()
+    expect(page.locator("#caption")).to_have_text(re.compile("Average per 5 minutes"))
+    expect(page.locator("#when")).to_have_text(
+        "1 Dec, 01:00 \u2013 2 Dec, 01:00. Times are those of Europe/Berlin (UTC+01:00)."
+    )
+    keep(page, "room")
+
+
+def test_the_values_of_the_chart_are_those_of_the_api(visit: Visit, product: Product) -> None:
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    page.get_by_text("Values as a table").click()
+    buckets = product.ask("series", building_id="B1", room_id="101", **DAY)["series"]
+    rows = page.locator("#values tbody tr")
+    expect(rows).to_have_count(len(buckets))
+    last = buckets[-1]
+    texts = [f"{last[field]:.2f}" for field in ("average_temperature", "min", "max")] + [str(last["count"])]
+    assert rows.first.locator("td").all_inner_texts() == texts
+
+
+def test_rooms_are_compared_and_the_address_bar_holds_the_view(visit: Visit, product: Product) -> None:
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    page.get_by_label("Compare ⁨B1⁩ / ⁨102⁩").check()
+    page.get_by_label("Compare ⁨B1⁩, all rooms").check()
+    for name, room in (("B1 / 101", {"room_id": "101"}), ("B1 / 102", {"room_id": "102"}), ("B1, all rooms", {})):
+        answer = product.ask("average", building_id="B1", **room, **DAY)
+        expect(row(page, name).locator("data").nth(1)).to_have_attribute("value", str(answer["average_temperature"]))
+        expect(row(page, name).locator("data").last).to_have_attribute("value", str(answer["count"]))
+    rooms = [
+        ("building_id", "B1"),
+        ("room_id", "101"),
+        ("building_id", "B1"),
+        ("room_id", "102"),
+        ("building_id", "B1"),
+    ]
+    assert asked(page) == [*rooms, *DAY.items()]
+    page.reload()
+    expect(page.locator("#summary tbody tr")).to_have_count(3)
+    expect(page.get_by_label("Compare ⁨B1⁩ / ⁨102⁩")).to_be_checked()
+    keep(page, "compared")
+    page.get_by_label("Compare ⁨B1⁩ / ⁨102⁩").uncheck()
+    expect(page.locator("#summary tbody tr")).to_have_count(2)
+    page.go_back()
+    expect(page.locator("#summary tbody tr")).to_have_count(3)
+    room_of(page, "102").click()
+    expect(page.get_by_role("heading", name="B1 / 102")).to_be_visible()
+    assert asked(page) == [("building_id", "B1"), ("room_id", "102"), *DAY.items()]
+
+
+def test_intervals_that_end_now(visit: Visit) -> None:
+    page = shown(visit("/"))
+    # Without a room it begins with the first one.
+    expect(page.get_by_label("Hour")).to_be_checked()
+    for name in ("Day", "Week", "Month", "Year"):
+        page.get_by_label(name, exact=True).check()
+        assert ("last", name.lower()) in asked(page)
+        shown(page)
+    page.reload()
+    expect(page.get_by_label("Year")).to_be_checked()
+
+
+def test_an_interval_of_ones_own_is_in_ones_own_time(visit: Visit, product: Product) -> None:
+    page = shown(visit(view(("B1", "101"), last="hour")))
+    page.get_by_label("Custom").check()
+    page.get_by_label("From", exact=True).fill("2024-12-01T07:30:00")
+    page.get_by_label("To", exact=True).fill("2024-12-01T07:00:00")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#own-fault")).to_have_text("From must be before To.")
+    page.get_by_label("To", exact=True).fill("2024-12-01T08:30:00")
+    page.get_by_role("button", name="Show", exact=True).click()
+    interval = {"start": "2024-12-01T06:30:00Z", "end": "2024-12-01T07:30:00Z"}
+    answer = product.ask("average", building_id="B1", room_id="101", **interval)
+    expect(tile(page, "Readings")).to_have_attribute("value", str(answer["count"]))
+    assert asked(page)[2:] == list(interval.items())
+    page.reload()
+    expect(page.get_by_label("From", exact=True)).to_have_value("2024-12-01T07:30")
+    assert accessible(shown(page)) == []
+    page.get_by_role("button", name="Earlier").click()
+    expect(page.get_by_label("From", exact=True)).to_have_value("2024-12-01T06:30")
+    page.get_by_role("button", name="Later").click()
+    expect(page.get_by_label("From", exact=True)).to_have_value("2024-12-01T07:30")
+
+
+def test_drawing_over_the_chart_narrows_the_interval_and_shows_more_detail(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    box = page.locator("#plot .u-over").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 80, steps=5)
+    page.mouse.up()
+    shown(page)
+    start, end = (datetime.fromisoformat(value) for _, value in asked(page)[2:])
+    assert abs((start - datetime.fromisoformat("2024-12-01T06:00:00Z")).total_seconds()) < 300
+    assert abs((end - datetime.fromisoformat("2024-12-01T12:00:00Z")).total_seconds()) < 300
+    expect(page.locator("#caption")).to_have_text(re.compile("Average per minute"))
+
+
+def test_the_mouse_reads_a_value(visit: Visit, product: Product) -> None:
+    page = shown(visit(view(("B1", "101"), ("B1", "102"), **DAY)))
+    box = page.locator("#plot .u-over").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] - 1, box["y"] + 50)
+    series = [product.ask("series", building_id="B1", room_id=room, **DAY)["series"][-1] for room in ("101", "102")]
+    last = [
+        f"{each['average_temperature']:.2f} °C" for each in series if each["start"] == max(s["start"] for s in series)
+    ]
+    for text in last:
+        expect(page.locator("#tip")).to_contain_text(text)
+    keep(page, "tip")
+    page.mouse.move(5, 5)
+    expect(page.locator("#tip")).to_be_hidden()
+
+
+def test_it_is_used_with_the_keyboard_alone(visit: Visit, product: Product) -> None:
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the readings")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Custom")).to_be_focused()
+    page.keyboard.press("Home")
+    page.keyboard.press("Shift+Tab")
+    tab_to(page, room_of(page, "102"), backwards=True)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="B1 / 102")).to_be_visible()
+    shown(page)
+    tab_to(page, plot(page))
+    page.keyboard.press("End")
+    last = product.ask("series", building_id="B1", room_id="102", **DAY)["series"][-1]
+    values = [f"{last[field]:.2f} °C" for field in ("average_temperature", "min", "max")]
+    said = re.compile("2 Dec.*: " + re.escape("{}, from {} to {}".format(*values)))
+    expect(plot(page)).to_have_attribute("aria-valuetext", said)
+    page.keyboard.press("ArrowLeft")
+    expect(plot(page)).not_to_have_attribute("aria-valuetext", said)
+    keep(page, "keyboard")
+    page.keyboard.press("+")
+    shown(page)
+    start, end = (datetime.fromisoformat(value) for _, value in asked(page)[2:])
+    assert end - start == timedelta(hours=12)
+
+
+def tab_to(page: Page, wanted: Locator, *, backwards: bool = False) -> None:
+    for _ in range(40):
+        page.keyboard.press("Shift+Tab" if backwards else "Tab")
+        if wanted.evaluate("(element) => element === document.activeElement"):
+            return
+    raise AssertionError(f"{wanted} is not reached")
+
+
+def test_csv_is_what_the_api_answers(visit: Visit, product: Product) -> None:
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    assert saved(page) == (
+        "temperature-B1-101-2024-12-01-010000-2024-12-02-010000.csv",
+        series_as_csv(product, "B1", "101"),
+    )
+
+
+def test_csv_of_several_rooms_says_which_line_is_whose(visit: Visit, product: Product) -> None:
+    product.send(reading('=1+"1"', "1", 20, datetime.fromisoformat(DAY["start"])))
+    page = shown(visit(view(("B1", "101"), ('=1+"1"', "1"), **DAY)))
+    name, text = saved(page)
+    assert name == "temperature-2-rooms-2024-12-01-010000-2024-12-02-010000.csv"
+    head, *lines = csv.reader(io.StringIO(text))
+    assert head == ["building_id", "room_id", "start", "average_temperature", "count", "min", "max"]
+    expected = [["B1", "101", *line] for line in csv.reader(io.StringIO(series_as_csv(product, "B1", "101")))][1:]
+    # A spreadsheet would compute it.
+    assert lines == [*expected, ['\'=1+"1"', "1", "2024-12-01T00:00:00Z", "20.0", "1", "20.0", "20.0"]]
+
+
+def series_as_csv(product: Product, building: str, room: str) -> str:
+    return requests.get(
+        f"{product.address}/v1/temperature/series",
+        params={"building_id": building, "room_id": room, **DAY},
+        headers={"Accept": "text/csv"},
+        timeout=20,
+    ).text
+
+
+def saved(page: Page) -> tuple[str, str]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    path: Path = download.value.path()
+    return download.value.suggested_filename, path.read_bytes().decode()
+
+
+def test_a_reading_that_was_just_sent_is_shown(visit: Visit, product: Product) -> None:
+    product.send(reading("Live", "1", 19.5))
+    page = shown(visit(view(("Live", "1"), last="hour")))
+    expect(tile(page, "Now")).to_have_text("19.50 °C")
+    product.send(reading("Live", "1", 23.25))
+    expect(tile(page, "Now")).to_have_text("23.25 °C")
+    expect(tile(page, "Readings")).to_have_text("2")
+    expect(tile(page, "Average")).to_have_text("21.38 °C")
+    expect(room_of(page, "1 23.25 °C")).to_be_visible()
+    assert page.title() == "23.25 °C · ⁨Live⁩ / ⁨1⁩"
+
+
+def test_nothing_is_asked_while_nobody_looks(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), last="hour")))
+    page.clock.install()
+    page.reload()
+    shown(page)
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    hide = "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+    hide += " document.dispatchEvent(new Event('visibilitychange')); }"
+    page.evaluate(hide, True)
+    page.clock.run_for(600_000)
+    assert requested == []
+    with page.expect_request("**/average?*"):
+        page.evaluate(hide, False)
+    with page.expect_request("**/average?*"):
+        page.clock.run_for(60_000)
+    live = page.get_by_role("button", name="Live")
+    live.click()
+    shown(page)
+    page.wait_for_load_state("networkidle")
+    requested.clear()
+    page.clock.run_for(600_000)
+    assert requested == []
+    expect(live).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_room_without_readings_in_the_interval_leads_to_its_latest(visit: Visit) -> None:
+    page = visit(view(("B1", "101"), last="hour"))
+    expect(page.get_by_text("No readings in this interval.")).to_be_visible()
+    expect(tile(page, "Average")).to_have_text("\u2013")
+    keep(page, "nothing")
+    assert accessible(page) == []
+    page.get_by_role("button", name="Show the latest readings").click()
+    expect(page.get_by_text("No readings in this interval.")).to_be_hidden()
+    expect(tile(page, "Average")).not_to_have_text("\u2013")
+
+
+def test_without_any_reading_it_says_how_to_send_one(visit: Visit, start: Start) -> None:
+    product = start()
+    page = visit("/", product.address)
+    expect(page.get_by_role("heading", name="No readings yet")).to_be_visible()
+    assert accessible(page) == []
+    keep(page, "empty")
+    shell = page.locator("#command").inner_text()
+    # What a terminal makes of it.
+    (address,) = re.findall(r"http://\S+", shell)
+    (body,) = re.findall("-d '(.*)'", shell)
+    answer = requests.post(address, data=body, headers={"Content-Type": "application/json"}, timeout=20)
+    assert answer.status_code == 201
+    expect(page.get_by_role("heading", name="B1 / 101")).to_be_visible()
+    expect(tile(page, "Now")).to_have_text("21.50 °C")
+
+
+def test_a_database_that_is_away_is_said_and_what_was_shown_stays(
+    visit: Visit, start: Start, tolerated: list[str]
+) -> None:
+    tolerated.append("Failed to load resource: the server responded with a status of 503")
+    product = start(DEADLINE_SECONDS="1")
+    product.send(reading("B1", "101", 21))
+    page = shown(visit("/", product.address))
+    database = urlsplit(product.urls(READER)).path[1:]
+    product.execute(f"REVOKE CONNECT ON DATABASE {database} FROM PUBLIC, {READER}")
+    product.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{READER}'")
+    expect(page.get_by_role("alert").filter(has_text="The database does not answer")).to_be_visible()
+    expect(tile(page, "Average")).to_have_text("21.00 °C")
+    keep(page, "away")
+    assert accessible(page) == []
+    product.execute(f"GRANT CONNECT ON DATABASE {database} TO PUBLIC")
+    expect(page.locator("#notice")).to_be_hidden(timeout=20_000)
+
+
+def test_from_the_start_without_a_database(visit: Visit, tolerated: list[str]) -> None:
+    tolerated.append("Failed to load resource: the server responded with a status of 503")
+    with serve(command(), {**target("average", NOWHERE), "DEADLINE_SECONDS": "1"}) as served:
+        page = visit("/", f"http://127.0.0.1:{served.port}")
+        expect(page.get_by_role("alert").filter(has_text="The database does not answer")).to_be_visible()
+        keep(page, "away-from-the-start")
+
+
+def test_offline(visit: Visit, tolerated: list[str]) -> None:
+    tolerated.append("Failed to load resource: net::ERR_INTERNET_DISCONNECTED")
+    page = shown(visit(view(("B1", "101"), last="year")))
+    page.context.set_offline(True)
+    page.get_by_label("Month").check()
+    expect(page.get_by_role("alert").filter(has_text="You are offline.")).to_be_visible()
+    page.context.set_offline(False)
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_where_a_token_is_needed_it_asks_for_one_and_keeps_it_in_this_tab(
+    visit: Visit, product: Product, tolerated: list[str]
+) -> None:
+    tolerated.append("Failed to load resource: the server responded with a status of 401")
+    token = "read-token-0123456789"
+    with serve(command(), {**target("average", product.urls(READER)), "READ_TOKENS": token}) as served:
+        page = visit(view(("B1", "101"), **DAY), f"http://127.0.0.1:{served.port}")
+        expect(page.get_by_label("Token")).to_be_focused()
+        expect(page.locator("#dashboard")).to_be_hidden()
+        keep(page, "token")
+        assert accessible(page) == []
+        page.keyboard.type("not-the-token-0123456789")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("This token does not allow reading")).to_be_visible()
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Continue").click()
+        shown(page)
+        expect(tile(page, "Readings")).to_have_text("900")
+        assert saved(page)[1] == series_as_csv(product, "B1", "101")
+        page.reload()
+        expect(tile(page, "Readings")).to_have_text("900")
+        assert token not in page.url
+        assert page.context.storage_state() == {"cookies": [], "origins": []}
+
+
+def test_names_are_text_whatever_they_say(visit: Visit, product: Product) -> None:
+    product.send(*(reading(name, other, 20) for name, other in zip(HOSTILE, reversed(HOSTILE), strict=True)))
+    product.send(*(reading("Tower", name, 20) for name in HOSTILE))
+    for name, options in (("hostile", {}), ("hostile-phone", PHONE)):
+        page = shown(visit(view(*(("Tower", each) for each in HOSTILE[:8]), last="hour"), **options))
+        assert page.locator("#summary tbody th").all_text_contents() == [f"Tower / {each}" for each in HOSTILE[:8]]
+        assert fits(page)
+        keep(page, name)
+        assert accessible(page) == []
+        page = shown(visit(view((HOSTILE[8], HOSTILE[1]), last="hour"), **options))
+        assert page.locator("#name").text_content() == f"{HOSTILE[8]} / {HOSTILE[1]}"
+        assert fits(page)
+        keep(page, f"{name}-long")
+        assert page.evaluate("window.hostile") is None
+        assert page.locator("#dashboard :is(script, img)").count() == 0
+
+
+def test_many_rooms_are_found_by_a_part_of_their_name(visit: Visit, product: Product) -> None:
+    product.send(*(reading("Many", f"{number:03}", 20) for number in range(300)))
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    page.get_by_label("Find a room").fill("many / 29")
+    expect(page.locator("#rooms li:visible")).to_have_count(10)
+    room_of(page, "295").click()
+    expect(page.get_by_role("heading", name="Many / 295")).to_be_visible()
+    page.get_by_label("Find a room").fill("nowhere")
+    expect(page.get_by_text("No room has that in its name.")).to_be_visible()
+    page.get_by_label("Find a room").fill("many")
+    for number in range(7):
+        page.get_by_label(f"Compare ⁨Many⁩ / ⁨{number:03}⁩").check()
+    expect(page.get_by_text("8 rooms are the most to compare.")).to_be_visible()
+    expect(page.get_by_label("Compare ⁨Many⁩ / ⁨007⁩")).to_be_disabled()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", ["wide", "narrow"])
+def test_nobody_is_kept_out(visit: Visit, scheme: str, width: str) -> None:
+    options = {"color_scheme": scheme, **(PHONE if width == "narrow" else {})}
+    for name, rooms in (("one", [("B1", "101")]), ("two", [("B1", "101"), ("B1", "102")])):
+        page = shown(visit(view(*rooms, **DAY), **options))
+        assert fits(page)
+        keep(page, f"{width}-{scheme}-{name}", full_page=width == "narrow")
+        if width == "narrow":
+            expect(page.locator("#rooms")).to_be_hidden()
+            page.get_by_role("button", name="Rooms").tap()
+            expect(page.locator("#rooms")).to_be_visible()
+            assert accessible(page) == []
+            page.get_by_role("button", name="Rooms", expanded=True).tap()
+        page.get_by_text("Values as a table").click()
+        assert accessible(page) == []
+        assert fits(page)
+
+
+def test_the_first_picture_is_there_at_once(visit: Visit, product: Product) -> None:
+    with function("average", product.urls(READER)) as served:
+        paints = []
+        for _ in range(5):
+            page = shown(visit(view(("B1", "101"), **DAY), f"http://127.0.0.1:{served.port}"))
+            paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+    # The others share the processors with whatever else runs.
+    assert min(paints) < 200, paints
+
+
+def test_a_year_of_twenty_rooms_stays_fluid(visit: Visit, product: Product) -> None:
+    """With a reading every half hour: a thirtieth of what such rooms send, for which loading would take too long."""
+    product.execute("""
+        INSERT INTO temperatures
+        SELECT 'Year', lpad(room::text, 2, '0'), instant, 20 + 4 * sin(extract(epoch FROM instant)::float8 / 1e6)
+        FROM generate_series(1, 20) AS room,
+             generate_series(date_trunc('hour', now()) - interval '365 days', now(), '30 minutes') AS instant
+    """)
+    page = shown(visit(view(*(("Year", f"{room:02}") for room in range(1, 9)), last="year")))
+    expect(page.locator("#summary tbody tr")).to_have_count(8)
+    milliseconds = page.evaluate("""() => {
+        const over = document.querySelector(".u-over");
+        const { left, top, width } = over.getBoundingClientRect();
+        const started = performance.now();
+        for (let step = 0; step < 200; step += 1) {
+            const clientX = left + (width * step) / 200;
+            over.dispatchEvent(new MouseEvent("mousemove", { clientX, clientY: top + 50 }));
+        }
+        return (performance.now() - started) / 200;
+    }""")
+    keep(page, "year")
+    # A frame takes 16 of them.
+    assert milliseconds < 16
+    page.get_by_text("Values as a table").click()
+    assert page.locator("#values tbody tr").count() <= 500
+
+
+def test_an_address_that_makes_no_sense_is_said(visit: Visit, tolerated: list[str]) -> None:
+    tolerated.append("Failed to load resource: the server responded with a status of 422")
+    page = visit(f"/?building_id={quote('B1')}&start=%2B000000-01-01T00:00:00Z")
+    expect(page.get_by_role("alert").filter(has_text="start must be an RFC 3339 timestamp")).to_be_visible()

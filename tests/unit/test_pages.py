@@ -1,0 +1,100 @@
+"""The pages for people, as a browser gets them."""
+
+import gzip
+import re
+from collections.abc import Callable
+from hashlib import sha256
+
+import pytest
+from starlette.testclient import TestClient
+
+Serve = Callable[..., TestClient]
+PAGES = [
+    ("average", "/"),
+    *((name, path) for name in ("average", "ingest", "simulate") for path in ("/docs", "/redoc")),
+]
+STRICT = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+TOKEN = "read-token-0123456789"
+
+
+def links(page: str) -> list[str]:
+    return re.findall(r'(?:src|href)="(/\w+/[0-9a-f]{16}/[^"]+)"', page)
+
+
+@pytest.mark.parametrize(("name", "path"), PAGES)
+def test_a_page_and_its_files_are_open_and_allow_nothing_from_elsewhere(serve: Serve, name: str, path: str) -> None:
+    client = serve(name, READ_TOKENS=TOKEN, WRITE_TOKENS=TOKEN)
+    page = client.get(path)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["cache-control"] == "no-cache"
+    assert re.sub(r" 'sha256-\S+'", "", page.headers["content-security-policy"]) == STRICT
+    assert ("sha256" in page.headers["content-security-policy"]) == (path == "/redoc")
+    assert "<style" not in page.text
+    assert not re.search(r"\son\w+=|style=|<script(?![^>]+src=)", page.text)
+    assert links(page.text)
+    for link in links(page.text):
+        file = client.get(link)
+        assert (file.status_code, file.headers["cache-control"]) == (200, "max-age=31536000, immutable")
+    for answer in (page, file):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_what_the_browser_has_is_not_sent_again(serve: Serve) -> None:
+    client = serve("average")
+    for path in ("/", links(client.get("/").text)[0]):
+        tag = client.get(path).headers["etag"]
+        again = client.get(path, headers={"If-None-Match": f'"other", {tag}'})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_it_is_sent_compressed_to_who_understands_that(serve: Serve) -> None:
+    client = serve("average")
+    plain = client.get("/", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    with client.stream("GET", "/", headers={"Accept-Encoding": "gzip"}) as packed:
+        content = b"".join(packed.iter_raw())
+        assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(content) == plain.content
+    assert len(content) < len(plain.content) / 2
+    assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
+
+
+def test_a_page_of_another_revision_gets_the_files_there_are_and_does_not_keep_them(serve: Serve) -> None:
+    client = serve("average")
+    link = links(client.get("/").text)[0]
+    other = re.sub("[0-9a-f]{16}", "0" * 16, link)
+    assert client.get(other).content == client.get(link).content
+    assert client.get(other).headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    "path", ["/dashboard", "/dashboard/", "/dashboard/0/main.py", "/dashboard/0/../main.py", "/docs/x"]
+)
+def test_there_is_nothing_else(serve: Serve, path: str) -> None:
+    answer = serve("average").get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_the_page_is_only_looked_at(serve: Serve) -> None:
+    answer = serve("average").post("/")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert serve("average").head("/").status_code == 200
+
+
+def test_the_chart_library_is_what_its_makers_released(serve: Serve) -> None:
+    """The package that brings it is another's: these are the hashes of the files of uPlot 1.6.31."""
+    client = serve("average")
+    hashes = {
+        link.rpartition("/")[2]: sha256(client.get(link).content).hexdigest()
+        for link in links(client.get("/").text)
+        if "uplot" in link
+    }
+    assert hashes == {
+        "uplot.js": "2d27e8ad3d228164525ce213f9dc716f39b4e3aee0cc773fb3491c96cf4921a2",
+        "uplot.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+    }
