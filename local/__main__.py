@@ -220,6 +220,7 @@ def _explain(address: str, log_file: Path) -> None:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     say(
         f"""
+  Look      {address}/ in a browser; the API at {address}/docs
   Average   curl '{address}/v1/temperature/average?building_id=B1&room_id=101'
   Series    curl '{address}/v1/temperature/series?building_id=B1&room_id=101&bucket=15m'
   Rooms     curl '{address}/v1/temperature/rooms'

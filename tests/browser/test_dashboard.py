@@ -120,6 +120,27 @@ def test_a_room_is_shown_with_the_exact_average_of_the_interval(visit: Visit, pr
     keep(page, "room")
 
 
+def test_a_day_of_simulated_rooms_as_the_readme_shows_it(visit: Visit, start: Start) -> None:
+    product = start()
+    rooms = [("Library", "Reading room"), ("Library", "Stacks"), ("Town hall", "Archive"), ("Town hall", "Lobby")]
+    simulation = {
+        "rooms": [{"building_id": building, "room_id": room} for building, room in rooms],
+        "profile": "daily",
+        "backfill": "1d",
+        "interval": 60,
+    }
+    answer = requests.post(f"{product.address}/simulate", json=simulation, timeout=60)
+    assert answer.json()["emitted"] == 4 * 24 * 60
+    page = shown(visit(view(*rooms[1:3], last="day"), product.address, viewport={"width": 1140, "height": 790}))
+    expect(row(page, "Library / Stacks").locator("data").last).to_have_attribute("value", re.compile("14[34].|1440"))
+    plot(page).focus()
+    page.keyboard.press("End")
+    for _ in range(3):
+        page.keyboard.press("PageDown")
+    expect(page.locator("#tip")).to_be_visible()
+    keep(page, "readme")
+
+
 def test_the_values_of_the_chart_are_those_of_the_api(visit: Visit, product: Product) -> None:
     page = shown(visit(view(("B1", "101"), **DAY)))
     page.get_by_text("Values as a table").click()
