@@ -25,8 +25,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
     for item in items:
-        if (folder := item.path.parent.name) in {"timescale", "manifests", "browser", "faults"}:
+        if (folder := item.path.parent.name) in {"timescale", "manifests", "faults"}:
             item.add_marker(pytest.mark.xdist_group(folder))
+        elif folder == "browser":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)
