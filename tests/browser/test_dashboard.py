@@ -123,7 +123,7 @@ def test_a_room_is_shown_with_the_exact_average_of_the_interval(visit: Visit, pr
 def test_a_day_of_simulated_rooms_as_the_readme_shows_it(visit: Visit, start: Start) -> None:
     product = start()
     rooms = [("Library", "Reading room"), ("Library", "Stacks"), ("Town hall", "Archive"), ("Town hall", "Lobby")]
-    simulation = {
+    simulation: dict[str, Any] = {
         "rooms": [{"building_id": building, "room_id": room} for building, room in rooms],
         "profile": "daily",
         "backfill": "1d",
