@@ -132,7 +132,7 @@ class Load:
         pause, found = 0.1, None
         try:
             answer = session.request(method, url, timeout=PATIENCE, **arguments)
-        except requests.ConnectionError as error:
+        except requests.RequestException as error:
             outcome = "refused" if "refused" in str(error) else "broken"
         else:
             outcome = str(answer.status_code)

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -123,7 +123,9 @@ def slow_clients(ingest: Ingest) -> Iterator[None]:
         def trickle() -> None:
             while not stopping.wait(0.5):
                 for number, client in enumerate(slow):
-                    client.sendall(b"X" if number < 200 else b"1\r\n \r\n")
+                    # After half a minute their time is over.
+                    with suppress(ConnectionError):
+                        client.sendall(b"X" if number < 200 else b"1\r\n \r\n")
 
         thread = threading.Thread(target=trickle)
         thread.start()
