@@ -148,7 +148,7 @@ if LONG:
 
 def test_requests_that_it_has_are_answered_before_it_ends(stack: Stack) -> None:
     bodies = [Reading.of("drained", number).json("drained") for number in range(8)]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(len(bodies) + 1) as pool:
         with stack.connected() as connection, connection.transaction():
             connection.execute("LOCK TABLE temperatures")
             waiting = [pool.submit(requests.post, stack.address("ingest"), json=body, timeout=30) for body in bodies]
