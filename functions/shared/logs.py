@@ -1,10 +1,9 @@
 """Logging: lines for people or for programs, on standard error or in the file that LOG_FILE names."""
 
+import json
 import logging
 import logging.handlers
 from datetime import UTC, datetime
-
-from pydantic_core import to_json
 
 from shared import settings
 
@@ -28,7 +27,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return to_json({name: value for name, value in entry.items() if value is not None}).decode()
+        return json.dumps({name: value for name, value in entry.items() if value is not None}, default=str)
 
 
 def configure() -> None:

@@ -114,7 +114,6 @@ def _response(request: Request, file: File, kept: str, policy: Mapping[str, str]
         "ETag": file.tag,
         "Vary": "Accept-Encoding",
         "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
-        "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
     if file.tag in request.headers.get("if-none-match", ""):

@@ -4,9 +4,13 @@ import gzip
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
+import requests
 from starlette.testclient import TestClient
+
+from bench import stack
 
 Serve = Callable[..., TestClient]
 PAGES = [
@@ -39,8 +43,14 @@ def test_a_page_and_its_files_are_open_and_allow_nothing_from_elsewhere(serve: S
         file = client.get(link)
         assert (file.status_code, file.headers["cache-control"]) == (200, "max-age=31536000, immutable")
     for answer in (page, file):
-        assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_browser_guesses_no_media_type(tmp_path: Path) -> None:
+    with stack.serve(stack.command(), stack.target("average"), log=tmp_path / "log") as served:
+        for path in ("/", "/docs", "/settings", "/nothing"):
+            answer = requests.get(f"http://127.0.0.1:{served.port}{path}", timeout=10)
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_what_the_browser_has_is_not_sent_again(serve: Serve) -> None:
