@@ -188,13 +188,13 @@ def _simulate(address: str, log_file: Path) -> None:
     """Fill the last hour, so that there is something to see, then play the CronJob."""
     say(f"Functions     ingest, average, simulate at {address}")
     started = time.monotonic()
-    emitted = _trigger(address, {"backfill": "1h", "interval": STEP})
+    emitted = _trigger(address, {"profile": "daily", "backfill": "1h", "interval": STEP})
     say(f"Simulator     {emitted} readings of the last hour in {time.monotonic() - started:.1f} s; more every minute")
     _explain(address, log_file)
     while True:
         time.sleep(PERIOD)
         # One more than the period holds: a run that comes late leaves no gap, and the same readings are stored once.
-        _trigger(address, {"count": PERIOD // STEP + 1, "interval": STEP})
+        _trigger(address, {"profile": "daily", "count": PERIOD // STEP + 1, "interval": STEP})
 
 
 def _trigger(address: str, body: dict[str, Any]) -> int:
