@@ -13,6 +13,7 @@ from functions_framework.aio import create_asgi_app
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, Postgres
+from tests.sink import Sink, listening
 from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, embedded, migrate, timescale
 
 
@@ -121,3 +122,10 @@ def serve() -> Iterator[Callable[..., TestClient]]:
     yield start
     for client in clients:
         client.__exit__()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """Where events can be sent to."""
+    with listening() as server:
+        yield server

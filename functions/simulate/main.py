@@ -10,58 +10,27 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from threading import Event
-from typing import Any
 
-import requests
 from functions_framework import aio
-from pydantic_core import SchemaValidator, ValidationError, core_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, body, documentation, edge, logs, settings
+from shared import access, body, delivery, documentation, edge, logs, settings, sink
 from shared.metrics import metrics
 from shared.problems import Problem
-from simulate import delivery
+from simulate.events import event
 from simulate.simulation import PROFILES, Room, parse
 
 MOST_BYTES = 1024 * 1024
 
-_overrides = SchemaValidator(
-    core_schema.typed_dict_schema(
-        {
-            "extensions": core_schema.typed_dict_field(
-                core_schema.dict_schema(
-                    core_schema.str_schema(strict=True, pattern="^[a-z0-9]+$"), core_schema.str_schema(strict=True)
-                ),
-                required=False,
-            )
-        }
-    )
-)
-
-
-def _extensions() -> dict[str, str]:
-    """The attributes that K_CE_OVERRIDES, set by Knative's SinkBinding, adds to every event."""
-    try:
-        overrides: dict[str, dict[str, str]] = _overrides.validate_json(settings.text("K_CE_OVERRIDES", "{}"))
-    except ValidationError:
-        raise settings.SettingError(
-            'K_CE_OVERRIDES must be JSON such as {"extensions": {"name": "value"}}, the names of a-z and 0-9 only'
-        ) from None
-    return overrides.get("extensions", {})
-
-
 logs.configure()
-# A delivery is logged in one line; urllib3 would add one for every attempt that fails.
-logging.getLogger("urllib3").setLevel(logging.ERROR)
 log = logging.getLogger("simulate")
-DELIVERY: dict[str, Any] = {
-    "extensions": _extensions(),
-    "token": settings.text("SINK_TOKEN"),
-    "patience": settings.number("SINK_PATIENCE", delivery.PATIENCE, least=1, most=600),
-}
+EVENT = partial(event, extensions=sink.extensions())
+TOKEN = settings.text("SINK_TOKEN")
+PATIENCE = sink.patience()
 
 
 @aio.http
@@ -76,7 +45,7 @@ async def _emit(request: Request) -> Response:
     stop = Event()
     try:
         # In a thread of its own: /health is answered meanwhile.
-        outcome = await asyncio.to_thread(delivery.emit, simulation, _sink(), **DELIVERY, stop=stop)
+        outcome = await asyncio.to_thread(delivery.emit, simulation, EVENT, _sink(), stop=stop)
     finally:
         # A server that ends cancels what it still does; a thread hears nothing of that.
         stop.set()
@@ -100,21 +69,14 @@ _ROUTES: edge.Routes = {
 }
 
 
-def _sink(url: str = "") -> str:
+def _sink(url: str = "") -> delivery.Sink:
     """Where the events go: `url`, else K_SINK, set by Knative's SinkBinding, else SINK_URL.
 
     Raises Problem 503 if none is set, or not to an http or https URL.
     """
-    sink = url or settings.text("K_SINK") or settings.text("SINK_URL")
-    if not sink:
+    if not (url := url or sink.url("SINK_URL")):
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "No sink: set K_SINK or SINK_URL")
-    try:
-        usable = sink.lower().startswith(("http://", "https://")) and requests.Request("POST", sink).prepare()
-    except requests.RequestException:
-        usable = False
-    if not usable:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The sink is not an http or https URL")
-    return sink
+    return delivery.Sink(url, TOKEN, PATIENCE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", choices=PROFILES, help="what the temperatures are like (default: uniform)")
     options = vars(parser.parse_args(arguments))
     try:
-        sink = _sink(options.pop("sink"))
+        target = _sink(options.pop("sink"))
         simulation = parse(json.dumps({name: value for name, value in options.items() if value is not None}).encode())
     except Problem as problem:
         parser.error("; ".join(f"{fault['field']} {fault['message']}" for fault in problem.faults) or problem.detail)
@@ -148,9 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tqdm import tqdm
 
         with tqdm(total=len(simulation), unit=" readings") as bar:
-            outcome = delivery.emit(simulation, sink, **DELIVERY, progress=bar.update)
+            outcome = delivery.emit(simulation, EVENT, target, done=lambda *_: bar.update())
     else:
-        outcome = delivery.emit(simulation, sink, **DELIVERY)
+        outcome = delivery.emit(simulation, EVENT, target)
     print(f"{outcome}; took {time.perf_counter() - started:.1f} s")
     return 1 if outcome.failed else 0
 

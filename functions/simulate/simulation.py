@@ -17,14 +17,11 @@ from typing import NotRequired, TypedDict
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
+from shared.periods import DAY, period
 from shared.problems import Fault, Problem
 from shared.readings import IDENTIFIER, Reading, faults, not_json, rule
 
 MOST_READINGS = 1_000_000
-
-SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-DAY = SECONDS["d"]
-LONGEST_BACKFILL = 3_650 * DAY
 
 
 class Room(TypedDict):
@@ -91,13 +88,6 @@ class Simulation:
                 yield Reading(**room, temperature=round(temperature(room, instant), 2), timestamp=timestamp)
 
 
-def _seconds(period: str) -> int:
-    seconds = int(period[:-1]) * SECONDS[period[-1]]
-    if seconds > LONGEST_BACKFILL:
-        raise ValueError
-    return seconds
-
-
 def _whole_number(least: int, most: int, **documentation: object) -> core_schema.CoreSchema:
     return rule(
         core_schema.int_schema(strict=True, ge=least, le=most),
@@ -144,13 +134,8 @@ REQUEST = core_schema.typed_dict_schema(
             required=False,
         ),
         "backfill": core_schema.typed_dict_field(
-            rule(
-                core_schema.no_info_after_validator_function(
-                    _seconds, core_schema.str_schema(strict=True, pattern=r"^[1-9][0-9]{0,8}[smhd]$")
-                ),
-                "a period of at most 3650d, such as 90m, 24h or 2d",
-                description="The period, ending now, to make readings of; not together with count",
-                examples=["24h"],
+            period(
+                description="The period, ending now, to make readings of; not together with count", examples=["24h"]
             ),
             required=False,
         ),

@@ -19,7 +19,7 @@ import psycopg
 import requests
 from cloudevents.http import CloudEvent
 
-from simulate.delivery import EVENT_TYPE
+from simulate.events import EVENT_TYPE
 
 NAMESPACE = "temperature"
 GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:30080")

@@ -11,7 +11,7 @@ import average.api
 import ingest.api
 import simulate.api
 from simulate import simulation
-from simulate.delivery import EVENT_TYPE
+from simulate.events import EVENT_TYPE
 from tests.manifests.support import (
     KNATIVE,
     NAMESPACE,

@@ -4,115 +4,31 @@ import json
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
 from urllib.parse import unquote
 
 import pytest
-from cloudevents.http import CloudEvent, from_http
 from functions_framework.aio import create_asgi_app
 from starlette.testclient import TestClient
 
 from ingest import bodies
+from shared import delivery
 from shared.readings import Reading
 from shared.settings import SettingError
-from simulate.delivery import emit
+from simulate.events import event
+from tests.sink import Sink
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "functions/simulate/main.py"
 ROOMS = [("B1", "101"), ("B1", "102"), ("B2", "201")]
 HOUR = 3600
-
-
-class Sink(ThreadingHTTPServer):
-    """An HTTP server that records what it takes, and that can be told to misbehave first."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.connections: list[_Handler] = []
-        self.status = 202
-        self.headers: dict[str, str] = {}
-        self.to_refuse: float = 0
-        self.to_reset = 0
-        self.open = Event()
-        self.open.set()
-        self.attempts = 0
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/"
-
-    @property
-    def events(self) -> list[CloudEvent]:
-        return [from_http(headers, body) for headers, body in self.requests]
-
-    def refuse(self, times: float, status: int, **headers: str) -> None:
-        """Answer so many attempts with the status, and take the rest."""
-        self.to_refuse, self.status, self.headers = times, status, headers
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Sink
-
-    def setup(self) -> None:
-        self.server.connections.append(self)
-        super().setup()
-
-    def finish(self) -> None:
-        super().finish()
-        self.server.connections.remove(self)
-
-    def do_POST(self) -> None:
-        sink = self.server
-        body = self.rfile.read(int(self.headers["content-length"]))
-        sink.attempts += 1
-        sink.open.wait(5)
-        if sink.to_reset > 0:
-            sink.to_reset -= 1
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            return
-        if sink.to_refuse > 0:
-            sink.to_refuse -= 1
-            self.send_response(sink.status)
-            for name, value in sink.headers.items():
-                self.send_header(name.replace("_", "-"), value)
-        else:
-            sink.requests.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(202)
-        self.send_header("content-length", "0")
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        raise AssertionError("nothing gets anything from a sink")
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    with Sink() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.open.set()
-        server.shutdown()
-        thread.join()
-        patience = time.monotonic() + 2
-        while server.connections and time.monotonic() < patience:
-            time.sleep(0.01)
-        assert not server.connections, "every connection to the sink is closed in the end"
 
 
 @pytest.fixture(autouse=True)
@@ -537,14 +453,20 @@ def test_patience_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
 # From Python and from the command line
 
 
+def emit(readings: list[Reading], url: str, done: Callable[[Reading, bool], object] | None = None) -> delivery.Outcome:
+    return delivery.emit(readings, partial(event, extensions={}), delivery.Sink(url, token="", patience=5), done=done)
+
+
 def test_progress_is_told_while_readings_are_delivered(sink: Sink) -> None:
     readings = [
         Reading(building_id="B", room_id="R", temperature=20.5, timestamp=datetime.fromtimestamp(instant, UTC))
         for instant in range(20)
     ]
-    steps: list[int] = []
-    outcome = emit(readings, sink.url, progress=steps.append)
-    assert (outcome.emitted, outcome.failed, sum(steps)) == (20, 0, 20)
+    sink.refuse(1, 400)
+    told: list[bool] = []
+    outcome = emit(readings, sink.url, lambda _, taken: told.append(taken))
+    assert (outcome.emitted, outcome.failed) == (told.count(True), told.count(False)) == (19, 1)
+    assert emit(readings, sink.url).emitted == 20
     assert {event["id"] for event in sink.events} == {f"1970-01-01T00:00:{second:02}Z/20.5" for second in range(20)}
 
 
@@ -553,7 +475,7 @@ def test_no_readings_are_delivered_at_once() -> None:
 
 
 def test_an_error_of_the_caller_ends_the_delivery(sink: Sink) -> None:
-    def stop(_: int) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     readings = [
@@ -561,7 +483,7 @@ def test_an_error_of_the_caller_ends_the_delivery(sink: Sink) -> None:
         for instant in range(1000)
     ]
     with pytest.raises(KeyboardInterrupt):
-        emit(readings, sink.url, progress=stop)
+        emit(readings, sink.url, stop)
     assert len(sink.requests) < 100
 
 

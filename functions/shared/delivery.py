@@ -1,12 +1,17 @@
-"""Readings on their way to a sink: each a CloudEvent, tried until the sink takes it or is given up."""
+"""CloudEvents on their way to a sink, each tried until the sink takes it or is given up.
 
+Only what is about to send imports this: the client for HTTP and the SDK cost a cold start.
+"""
+
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from threading import Event, Lock
-from typing import Any, Protocol, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 from urllib.parse import quote
 
 import requests
@@ -16,35 +21,60 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
-from shared.readings import Reading, written
+from shared.problems import Problem
 
-EVENT_TYPE = "dev.temperature.reading.v1"
+# A delivery is logged in one line; urllib3 would add one for every attempt that fails.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 WORKERS = 8
 TIMEOUTS = (3.05, 15)
 """Seconds to connect to the sink, and to wait for its answer."""
-PATIENCE = 30
-"""Seconds that a sink may take nothing before it is given up."""
 MOST_FAILURES = 20
-"""So many readings failing in a row mean that the sink is not there, or takes no readings."""
+"""So many events failing in a row mean that the sink is not there, or takes no such events."""
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Readings(Protocol):
-    """Readings whose number is known beforehand, such as a list."""
+class Items(Protocol[T_co]):
+    """What events are made of, in a number that is known beforehand, such as a list."""
 
     def __len__(self) -> int:
-        """How many readings there are."""
+        """How many there are."""
 
-    def __iter__(self) -> Iterator[Reading]:
-        """Go through the readings."""
+    def __iter__(self) -> Iterator[T_co]:
+        """Go through them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Where events go."""
+
+    url: str
+    """Of http or https."""
+    token: str
+    """Sent with each event, if there is one."""
+    patience: float
+    """Seconds that it may take nothing before it is given up."""
+
+    def __post_init__(self) -> None:
+        """Raise Problem 503 if the URL is not one."""
+        try:
+            usable = (
+                self.url.lower().startswith(("http://", "https://")) and requests.Request("POST", self.url).prepare()
+            )
+        except requests.RequestException:
+            usable = False
+        if not usable:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The sink is not an http or https URL")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of readings.
+    """What became of events.
 
     The sink took `emitted` of them and `failed` of them it did not take; `untried` of those that failed were not even
-    sent, because the sink had been given up. `retried` counts attempts beyond the first at a reading, and `reason` is
+    sent, because the sink had been given up. `retried` counts attempts beyond the first at an event, and `reason` is
     why the last failure was one.
     """
 
@@ -65,24 +95,23 @@ class Outcome:
 
 
 def emit(
-    readings: Readings,
-    sink: str,
+    items: Items[T],
+    event: Callable[[T], CloudEvent],
+    sink: Sink,
     *,
-    extensions: Mapping[str, str] | None = None,
-    token: str = "",
-    patience: float = PATIENCE,
-    progress: Callable[[int], object] | None = None,
+    workers: int = WORKERS,
+    done: Callable[[T, bool], object] | None = None,
     stop: Event | None = None,
 ) -> Outcome:
-    """Deliver every reading to the sink, an http or https URL, and return once all of them are taken or have failed.
+    """Deliver the event of each item to the sink, and return once all of them are taken or have failed.
 
-    Every event has the extensions, and is sent with the bearer token, if there is one. A sink that takes nothing for
-    `patience` seconds, or fails too many readings in a row, is given up; and so is every sink once another thread sets
-    `stop`. `progress` is called with the number of readings done since its last call, by a thread at a time.
+    One worker keeps them in order. A sink that takes nothing for its `patience`, or fails too many events in a row, is
+    given up; and so is every sink once another thread sets `stop`. `done` is called with each item that was tried and
+    whether the sink took it, by a thread at a time.
     """
     stop = stop or Event()
-    delivery = _Delivery(readings, sink, extensions or {}, token, patience, progress, stop)
-    workers = max(1, min(WORKERS, len(readings)))
+    delivery = _Delivery(items, event, sink, done, stop)
+    workers = max(1, min(workers, len(items)))
     with ThreadPoolExecutor(workers) as pool:
         try:
             for worker in as_completed([pool.submit(delivery.work) for _ in range(workers)]):
@@ -93,29 +122,30 @@ def emit(
     return Outcome(
         emitted=delivery.emitted,
         retried=delivery.retried,
-        failed=len(readings) - delivery.emitted,
-        untried=len(readings) - delivery.emitted - delivery.failed,
+        failed=len(items) - delivery.emitted,
+        untried=len(items) - delivery.emitted - delivery.failed,
         reason=delivery.reason,
     )
 
 
-def event(reading: Reading, extensions: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
-    """The headers and the body of a reading's CloudEvent in binary mode.
+def room_event(
+    kind: str, data: Mapping[str, object], identity: str, instant: str, extensions: Mapping[str, str]
+) -> CloudEvent:
+    """An event about the room that the data names, with the extensions.
 
-    Source and id together are the reading, so that a redelivery is known for one.
+    Source and id together are the event, so that a redelivery is known for one.
     """
-    building, room = quote(reading["building_id"], safe=""), quote(reading["room_id"], safe="")
-    timestamp = written(reading["timestamp"])
+    building, room = (quote(str(data[name]), safe="") for name in ("building_id", "room_id"))
     attributes = {
         **{name: _header(value) for name, value in extensions.items()},
         "specversion": "1.0",
-        "type": EVENT_TYPE,
+        "type": kind,
         "source": _header(f"/buildings/{building}/rooms/{room}"),
-        "id": f"{timestamp}/{reading['temperature']}",
-        "time": timestamp,
+        "id": identity,
+        "time": instant,
         "datacontenttype": "application/json",
     }
-    return to_binary(CloudEvent(attributes, {**reading, "timestamp": timestamp}))
+    return CloudEvent(attributes, data)
 
 
 def _header(value: str) -> str:
@@ -123,27 +153,23 @@ def _header(value: str) -> str:
     return quote(value, safe="!#$&'()*+,/:;<=>?@[\\]^`{|}")
 
 
-class _Delivery:
+class _Delivery(Generic[T]):
     """One call of `emit`: what its workers share."""
 
     def __init__(
         self,
-        readings: Readings,
-        sink: str,
-        extensions: Mapping[str, str],
-        token: str,
-        patience: float,
-        progress: Callable[[int], object] | None,
+        items: Items[T],
+        event: Callable[[T], CloudEvent],
+        sink: Sink,
+        done: Callable[[T, bool], object] | None,
         stop: Event,
     ) -> None:
         self.emitted = self.retried = self.failed = 0
         self.reason = ""
-        self._readings = iter(readings)
+        self._items = iter(items)
+        self._event = event
         self._sink = sink
-        self._extensions = extensions
-        self._token = token
-        self._patience = patience
-        self._progress = progress
+        self._done = done
         self._stop = stop
         self._lock = Lock()
         self._failed_in_a_row = 0
@@ -155,42 +181,42 @@ class _Delivery:
         return (
             self._stop.is_set()
             or self._failed_in_a_row >= MOST_FAILURES
-            or time.monotonic() - self._took_last > self._patience
+            or time.monotonic() - self._took_last > self._sink.patience
         )
 
     def work(self) -> None:
-        """Deliver readings until there are no more."""
+        """Deliver events until there are no more."""
         with requests.Session() as session:
             adapter = HTTPAdapter(max_retries=_Attempts(self))
             session.mount("http://", adapter)
             session.mount("https://", adapter)
-            # Once, not for every reading: looking at the environment and the URL takes longer than all the rest.
-            environment = session.merge_environment_settings(self._sink, {}, False, None, None)
-            template = session.prepare_request(requests.Request("POST", self._sink))
-            if self._token:
-                template.headers["Authorization"] = f"Bearer {self._token}"
+            # Once, not for every event: looking at the environment and the URL takes longer than all the rest.
+            environment = session.merge_environment_settings(self._sink.url, {}, False, None, None)
+            template = session.prepare_request(requests.Request("POST", self._sink.url))
+            if self._sink.token:
+                template.headers["Authorization"] = f"Bearer {self._sink.token}"
             connections = adapter.get_connection_with_tls_context(
                 template, environment["verify"], environment["proxies"], environment["cert"]
             )
             # The session leaves its connections to the garbage collector, which an idle function may not run for long.
             with closing(connections):
-                while (reading := self._next()) is not None:
+                while (item := self._next()) is not None:
                     request = template.copy()
-                    headers, body = event(reading, self._extensions)
+                    headers, body = to_binary(self._event(item))
                     request.headers.update(headers)
                     request.prepare_body(body, None)
-                    self._count(_failure(session, request, environment))
+                    self._count(item, _failure(session, request, environment))
 
     def retry(self) -> None:
-        """Count an attempt beyond the first at a reading."""
+        """Count an attempt beyond the first at an event."""
         with self._lock:
             self.retried += 1
 
-    def _next(self) -> Reading | None:
+    def _next(self) -> T | None:
         with self._lock:
-            return None if self.over else next(self._readings, None)
+            return None if self.over else next(self._items, None)
 
-    def _count(self, failure: str) -> None:
+    def _count(self, item: T, failure: str) -> None:
         with self._lock:
             if failure:
                 self.reason = failure
@@ -200,14 +226,14 @@ class _Delivery:
                 self.emitted += 1
                 self._failed_in_a_row = 0
                 self._took_last = time.monotonic()
-            if self._progress:
-                self._progress(1)
+            if self._done:
+                self._done(item, not failure)
 
 
 class _Attempts(Retry):
-    """The attempts at one reading: urllib3's, counted, and none left once the sink is given up."""
+    """The attempts at one event: urllib3's, counted, and none left once the sink is given up."""
 
-    def __init__(self, delivery: _Delivery, **state: Any) -> None:
+    def __init__(self, delivery: _Delivery[Any], **state: Any) -> None:
         self._delivery = delivery
         settings: dict[str, Any] = {
             "total": 5,
@@ -236,7 +262,7 @@ class _Attempts(Retry):
 def _failure(session: requests.Session, request: requests.PreparedRequest, environment: Mapping[str, Any]) -> str:
     """Send the request and say why it failed, as near to the cause as is known; nothing if it did not."""
     try:
-        # A redirect would be followed with a GET, whose answer says nothing about the reading.
+        # A redirect would be followed with a GET, whose answer says nothing about the event.
         response = session.send(request, timeout=TIMEOUTS, allow_redirects=False, **environment)
     except (requests.RequestException, HTTPError) as error:
         wrapped = error.args[0] if error.args else error
