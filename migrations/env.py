@@ -8,6 +8,6 @@ from migrations.schema import metadata
 chosen = settings.load()
 with database.transaction() as connection:
     # Before Alembic creates its own table.
-    roles.withdraw_defaults(connection, (chosen.writer, chosen.reader))
+    roles.withdraw_defaults(connection, (chosen.writer, chosen.reader, chosen.watcher))
     context.configure(connection=connection, target_metadata=metadata)
     context.run_migrations()

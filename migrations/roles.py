@@ -31,9 +31,22 @@ def withdraw_defaults(connection: Connection, roles: tuple[str, ...]) -> None:
 
 def grant(connection: Connection, privilege: str, relations: list[str], role: str) -> None:
     """Give the role this privilege on the relations."""
-    if not connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}):
+    if not _exists(connection, role):
         log.warning("there is no role %s: nothing is granted on %s", role, ", ".join(relations))
         return
-    quoted = connection.dialect.identifier_preparer.quote(role)
     for relation in relations:
-        connection.execute(text(f"GRANT {privilege} ON {relation} TO {quoted}"))
+        connection.execute(text(f"GRANT {privilege} ON {relation} TO {_quoted(connection, role)}"))
+
+
+def revoke(connection: Connection, privilege: str, relations: list[str], role: str) -> None:
+    """Take from the role this privilege on the relations."""
+    for relation in relations if _exists(connection, role) else []:
+        connection.execute(text(f"REVOKE {privilege} ON {relation} FROM {_quoted(connection, role)}"))
+
+
+def _exists(connection: Connection, role: str) -> bool:
+    return bool(connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}))
+
+
+def _quoted(connection: Connection, role: str) -> str:
+    return connection.dialect.identifier_preparer.quote(role)

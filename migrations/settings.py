@@ -20,6 +20,8 @@ class Settings:
     """Role that stores readings: WRITER_ROLE."""
     reader: str
     """Role that reads them: READER_ROLE."""
+    watcher: str
+    """Role that raises alarms about them: WATCHER_ROLE."""
     require_timescaledb: bool
     """Whether to refuse a database without TimescaleDB, or without it yet: REQUIRE_TIMESCALEDB."""
 
@@ -43,5 +45,6 @@ def load() -> Settings:
         retention=timedelta(days=retention) or None,
         writer=settings.text("WRITER_ROLE", "temperature_writer"),
         reader=settings.text("READER_ROLE", "temperature_reader"),
+        watcher=settings.text("WATCHER_ROLE", "temperature_watcher"),
         require_timescaledb=settings.switch("REQUIRE_TIMESCALEDB"),
     )

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from local.postgres import OWNER, READER, WRITER
+from local.postgres import OWNER, READER, WATCHER, WRITER
 from tests.support import SUPERUSER, Urls, alembic, migrate
 
 OBJECTS = """
@@ -24,6 +24,11 @@ VIEWS = [
     "avg_temperature_daily",
     "avg_temperature_stale",
 ]
+ALARM = (
+    "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
+    " VALUES ('B1', '101', 'low', 1, 0, now())"
+)
+WATCHED = "INSERT INTO watched VALUES (%s, %s, %s, %s)"
 
 
 def objects(urls: Urls) -> set[str]:
@@ -35,7 +40,12 @@ def objects(urls: Urls) -> set[str]:
 def assert_down_and_up_again_leave_nothing_behind(urls: Urls) -> None:
     """Downgrade and upgrade, by steps and at once, and compare what is there."""
     migrated = objects(urls)
-    assert {"f avg_temperature_bucket_width", *(f"v {view}" for view in VIEWS)} <= migrated
+    tables = {"r alarms", "i alarms_open", "i alarms_cleared", "r watched"}
+    assert {"f avg_temperature_bucket_width", *(f"v {view}" for view in VIEWS)} | tables <= migrated
+    alembic(urls(OWNER), "downgrade", "0002")
+    assert not any("alarm" in name or "watched" in name for name in objects(urls))
+    with psycopg.connect(urls(WATCHER), autocommit=True) as watcher:
+        _refused(watcher, "SELECT * FROM temperatures")
     alembic(urls(OWNER), "downgrade", "0001")
     assert not any("avg_" in name for name in objects(urls))
     alembic(urls(OWNER), "upgrade", "head")
@@ -50,34 +60,54 @@ def assert_down_and_up_again_leave_nothing_behind(urls: Urls) -> None:
 
 
 def assert_roles_can_do_what_they_need_and_no_more(urls: Urls) -> None:
-    """Try everything as the writer and as the reader."""
+    """Try everything as the writer, the reader and the watcher."""
     with psycopg.connect(urls(WRITER), autocommit=True) as writer:
         assert writer.execute(INSERT, ROW).rowcount == 1
         assert writer.execute(INSERT, ROW).rowcount == 0
-        for statement in ["DELETE FROM temperatures", "UPDATE temperatures SET temperature = 0", *_reads()]:
+        for statement in [*_CHANGES, ALARM, *_reads(), "SELECT * FROM alarms", "SELECT * FROM watched"]:
             _refused(writer, statement)
-        _refused_to_both(writer)
+        _refused_to_all(writer)
     with psycopg.connect(urls(READER), autocommit=True) as reader:
-        for statement in _reads():
+        for statement in [*_reads(), "SELECT * FROM alarms"]:
             reader.execute(statement)
-        for statement in ["DELETE FROM temperatures", "UPDATE temperatures SET temperature = 0"]:
+        for statement in [*_CHANGES, ALARM, "SELECT * FROM watched"]:
             _refused(reader, statement)
         _refused(reader, INSERT, ROW)
-        _refused_to_both(reader)
+        _refused_to_all(reader)
+    with psycopg.connect(urls(WATCHER), autocommit=True) as watcher:
+        for relation in ("temperatures", "alarms", "watched"):
+            watcher.execute(f"SELECT * FROM {relation}")
+        watcher.execute(ALARM)
+        watcher.execute(WATCHED, ROW)
+        for statement in ("UPDATE alarms SET cleared = raised", "UPDATE watched SET temperature = 0"):
+            watcher.execute(statement)
+        for statement in [*_CHANGES, *(f"SELECT * FROM {view}" for view in VIEWS)]:
+            _refused(watcher, statement)
+        _refused(watcher, INSERT, ROW)
+        _refused_to_all(watcher)
     with psycopg.connect(urls(OWNER)) as owner:
-        for role in (OWNER, WRITER, READER):
+        for role in (OWNER, WRITER, READER, WATCHER):
             assert owner.execute(
                 "SELECT rolsuper, rolcreaterole, rolcreatedb, rolbypassrls FROM pg_roles WHERE rolname = %s", (role,)
             ).fetchone() == (False, False, False, False)
+
+
+_CHANGES = [
+    "DELETE FROM temperatures",
+    "UPDATE temperatures SET temperature = 0",
+    "DELETE FROM alarms",
+    "DELETE FROM watched",
+]
 
 
 def _reads() -> list[str]:
     return [f"SELECT * FROM {relation}" for relation in ("temperatures", *VIEWS)]
 
 
-def _refused_to_both(connection: psycopg.Connection[Any]) -> None:
+def _refused_to_all(connection: psycopg.Connection[Any]) -> None:
     for statement in (
         "TRUNCATE temperatures",
+        "TRUNCATE alarms",
         "SELECT * FROM alembic_version",
         "CREATE TABLE mine ()",
         f"SET ROLE {OWNER}",

@@ -35,5 +35,5 @@ def patience() -> int:
 
 
 def url(name: str) -> str:
-    """Where events go: K_SINK, set by Knative's SinkBinding, else the setting of that name; empty if there is neither."""
+    """Where events go: K_SINK, set by Knative's SinkBinding, else the setting of that name; may be empty."""
     return settings.text("K_SINK") or settings.text(name)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from local.postgres import OWNER, READER, WRITER
+from local.postgres import OWNER, READER, WATCHER, WRITER
 from migrations.edition import Edition
 from tests import schema
 from tests.support import SUPERUSER, Urls, alembic, migrate, python
@@ -27,7 +27,7 @@ def groups(plain: Urls) -> Iterator[None]:
     """The groups that the Postgres operator puts its users in: those who write are among those who read."""
     with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
         superuser.execute(f"CREATE ROLE writers; GRANT writers TO {WRITER}")
-        superuser.execute(f"CREATE ROLE readers; GRANT readers TO {READER}, writers")
+        superuser.execute(f"CREATE ROLE readers; GRANT readers TO {READER}, {WATCHER}, writers")
         yield
         superuser.execute("DROP OWNED BY writers, readers; DROP ROLE writers, readers")
 
@@ -47,12 +47,17 @@ def test_privileges_that_roles_have_by_default_are_withheld(plain: Urls) -> None
             "SELECT rolname, relname, privilege FROM pg_roles CROSS JOIN pg_class"
             " CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS privilege"
             " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
-            " AND rolname IN (%s, %s) AND has_table_privilege(rolname, pg_class.oid, privilege)",
-            (WRITER, READER),
+            " AND rolname IN (%s, %s, %s) AND has_table_privilege(rolname, pg_class.oid, privilege)",
+            (WRITER, READER, WATCHER),
         ).fetchall()
     averages = {f"avg_temperature_{name}" for name in ("time_interval", "hourly", "daily", "stale")}
     assert sorted(allowed) == sorted(
-        [(WRITER, "temperatures", "INSERT")] + [(READER, name, "SELECT") for name in {"temperatures", *averages}]
+        [
+            (WRITER, "temperatures", "INSERT"),
+            *((READER, name, "SELECT") for name in {"temperatures", "alarms", *averages}),
+            (WATCHER, "temperatures", "SELECT"),
+            *((WATCHER, name, may) for name in ("alarms", "watched") for may in ("SELECT", "INSERT", "UPDATE")),
+        ]
     )
 
 
@@ -94,9 +99,12 @@ def test_alembic_itself_works_in_the_root_of_the_project(plain: Urls) -> None:
 
 @pytest.mark.parametrize("minutes", [1, 15, 60])
 def test_the_bucket_width_is_a_setting(plain: Urls, monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+    with psycopg.connect(plain(OWNER)) as connection:
+        connection.execute(schema.ALARM)
     monkeypatch.setenv("BUCKET_MINUTES", str(minutes))
     migrate(plain(OWNER))
     with psycopg.connect(plain(OWNER)) as connection:
+        assert connection.execute("SELECT FROM alarms").rowcount == 1
         assert connection.execute("SELECT avg_temperature_bucket_width()").fetchone() == (timedelta(minutes=minutes),)
         connection.execute("INSERT INTO temperatures VALUES ('B1', '101', '2024-12-01T12:59:59Z', 22.5)")
         buckets = connection.execute(
