@@ -80,7 +80,7 @@ audit: .venv/develop ## look whether a vulnerability of a package is known
 requirements: .venv/develop ## pin what the requirements.in files name, keeping the versions pinned so far
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	@# Everything else is a part of that: the same versions everywhere.
-	for folder in functions/ingest functions/average functions/simulate migrations local; do \
+	for folder in functions/ingest functions/average functions/simulate functions/watch migrations local; do \
 		$(COMPILE) --constraint requirements-dev.txt $$folder/requirements.in --output-file $$folder/requirements.txt \
 			|| exit; done
 

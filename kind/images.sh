@@ -31,7 +31,7 @@ image() {
     chosen+=("  - {name: $1, newName: $REGISTRY/$1, newTag: '$(tag "$1")'}")
 }
 
-for function in ingest average simulate; do
+for function in ingest average simulate watch; do
     image $function functions/Dockerfile . --build-arg FUNCTION=$function --build-arg PYTHON_IMAGE="$PYTHON_IMAGE"
 done
 image migrations migrations/Dockerfile . --build-arg PYTHON_IMAGE="$PYTHON_IMAGE"

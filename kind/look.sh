@@ -12,7 +12,7 @@ status() {
 }
 
 logs() {
-    local functions=${FUNCTION:-ingest,average,simulate}
+    local functions=${FUNCTION:-ingest,average,simulate,watch}
     k -n temperature logs --follow --prefix --tail 20 --max-log-requests 20 --container user-container \
         --selector "serving.knative.dev/service in ($functions)"
 }

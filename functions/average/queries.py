@@ -18,6 +18,7 @@ from average.intervals import DAY, EPOCH, HOUR, Segment, cover
 from shared.database import Database, within
 from shared.metrics import SECONDS
 from shared.problems import unavailable
+from shared.rooms import ROOMS, ROOMS_OF_BUILDING
 
 log = logging.getLogger("average")
 
@@ -240,18 +241,8 @@ _TOGETHER = SQL("""
     NULL::timestamptz AS at, sum(temperature) AS sum, count(*) AS count, min(temperature) AS min,
     max(temperature) AS max
 """)
-# A jump along the primary key from room to room, instead of reading all of it.
-_ROOMS = SQL("""
-    WITH RECURSIVE room AS (
-        (SELECT building_id, room_id FROM temperatures {building} ORDER BY building_id, room_id LIMIT 1)
-        UNION ALL
-        SELECT next.building_id, next.room_id
-        FROM room CROSS JOIN LATERAL (
-            SELECT building_id, room_id FROM temperatures
-            WHERE (building_id, room_id) > (room.building_id, room.room_id) {and_building}
-            ORDER BY building_id, room_id LIMIT 1
-        ) AS next
-    )
+_LATEST = SQL("""
+    {rooms}
     SELECT building_id, room_id, timestamp, temperature
     FROM room CROSS JOIN LATERAL (
         SELECT timestamp, temperature FROM temperatures AS reading
@@ -259,9 +250,5 @@ _ROOMS = SQL("""
         ORDER BY timestamp DESC LIMIT 1
     ) AS latest
 """)
-_ROOMS_OF_ALL = _text(_ROOMS.format(building=SQL(""), and_building=SQL("")))
-_ROOMS_OF_BUILDING = _text(
-    _ROOMS.format(
-        building=SQL("WHERE building_id = %(building_id)s"), and_building=SQL("AND building_id = %(building_id)s")
-    )
-)
+_ROOMS_OF_ALL = _text(_LATEST.format(rooms=ROOMS))
+_ROOMS_OF_BUILDING = _text(_LATEST.format(rooms=ROOMS_OF_BUILDING))

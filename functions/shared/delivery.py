@@ -116,9 +116,10 @@ def emit(
         try:
             for worker in as_completed([pool.submit(delivery.work) for _ in range(workers)]):
                 worker.result()
-        finally:
+        except BaseException:
             # Whatever ends the wait, Ctrl-C too, ends the workers.
             stop.set()
+            raise
     return Outcome(
         emitted=delivery.emitted,
         retried=delivery.retried,

@@ -18,7 +18,7 @@ from schemathesis.checks import positive_data_acceptance
 from schemathesis.config import SchemathesisConfig
 
 from bench import stack
-from local.postgres import OWNER, READER, WRITER
+from local.postgres import OWNER, READER, WATCHER, WRITER
 from shared.problems import Problem
 from simulate.simulation import parse
 from tests.support import Urls, examples
@@ -77,6 +77,12 @@ def simulate(ingest: str) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def watch(plain: Urls) -> Iterator[str]:
+    with serving("watch", plain(WATCHER), ALARM_RULES='[{"above": 28}]') as address:
+        yield address
+
+
 @described("ingest").parametrize()
 @examples(100)
 def test_ingest_keeps_to_its_description(case: Any, ingest: str) -> None:
@@ -102,6 +108,12 @@ def test_simulate_keeps_to_its_description(case: Any, simulate: str) -> None:
     # More of them take too long.
     if case.method != "POST" or readings(case.body) <= 30:
         case.call_and_validate(base_url=simulate)
+
+
+@described("watch").parametrize()
+@examples(20)
+def test_watch_keeps_to_its_description(case: Any, watch: str) -> None:
+    case.call_and_validate(base_url=watch)
 
 
 def readings(body: object) -> int:

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from local.postgres import READER, WRITER
+from local.postgres import READER, WATCHER, WRITER
 from tests.support import NOWHERE, Urls
 
 Serve = Callable[..., TestClient]
@@ -109,12 +109,12 @@ def test_questions_and_the_pool_are_counted(serve: Serve, plain: Urls) -> None:
     assert counted.now()["temperature_pool['connections']"] == 1
 
 
-@pytest.mark.parametrize(("name", "role"), [("ingest", WRITER), ("average", READER)])
+@pytest.mark.parametrize(("name", "role"), [("ingest", WRITER), ("average", READER), ("watch", WATCHER)])
 def test_ready_means_that_the_database_answers(serve: Serve, plain: Urls, name: str, role: str) -> None:
     assert serve(name, DATABASE_URL=plain(role)).get("/ready").status_code == 200
 
 
-@pytest.mark.parametrize("name", ["ingest", "average"])
+@pytest.mark.parametrize("name", ["ingest", "average", "watch"])
 def test_without_a_database_a_function_is_alive_but_not_ready(serve: Serve, name: str) -> None:
     client = serve(name, DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
     started = time.monotonic()

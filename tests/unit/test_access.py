@@ -10,7 +10,7 @@ from shared.settings import SettingError
 
 Serve = Callable[..., TestClient]
 OLD, NEW = "an-old-token-0123456789", "a-new-token-0123456789"
-SETTINGS = {"ingest": "WRITE_TOKENS", "average": "READ_TOKENS", "simulate": "WRITE_TOKENS"}
+SETTINGS = {"ingest": "WRITE_TOKENS", "average": "READ_TOKENS", "simulate": "WRITE_TOKENS", "watch": "WRITE_TOKENS"}
 GUARDED = [
     ("ingest", "POST", "/"),
     ("ingest", "POST", "/temperature"),
@@ -22,6 +22,8 @@ GUARDED = [
     ("average", "GET", "/settings"),
     ("simulate", "POST", "/"),
     ("simulate", "POST", "/simulate"),
+    ("watch", "POST", "/"),
+    ("watch", "POST", "/watch"),
 ]
 
 

@@ -18,9 +18,20 @@ print(json.dumps(sorted({{module.partition(".")[0] for module in sys.modules}}))
 # Installed for their static files alone, and what those packages bring.
 FILES = {"fastapi", "fastapi_offline", "opentelemetry", "youplot"}
 FORBIDDEN = {
-    "ingest": {"sqlalchemy", "alembic", "pydantic", "psycopg_pool", "requests", "tqdm", "average", "simulate"},
-    "average": {"sqlalchemy", "alembic", "pydantic", "requests", "tqdm", "ingest", "simulate"},
-    "simulate": {"sqlalchemy", "alembic", "pydantic", "psycopg", "psycopg_pool", "tqdm", "ingest", "average"},
+    "ingest": {"sqlalchemy", "alembic", "pydantic", "psycopg_pool", "requests", "tqdm", "average", "simulate", "watch"},
+    "average": {"sqlalchemy", "alembic", "pydantic", "requests", "tqdm", "ingest", "simulate", "watch"},
+    "simulate": {"sqlalchemy", "alembic", "pydantic", "psycopg", "psycopg_pool", "tqdm", "ingest", "average", "watch"},
+    "watch": {
+        "sqlalchemy",
+        "alembic",
+        "pydantic",
+        "psycopg_pool",
+        "requests",
+        "tqdm",
+        "ingest",
+        "average",
+        "simulate",
+    },
 }
 
 

@@ -20,6 +20,7 @@ ROUTES = {
         ("get", "/settings"),
     },
     "simulate": {("post", "/simulate")},
+    "watch": {("post", "/watch")},
 }
 
 

@@ -1,0 +1,443 @@
+"""Alarms: raised once, cleared once, whoever checks, and told to a sink that may be away."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, WATCHER
+from tests.sink import Sink
+from tests.support import NOWHERE, SUPERUSER, Urls
+
+Serve = Callable[..., TestClient]
+NOW = datetime.now(UTC)
+ROOM = {"building_id": "B1", "room_id": "101"}
+RULE = {**ROOM, "above": 28, "below": 16, "silent": "15m"}
+
+
+@pytest.fixture
+def watch(serve: Serve, plain: Urls) -> Callable[..., TestClient]:
+    """Start an instance of the function, with these rules."""
+
+    def start(*rules: dict[str, Any], **settings: str) -> TestClient:
+        return serve("watch", DATABASE_URL=plain(WATCHER), ALARM_RULES=json.dumps(rules), **settings)
+
+    return start
+
+
+@pytest.fixture
+def store(plain: Urls) -> Callable[..., None]:
+    """Store readings of a room, each so many minutes ago."""
+
+    def insert(*readings: tuple[float, float], room: str = "101", building: str = "B1") -> None:
+        with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+            for minutes, temperature in readings:
+                connection.execute(
+                    "INSERT INTO temperatures VALUES (%s, %s, %s, %s)", (building, room, ago(minutes), temperature)
+                )
+
+    return insert
+
+
+Store = Callable[..., None]
+Watch = Callable[..., TestClient]
+
+
+def ago(minutes: float) -> datetime:
+    return NOW - timedelta(minutes=minutes)
+
+
+def check(client: TestClient) -> tuple[int, int]:
+    """How many alarms a check raised and cleared."""
+    answer = client.post("/")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["raised"], answer.json()["cleared"]
+
+
+def alarms(urls: Urls) -> list[tuple[Any, ...]]:
+    with psycopg.connect(urls(OWNER)) as connection:
+        return connection.execute(
+            "SELECT room_id, kind, threshold, temperature, raised, cleared FROM alarms ORDER BY raised, kind, room_id"
+        ).fetchall()
+
+
+def events(sink: Sink) -> list[tuple[str, str]]:
+    """State and kind of the alarms that the sink was told of, in order."""
+    return [(event["state"], event["kind"]) for event in map(data, sink.events)]
+
+
+def data(event: Any) -> Any:
+    return event.get_data()
+
+
+# Temperatures
+
+
+def test_an_alarm_is_raised_once_and_cleared_once(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch(RULE)
+    store((9, 21))
+    assert check(function) == (0, 0)
+    store((8, 28), (7, 28.5), (6, 30))
+    assert check(function) == (1, 0)
+    assert alarms(plain) == [("101", "high", 28, 28.5, ago(7), None)]
+    store((5, 31))
+    assert check(function) == check(function) == (0, 0)
+    store((4, 28), (3, 20))
+    assert check(function) == (0, 1)
+    assert check(function) == (0, 0)
+    assert alarms(plain) == [("101", "high", 28, 28.5, ago(7), ago(4))]
+    store((2, 15.9))
+    assert check(function) == (1, 0)
+    assert alarms(plain)[1:] == [("101", "low", 16, 15.9, ago(2), None)]
+
+
+def test_a_spike_between_two_checks_raises_and_clears(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch(RULE)
+    store((9, 21))
+    check(function)
+    store((8, 29), (7, 30), (6, 21), (5, 10), (4, 29), (3, 21))
+    assert check(function) == (3, 3)
+    assert alarms(plain) == [
+        ("101", "high", 28, 29, ago(8), ago(6)),
+        ("101", "low", 16, 10, ago(5), ago(4)),
+        ("101", "high", 28, 29, ago(4), ago(3)),
+    ]
+
+
+def test_a_room_that_no_check_has_looked_at_is_judged_by_its_latest_reading(
+    watch: Watch, store: Store, plain: Urls
+) -> None:
+    store((9, 40), (8, 10), (7, 29))
+    assert check(watch(RULE)) == (1, 0)
+    assert alarms(plain) == [("101", "high", 28, 29, ago(7), None)]
+
+
+def test_a_late_reading_does_not_alarm(watch: Watch, store: Store) -> None:
+    function = watch(RULE)
+    store((5, 21))
+    check(function)
+    store((6, 40), (5, 20))
+    assert check(function) == (0, 0)
+    store((4, 21))
+    assert check(function) == (0, 0)
+
+
+def test_what_comes_after_a_day_does_not_alarm_either(watch: Watch, store: Store) -> None:
+    function = watch({"above": 28})
+    store((5 * 1440, 21))
+    check(function)
+    store((2 * 1440, 40), (60, 21))
+    assert check(function) == (0, 0)
+    store((2 * 1440, 40), room="102")
+    assert check(function) == (0, 0)
+
+
+def test_a_reading_of_the_future_waits_until_then(watch: Watch, store: Store) -> None:
+    function = watch(RULE)
+    store((5, 21), (-60, 40))
+    assert check(function) == (0, 0)
+    store((4, 29))
+    assert check(function) == (1, 0)
+
+
+def test_two_readings_of_an_instant_alarm_once(watch: Watch, store: Store) -> None:
+    function = watch(RULE)
+    store((5, 21), (5, 30))
+    assert check(function) == (1, 0)
+    assert check(function) == (0, 0)
+
+
+# Silence
+
+
+def test_a_silence_is_raised_once_and_cleared_by_the_next_reading(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch({"silent": "15m"})
+    store((14, 21))
+    store((16, 22), room="102")
+    begun = datetime.now(UTC)
+    assert check(function) == (1, 0)
+    assert check(function) == (0, 0)
+    [(room, kind, threshold, temperature, raised, cleared)] = alarms(plain)
+    assert (room, kind, threshold, temperature, cleared) == ("102", "silent", 900, 22, None)
+    assert begun < raised < datetime.now(UTC)
+    store((0, 21), room="102")
+    assert check(function) == (0, 1)
+    assert check(function) == (0, 0)
+    [(*_, cleared)] = alarms(plain)
+    assert raised < cleared < datetime.now(UTC)
+
+
+def test_late_readings_do_not_end_a_silence(watch: Watch, store: Store) -> None:
+    function = watch(RULE)
+    store((60, 21))
+    assert check(function) == (1, 0)
+    store((70, 21), (50, 21), (20, 21))
+    assert check(function) == (0, 0)
+
+
+def test_a_room_without_any_reading_is_not_silent(watch: Watch, store: Store) -> None:
+    function = watch(RULE)
+    assert check(function) == (0, 0)
+    store((-5, 21))
+    assert check(function) == (0, 0)
+
+
+# Rules
+
+
+def test_the_narrowest_rule_counts_for_each_threshold(watch: Watch, store: Store, plain: Urls) -> None:
+    rules = [
+        {"above": 24, "below": 18},
+        {"building_id": "B1", "above": 26},
+        {**ROOM, "above": 30},
+        {"building_id": "B2", "silent": "30m"},
+    ]
+    for room in ("101", "102"):
+        store((5, 27), room=room)
+        store((90, 27), room=room, building="B2")
+        store((90, 17), room=room, building="B3")
+    assert check(watch(*rules)) == (7, 0)
+    with psycopg.connect(plain(OWNER)) as connection:
+        found = connection.execute(
+            "SELECT building_id, room_id, kind, threshold FROM alarms ORDER BY building_id, room_id, kind"
+        ).fetchall()
+    assert found == [
+        ("B1", "102", "high", 26),
+        *(("B2", room, *alarm) for room in ("101", "102") for alarm in (("high", 24), ("silent", 1800))),
+        *(("B3", room, "low", 18) for room in ("101", "102")),
+    ]
+
+
+def test_another_rule_counts_at_once_and_a_rule_that_is_gone_clears(watch: Watch, store: Store, plain: Urls) -> None:
+    store((5, 25), (1, 25))
+    assert check(watch(RULE)) == (0, 0)
+    assert check(watch({**ROOM, "above": 24, "silent": "30s"})) == (2, 0)
+    assert check(watch({**ROOM, "above": 26, "silent": "30s"})) == (0, 1)
+    assert check(watch({**ROOM, "above": 24, "silent": "30s"})) == (1, 0)
+    changed = datetime.now(UTC)
+    assert check(watch()) == (0, 2)
+    assert all(cleared > raised and cleared > changed - timedelta(seconds=5) for *_, raised, cleared in alarms(plain))
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ("nonsense", "it is not JSON"),
+        ("{}", "Input should be a valid array"),
+        ("[1]", "Input should be an object"),
+        ('[{"above": 28}, {"above": "warm"}]', "above of rule 2 must be a number from -50 to 50"),
+        ('[{"above": 51}]', "above of rule 1 must be a number from -50 to 50"),
+        ('[{"silent": 15}]', "silent of rule 1 must be a period of at most 3650d, such as 90m, 24h or 2d"),
+        ('[{"building_id": "", "above": 1}]', "building_id of rule 1 must be a string of 1 to 255 characters"),
+        ('[{"over": 28}]', "over of rule 1 Extra inputs are not permitted"),
+        ('[{"above": 28}, {"building_id": "B1"}]', "rule 2 must have a threshold: above, below or silent"),
+        ('[{"room_id": "101", "above": 28}]', "rule 1 has a room_id and must have its building_id too"),
+        ('[{"above": 20, "below": 20}]', "rule 1 leaves no temperature that is no alarm"),
+        ('[{"above": 20}, {"above": 21, "silent": "1h"}]', "rule 2 has a threshold that another rule for the same has"),
+    ],
+)
+def test_rules_that_make_no_sense_stop_the_start(serve: Serve, rules: str, reason: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        serve("watch", ALARM_RULES=rules)
+    assert str(stopped.value).startswith("ALARM_RULES must be a JSON list of rules such as [")
+    assert reason in str(stopped.value)
+
+
+# Several instances, and their end
+
+
+def test_instances_that_check_at_once_raise_once(watch: Watch, store: Store, plain: Urls, sink: Sink) -> None:
+    functions = [watch(RULE, ALARM_SINK_URL=sink.url) for _ in range(4)]
+    store((9, 21))
+    check(functions[0])
+    store((8, 29), (7, 21), (6, 30))
+    with psycopg.connect(plain(OWNER)) as blocker, ThreadPoolExecutor() as pool:
+        # All of them are at work before any of them can raise an alarm.
+        blocker.execute("LOCK TABLE watched IN ACCESS EXCLUSIVE MODE")
+        checks = [pool.submit(check, function) for function in functions]
+        wait_until(plain, "wait_event_type = 'Lock'", len(functions))
+        blocker.rollback()
+        found = [each.result() for each in checks]
+    assert sorted(found) == [(0, 0)] * 3 + [(2, 1)]
+    check(functions[0])
+    assert events(sink) == [("raised", "high"), ("cleared", "high"), ("raised", "high")]
+
+
+def wait_until(urls: Urls, condition: str, number: int) -> None:
+    """Until so many sessions of the function are that way."""
+    with psycopg.connect(urls(SUPERUSER), autocommit=True) as observer:
+        statement = (
+            f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
+            " AND pid <> pg_backend_pid()"
+        )
+        while observer.execute(statement).fetchone() != (number,):
+            threading.Event().wait(0.01)
+
+
+def test_a_room_cannot_be_in_alarm_twice_whatever_goes_wrong(plain: Urls) -> None:
+    alarm = (
+        "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
+        " VALUES ('B1', '101', 'high', 28, 29, now())"
+    )
+    with psycopg.connect(plain(WATCHER), autocommit=True) as connection:
+        connection.execute(alarm)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute(alarm)
+        connection.execute("UPDATE alarms SET cleared = now()")
+        connection.execute(alarm)
+
+
+def test_another_instance_goes_on_where_the_last_one_ended(watch: Watch, store: Store) -> None:
+    store((5, 29))
+    assert check(watch(RULE)) == (1, 0)
+    assert check(watch(RULE)) == (0, 0)
+    store((4, 21))
+    assert check(watch(RULE)) == (0, 1)
+
+
+def test_a_check_that_breaks_off_leaves_all_to_the_next(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch(RULE)
+    store((9, 21))
+    check(function)
+    store((8, 29), (7, 21))
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        # The last that a check does.
+        owner.execute("ALTER TABLE watched ADD CONSTRAINT broken CHECK (timestamp < now() - interval '8 minutes 30 s')")
+        assert function.post("/").status_code == 500
+        assert alarms(plain) == []
+        owner.execute("ALTER TABLE watched DROP CONSTRAINT broken")
+    assert check(function) == (1, 1)
+
+
+def test_without_a_database_it_is_503(serve: Serve) -> None:
+    answer = serve("watch", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1").post("/watch")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["detail"] == "The database does not answer; check again"
+
+
+# The sink
+
+
+def test_the_sink_is_told_of_each_with_what_it_was_once(watch: Watch, store: Store, sink: Sink) -> None:
+    function = watch(RULE, K_SINK=sink.url, ALARM_SINK_TOKEN="a-token-0123456789")
+    store((5, 29))
+    assert function.post("/").json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0}
+    store((4, 21))
+    assert function.post("/").json() == {"raised": 0, "cleared": 1, "sent": 1, "unsent": 0}
+    assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 0}
+    raised, cleared = sink.events
+    assert {name: raised[name] for name in ("type", "source", "time", "datacontenttype")} == {
+        "type": "dev.temperature.alarm.v1",
+        "source": "/buildings/B1/rooms/101",
+        "time": written(5),
+        "datacontenttype": "application/json",
+    }
+    assert cleared["time"] == written(4)
+    alarm = {**ROOM, "kind": "high", "threshold": 28.0, "temperature": 29.0, "raised": written(5)}
+    assert data(raised) == {**alarm, "state": "raised", "cleared": None}
+    assert data(cleared) == {**alarm, "state": "cleared", "cleared": written(4)}
+    assert raised["id"].endswith("/raised") and cleared["id"] == raised["id"].replace("raised", "cleared")
+    assert {headers["authorization"] for headers, _ in sink.requests} == {"Bearer a-token-0123456789"}
+
+
+def written(minutes: float) -> str:
+    return ago(minutes).isoformat().replace("+00:00", "Z")
+
+
+def test_a_sink_that_was_away_is_told_later_in_order(watch: Watch, store: Store, sink: Sink) -> None:
+    sink.refuse(float("inf"), 500)
+    function = watch(RULE, ALARM_SINK_URL=sink.url)
+    store((9, 29))
+    answer = function.post("/")
+    assert answer.status_code == 502
+    assert answer.json()["detail"] == (
+        "The sink did not take all events, and gets them again with the next check: status 500"
+    )
+    assert {name: answer.json()[name] for name in ("raised", "cleared", "sent", "unsent")} == {
+        "raised": 1,
+        "cleared": 0,
+        "sent": 0,
+        "unsent": 1,
+    }
+    store((8, 21), (7, 30))
+    assert function.post("/").json()["unsent"] == 3
+    # Of an alarm that it does not know, a sink is not told that it was cleared.
+    assert sink.attempts == 1 + 2
+    sink.refuse(0, 500)
+    assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 3, "unsent": 0}
+    assert events(sink) == [("raised", "high"), ("cleared", "high"), ("raised", "high")]
+
+
+def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
+    watch: Watch, store: Store, sink: Sink, plain: Urls
+) -> None:
+    function = watch(RULE, ALARM_SINK_URL=sink.url)
+    store((5, 29))
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        sink.open.clear()
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(function.post, "/")
+            while not sink.attempts:
+                threading.Event().wait(0.01)
+            # The sink has it, and the function ends before it could write that down.
+            superuser.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND state LIKE 'idle in%%'",
+                (WATCHER,),
+            )
+            sink.open.set()
+            assert checked.result().status_code == 503
+    assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 1, "unsent": 0}
+    first, again = sink.events
+    assert (first["source"], first["id"], data(first)) == (again["source"], again["id"], data(again))
+
+
+def test_more_than_a_batch_is_sent_by_one_check(watch: Watch, store: Store, sink: Sink) -> None:
+    function = watch({"above": 28}, ALARM_SINK_URL=sink.url)
+    store((300, 21))
+    check(function)
+    store(*((minute, 20 + minute % 2 * 10) for minute in range(1, 252)))
+    assert function.post("/").json() == {"raised": 126, "cleared": 125, "sent": 251, "unsent": 0}
+    assert events(sink) == [("cleared" if number % 2 else "raised", "high") for number in range(251)]
+
+
+def test_one_instance_sends_at_a_time(watch: Watch, store: Store, sink: Sink) -> None:
+    first, second = (watch(RULE, ALARM_SINK_URL=sink.url) for _ in range(2))
+    store((5, 29))
+    sink.open.clear()
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(first.post, "/")
+        while not sink.attempts:
+            threading.Event().wait(0.01)
+        assert second.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 1}
+        sink.open.set()
+        assert checked.result().json()["sent"] == 1
+    assert len(sink.events) == 1
+
+
+def test_without_a_sink_alarms_are_kept(watch: Watch, store: Store, plain: Urls, sink: Sink) -> None:
+    store((5, 29))
+    assert watch(RULE).post("/").json() == {"raised": 1, "cleared": 0, "sent": 0, "unsent": 1}
+    assert len(alarms(plain)) == 1
+    assert watch(RULE, ALARM_SINK_URL=sink.url).post("/").json()["sent"] == 1
+
+
+def test_what_is_older_than_a_week_is_not_sent_any_more(watch: Watch, plain: Urls, sink: Sink) -> None:
+    with psycopg.connect(plain(OWNER)) as connection:
+        connection.execute(
+            "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
+            " VALUES ('B1', '101', 'high', 28, 29, now() - interval '8 days')"
+        )
+    assert watch({"above": 28}, ALARM_SINK_URL=sink.url).post("/").json()["unsent"] == 0
+    assert not sink.attempts
+
+
+def test_a_sink_is_an_http_url(watch: Watch, store: Store) -> None:
+    store((5, 29))
+    answer = watch(RULE, ALARM_SINK_URL="kafka://events").post("/")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "The sink is not an http or https URL")
