@@ -1,11 +1,11 @@
 """The API description of `average`."""
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from average.questions import AVERAGE, ROOMS, SERIES
+from average.questions import ALARMS, AVERAGE, ROOMS, SERIES
 from shared.openapi import Content, Operation, schema_of
 from shared.openapi import document as described
 
@@ -64,6 +64,27 @@ class Rooms(BaseModel):
     """Rooms in the order of their identifiers."""
 
     rooms: list[Room]
+
+
+class Alarm(BaseModel):
+    """A room that is too warm or cold (`threshold` in degrees Celsius), or silent (in seconds), until `cleared`.
+
+    `temperature` is that of the reading that raised it, or of the last one before the silence.
+    """
+
+    building_id: str
+    room_id: str
+    kind: Literal["high", "low", "silent"]
+    threshold: float
+    temperature: float
+    raised: str
+    cleared: str | None
+
+
+class Alarms(BaseModel):
+    """Alarms, the newest first, 1,000 at most."""
+
+    alarms: list[Alarm]
 
 
 class Health(BaseModel):
@@ -135,6 +156,24 @@ def document(*, token: bool = False) -> dict[str, Any]:
                 Rooms,
                 {"rooms": [{**_ROOM, "latest": {"temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}}]},
                 query=ROOMS,
+            ),
+            _get(
+                "/v1/temperature/alarms",
+                "The alarms that are open, and those that were cleared within the last 7 days",
+                Alarms,
+                {
+                    "alarms": [
+                        {
+                            **_ROOM,
+                            "kind": "high",
+                            "threshold": 28.0,
+                            "temperature": 28.5,
+                            "raised": "2024-12-01T12:34:56Z",
+                            "cleared": None,
+                        }
+                    ]
+                },
+                query=ALARMS,
             ),
             _get(
                 "/health",

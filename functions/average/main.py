@@ -75,6 +75,26 @@ async def _rooms(request: Request) -> Response:
     )
 
 
+async def _alarms(request: Request) -> Response:
+    found = await _database().alarms(*questions.alarms(request.query_params))
+    return edge.json(
+        {
+            "alarms": [
+                {
+                    "building_id": alarm.building_id,
+                    "room_id": alarm.room_id,
+                    "kind": alarm.kind,
+                    "threshold": alarm.threshold,
+                    "temperature": alarm.temperature,
+                    "raised": written(alarm.raised),
+                    "cleared": alarm.cleared and written(alarm.cleared),
+                }
+                for alarm in found
+            ]
+        }
+    )
+
+
 async def _settings(_: Request) -> Response:
     return edge.json(
         {
@@ -92,6 +112,7 @@ _ROUTES: edge.Routes = {
     "/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/v1/temperature/series": (edge.GET, access.needs(TOKENS, _series)),
     "/v1/temperature/rooms": (edge.GET, access.needs(TOKENS, _rooms)),
+    "/v1/temperature/alarms": (edge.GET, access.needs(TOKENS, _alarms)),
     "/health": (edge.GET, edge.health),
     "/ready": (edge.GET, database.ready(DATABASE)),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),

@@ -51,6 +51,19 @@ class Summary:
     max: float
 
 
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A room that is, or was, too warm or cold for a threshold in degrees Celsius, or silent for one in seconds."""
+
+    building_id: str
+    room_id: str
+    kind: str
+    threshold: float
+    temperature: float
+    raised: datetime
+    cleared: datetime | None
+
+
 class Temperatures:
     """The readings in the database. It belongs to the event loop in which it was made.
 
@@ -95,6 +108,11 @@ class Temperatures:
             _ROOMS_OF_ALL if building_id is None else _ROOMS_OF_BUILDING, {"building_id": building_id}
         )
         return rooms
+
+    async def alarms(self, building_id: str | None, room_id: str | None) -> list[Alarm]:
+        """The alarms of the rooms that are meant, the newest first: those that are open, or were within a week."""
+        rows = await self._fetch(_ALARMS, {"building_id": building_id, "room_id": room_id})
+        return [Alarm(*row) for row in rows]
 
     async def _summaries(self, scope: Scope, bucket: timedelta | None) -> list[tuple[Any, ...]]:
         while True:
@@ -241,6 +259,14 @@ _TOGETHER = SQL("""
     NULL::timestamptz AS at, sum(temperature) AS sum, count(*) AS count, min(temperature) AS min,
     max(temperature) AS max
 """)
+# More are more than anybody looks at.
+_ALARMS = b"""
+    SELECT building_id, room_id, kind, threshold, temperature, raised, cleared FROM alarms
+    WHERE (cleared IS NULL OR cleared > now() - interval '7 days')
+      AND (%(building_id)s::text IS NULL OR building_id = %(building_id)s)
+      AND (%(room_id)s::text IS NULL OR room_id = %(room_id)s)
+    ORDER BY raised DESC, building_id, room_id, kind LIMIT 1000
+"""
 _LATEST = SQL("""
     {rooms}
     SELECT building_id, room_id, timestamp, temperature

@@ -42,10 +42,12 @@ _INTERVAL = {"room_id": IDENTIFIER, "start": TIMESTAMP, "end": TIMESTAMP, "query
 AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
 SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
 ROOMS = _fields({}, {"building_id": IDENTIFIER})
+ALARMS = _fields({}, {"building_id": IDENTIFIER, "room_id": IDENTIFIER})
 
 _average = SchemaValidator(AVERAGE)
 _series = SchemaValidator(SERIES)
 _rooms = SchemaValidator(ROOMS)
+_alarms = SchemaValidator(ALARMS)
 
 
 def average(query: QueryParams, now: datetime, alignment: timedelta) -> Scope:
@@ -74,6 +76,12 @@ def rooms(query: QueryParams) -> str | None:
     """The building whose rooms are asked for, None for all. Raises Problem 422 with every fault."""
     building_id: str | None = _validated(_rooms, query).get("building_id")
     return building_id
+
+
+def alarms(query: QueryParams) -> tuple[str | None, str | None]:
+    """The building and the room whose alarms are asked for, None for all. Raises Problem 422 with every fault."""
+    found = _validated(_alarms, query)
+    return found.get("building_id"), found.get("room_id")
 
 
 def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]:

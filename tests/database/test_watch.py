@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, WATCHER
+from local.postgres import OWNER, READER, WATCHER
 from tests.sink import Sink
 from tests.support import NOWHERE, SUPERUSER, Urls
 
@@ -441,3 +441,40 @@ def test_a_sink_is_an_http_url(watch: Watch, store: Store) -> None:
     store((5, 29))
     answer = watch(RULE, ALARM_SINK_URL="kafka://events").post("/")
     assert (answer.status_code, answer.json()["detail"]) == (503, "The sink is not an http or https URL")
+
+
+# Who asks
+
+
+def test_average_knows_the_alarms_of_the_last_week_the_newest_first(
+    watch: Watch, serve: Serve, store: Store, plain: Urls
+) -> None:
+    function = watch({"above": 28}, {"building_id": "B2", "silent": "1h"})
+    store((9, 29))
+    store((90, 21), room="201", building="B2")
+    check(function)
+    store((8, 21))
+    store((7, 30), room="102")
+    check(function)
+    average = serve("average", DATABASE_URL=plain(READER))
+
+    def asked(**query: str) -> Any:
+        answer = average.get("/v1/temperature/alarms", params=query)
+        assert answer.status_code == 200
+        return answer.json()["alarms"]
+
+    silent, open_, closed = asked()
+    alarm = {"building_id": "B1", "kind": "high", "threshold": 28, "cleared": None}
+    assert open_ == {**alarm, "room_id": "102", "temperature": 30, "raised": written(7)}
+    assert closed == {**alarm, "room_id": "101", "temperature": 29, "raised": written(9), "cleared": written(8)}
+    assert (silent["kind"], silent["threshold"], silent["temperature"]) == ("silent", 3600, 21)
+    assert asked(building_id="B1") == [open_, closed]
+    assert asked(building_id="B1", room_id="101") == [closed]
+    assert asked(building_id="B2") == [silent]
+    with psycopg.connect(plain(OWNER)) as connection:
+        connection.execute(
+            "UPDATE alarms SET raised = raised - interval '8 days', cleared = cleared - interval '7 days'"
+        )
+    assert [found["kind"] for found in asked()] == ["silent", "high"]
+    answer = average.get("/v1/temperature/alarms", params={"room": "101"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "room")

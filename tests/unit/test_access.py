@@ -19,6 +19,7 @@ GUARDED = [
     ("average", "GET", "/temperature/average"),
     ("average", "GET", "/v1/temperature/series"),
     ("average", "HEAD", "/v1/temperature/rooms"),
+    ("average", "GET", "/v1/temperature/alarms"),
     ("average", "GET", "/settings"),
     ("simulate", "POST", "/"),
     ("simulate", "POST", "/simulate"),

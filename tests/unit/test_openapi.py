@@ -16,6 +16,7 @@ ROUTES = {
         ("get", "/v1/temperature/average"),
         ("get", "/v1/temperature/series"),
         ("get", "/v1/temperature/rooms"),
+        ("get", "/v1/temperature/alarms"),
         ("get", "/health"),
         ("get", "/settings"),
     },
