@@ -20,12 +20,12 @@ from sqlalchemy.exc import DBAPIError
 
 import migrations.__main__ as migrations
 from local import gateway
-from local.postgres import OWNER, READER, WRITER, Postgres, PostgresError
+from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres, PostgresError
 from shared import access, settings
 from shared.settings import SettingError
 
 PERIOD = 60
-"""Seconds between two runs of the simulator, as in its CronJob."""
+"""Seconds between two runs of the simulator and two checks for alarms, as in their CronJobs."""
 STEP = 5
 """Seconds between the readings of a room."""
 
@@ -101,7 +101,7 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
             raise SettingError(f"The database that DATABASE_URL names does not answer: {error}") from None
         say("Database      the one that DATABASE_URL names")
         _migrate(url)
-        yield {"ingest": url, "average": url}
+        yield dict.fromkeys(("ingest", "average", "watch"), url)
         return
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     try:
@@ -112,7 +112,8 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
         keeper = threading.Thread(target=_keep_running, args=(postgres, stopping), daemon=True)
         keeper.start()
         try:
-            yield {"ingest": postgres.url(WRITER), "average": postgres.url(READER)}
+            roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
+            yield {function: postgres.url(role) for function, role in roles.items()}
         finally:
             stopping.set()
             keeper.join()
@@ -147,11 +148,7 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = f"{os.environ.get(name, '')},localhost".lstrip(",")
     application = gateway.application(
-        {
-            "ingest": {"DATABASE_URL": urls["ingest"]},
-            "average": {"DATABASE_URL": urls["average"]},
-            "simulate": {},
-        }
+        {"simulate": {}, **{function: {"DATABASE_URL": url} for function, url in urls.items()}}
     )
     server = uvicorn.Server(
         uvicorn.Config(
@@ -172,7 +169,7 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
     # An event loop that is being set up does not survive an exception from a signal handler.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    threading.Thread(target=_simulate, args=(address, log_file), daemon=True).start()
+    threading.Thread(target=_play_the_timers, args=(address, log_file), daemon=True).start()
     try:
         server.run(sockets=[listener])
     finally:
@@ -184,23 +181,37 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
     raise KeyboardInterrupt(*(128 + number for number in received - {signal.SIGINT}))
 
 
-def _simulate(address: str, log_file: Path) -> None:
-    """Fill the last hour, so that there is something to see, then play the CronJob."""
-    say(f"Functions     ingest, average, simulate at {address}")
+def _play_the_timers(address: str, log_file: Path) -> None:
+    """Fill the last hour, so that there is something to see, then play the CronJobs."""
+    say(f"Functions     ingest, average, simulate, watch at {address}")
     started = time.monotonic()
-    emitted = _trigger(address, {"profile": "daily", "backfill": "1h", "interval": STEP})
+    emitted = _simulate(address, {"profile": "daily", "backfill": "1h", "interval": STEP}).get("emitted", 0)
     say(f"Simulator     {emitted} readings of the last hour in {time.monotonic() - started:.1f} s; more every minute")
+    checked = _watch(address)
+    if settings.text("ALARM_RULES"):
+        say(f"Alarms        {checked.get('raised', 0)} raised; looked for every minute")
     _explain(address, log_file)
     while True:
         time.sleep(PERIOD)
         # One more than the period holds: a run that comes late leaves no gap, and the same readings are stored once.
-        _trigger(address, {"profile": "daily", "count": PERIOD // STEP + 1, "interval": STEP})
+        _simulate(address, {"profile": "daily", "count": PERIOD // STEP + 1, "interval": STEP})
+        _watch(address)
 
 
-def _trigger(address: str, body: dict[str, Any]) -> int:
+def _simulate(address: str, body: dict[str, Any]) -> dict[str, Any]:
+    return _trigger("Simulator", f"{address}/simulate", body)
+
+
+def _watch(address: str) -> dict[str, Any]:
+    # Without rules too: those of an earlier run may have left alarms.
+    return _trigger("Alarms", f"{address}/watch", {})
+
+
+def _trigger(name: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What the function at the URL answers; a failure is said."""
     try:
-        answer = requests.post(
-            f"{address}/simulate",
+        answer: dict[str, Any] = requests.post(
+            url,
             json=body,
             headers={"Authorization": f"Bearer {settings.text('SINK_TOKEN')}"},
             timeout=300,
@@ -208,10 +219,12 @@ def _trigger(address: str, body: dict[str, Any]) -> int:
     except (requests.RequestException, ValueError) as error:
         answer = {"detail": f"no answer ({type(error).__name__})"}
     if "detail" in answer:
-        say(f"Simulator     {answer['detail']}")
-    return int(answer.get("emitted", 0))
+        say(f"{name:14}{answer['detail']}")
+    return answer
 
 
+_ALARMS = """  Alarms    curl '{address}/v1/temperature/alarms'
+"""
 _TOKENS = """  Tokens    add -H 'Authorization: Bearer TOKEN', one of READ_TOKENS or WRITE_TOKENS
 """
 
@@ -226,6 +239,7 @@ def _explain(address: str, log_file: Path) -> None:
   Rooms     curl '{address}/v1/temperature/rooms'
   Send      curl -X POST {address}/v1/temperature -H 'Content-Type: application/json' \\
               -d '{{"building_id":"B1","room_id":"103","temperature":22.5,"timestamp":"{now}"}}'
+{_ALARMS.format(address=address) if settings.text("ALARM_RULES") else ""}\
 {_TOKENS if settings.text("WRITE_TOKENS") or settings.text("READ_TOKENS") else ""}
 Log in {log_file}. Ctrl-C stops everything; the readings stay."""
     )

@@ -1,4 +1,4 @@
-"""The three functions behind one address, each served by functions-framework's own ASGI application."""
+"""The functions behind one address, each served by functions-framework's own ASGI application."""
 
 import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 import average.api
 import ingest.api
 import simulate.api
+import watch.api
 from shared import access
 
 Message = MutableMapping[str, Any]
@@ -52,6 +53,7 @@ def _document() -> dict[str, Any]:
         average.api.document(token=read),
         ingest.api.document(token=write),
         simulate.api.document(token=write),
+        watch.api.document(token=write),
     ]
     return {
         **documents[0],
@@ -71,8 +73,8 @@ def _document() -> dict[str, Any]:
 def _route(method: str, path: str) -> str:
     """The function that a request is for. `/` is both: readings are posted to it, and people look at it."""
     path = path.rstrip("/")
-    if path == "/simulate":
-        return "simulate"
+    if path in {"/simulate", "/watch"}:
+        return path[1:]
     if path in {"/temperature", "/v1/temperature"} or (path == "" and method not in {"GET", "HEAD"}):
         return "ingest"
     return "average"

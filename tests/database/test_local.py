@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from local.postgres import OWNER
+from tests.sink import Sink
 from tests.support import ROOT, Urls, free_port, python
 
 READING: dict[str, Any] = {
@@ -133,7 +134,7 @@ def test_readings_posted_and_simulated_are_answered_and_outlive_a_restart(start:
     assert "GET /v1/temperature/average" in (stack.folder / "app.log").read_text()
     assert requests.get(f"{stack.address}/health", timeout=20).json()["status"] == "ok"
     paths = requests.get(f"{stack.address}/openapi.json", timeout=20).json()["paths"]
-    assert {"/v1/temperature", "/v1/temperature/average", "/simulate"} <= paths.keys()
+    assert {"/v1/temperature", "/v1/temperature/average", "/simulate", "/watch"} <= paths.keys()
     postgres = _postmaster(stack.folder)
     assert postgres is not None
     stack.stop()
@@ -162,6 +163,26 @@ def test_ctrl_c_again_and_again_leaves_no_process_either(start: Callable[..., St
         stack.process.send_signal(signal.SIGINT)
         time.sleep(0.02)
     assert (stack.process.returncode, _alive(postgres)) == (0, False)
+
+
+def test_alarms_are_raised_and_sent_to_the_sink_and_end_with_their_rules(
+    start: Callable[..., Stack], sink: Sink
+) -> None:
+    token = "write-token-0123456789"
+    stack = start(ALARM_RULES='[{"above": -50}]', ALARM_SINK_URL=sink.url, WRITE_TOKENS=token)
+    assert stack.wait_for("Alarms") == "Alarms        3 raised; looked for every minute\n"
+    alarms = requests.get(f"{stack.address}/v1/temperature/alarms", timeout=20).json()["alarms"]
+    assert sorted(alarm["room_id"] for alarm in alarms) == ["101", "102", "201"]
+    assert len(sink.events) == 3
+    # The token that lets readings in is not for whoever takes alarms.
+    assert token not in str(sink.requests)
+    assert "Alarms    curl" in stack.wait_for("  Alarms")
+    stack.stop()
+    stack = start(ALARM_SINK_URL=sink.url)
+    stack.wait_for("  Send")
+    assert len(sink.events) == 6
+    alarms = requests.get(f"{stack.address}/v1/temperature/alarms", timeout=20).json()["alarms"]
+    assert all(alarm["cleared"] for alarm in alarms)
 
 
 def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Callable[..., Stack]) -> None:
