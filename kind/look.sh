@@ -23,7 +23,7 @@ psql() {
     pod=$(k -n temperature get pod -l cluster-name=temperature-db,spilo-role=master -o name)
     [ -n "$pod" ] || fail "The database has no primary at the moment: make status"
     secret=$(k -n temperature get secret "$user.temperature-db.credentials.postgresql.acid.zalan.do" \
-        -o jsonpath='{.data.password}') || fail "ROLE is reader, writer or owner"
+        -o jsonpath='{.data.password}') || fail "ROLE is reader, writer, watcher or owner"
     k -n temperature exec -i "$pod" -- sh -c "umask 077; printf '*:*:*:*:%s' \$(base64 -d) >/dev/shm/$user" <<<"$secret"
     [ -t 0 ] && set -- -it || set -- -i
     k -n temperature exec "$@" "$pod" -- sh -c "PGPASSFILE=/dev/shm/$user \
@@ -36,6 +36,7 @@ urls() {
         printf '%s\n' "" \
             "  Average   curl '$address/v1/temperature/average?building_id=B1&room_id=101'" \
             "  Rooms     curl '$address/v1/temperature/rooms'" \
+            "  Alarms    curl '$address/v1/temperature/alarms'" \
             "  Send      curl $address/v1/temperature -H 'Content-Type: application/json' \\" \
             "              -d '{\"building_id\":\"B1\",\"room_id\":\"103\",\"temperature\":22.5,\"timestamp\":\"$(date -u +%Y-%m-%dT%H:%M:%SZ)\"}'" \
             "  Simulate  curl -X POST $address/simulate" \

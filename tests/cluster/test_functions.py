@@ -68,7 +68,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("function", ["ingest", "average"])
+@pytest.mark.parametrize("function", ["ingest", "average", "watch"])
 def test_whoever_gets_into_a_function_finds_nothing_to_write_to_and_no_privilege(function: str) -> None:
     assert call(function, "GET", "/health").status_code == 200
     inside = ("exec", pods_of(function)[0], "-c", "user-container", "--", "python", "-c", PRIVILEGES)
@@ -92,6 +92,13 @@ def test_one_address_has_the_paths_of_all_functions() -> None:
         assert requests.get(cluster.GATEWAY + path, headers=headers, timeout=60).status_code == 200
     answer = requests.post(f"{cluster.GATEWAY}/simulate", json={"count": 1}, headers=headers, timeout=60)
     assert (answer.status_code, answer.json()) == (200, {"emitted": 3, "retried": 0, "failed": 0})
+
+
+def test_alarms_are_looked_for_and_shown() -> None:
+    answer = call("watch", "POST", "/watch")
+    assert answer.status_code == 200, answer.text
+    assert answer.json().keys() == {"raised", "cleared", "sent", "unsent"}
+    assert "alarms" in call("average", "GET", "/v1/temperature/alarms").json()
 
 
 def test_the_rooms_of_the_simulator_have_readings_of_this_minute() -> None:

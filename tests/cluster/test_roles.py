@@ -24,6 +24,7 @@ EVERYBODY = [
     "SET ROLE postgres",
     "SELECT drop_chunks('temperatures', interval '1 day')",
 ]
+VIEW = "SELECT * FROM avg_temperature_daily"
 READING = "INSERT INTO temperatures VALUES ('e2e', 'roles', '2024-12-01', 1) ON CONFLICT DO NOTHING"
 
 
@@ -39,6 +40,12 @@ def reader() -> Iterator[psycopg.Connection]:
         yield connection
 
 
+@pytest.fixture(scope="module")
+def watcher() -> Iterator[psycopg.Connection]:
+    with connected("watcher") as connection:
+        yield connection
+
+
 def test_the_writer_stores(writer: psycopg.Connection) -> None:
     writer.execute(READING)
 
@@ -48,9 +55,15 @@ def test_the_reader_reads(reader: psycopg.Connection) -> None:
         reader.execute(f"SELECT * FROM {relation} LIMIT 1")
 
 
+def test_the_watcher_reads_and_keeps_alarms(watcher: psycopg.Connection) -> None:
+    watcher.execute("SELECT * FROM temperatures LIMIT 1")
+    watcher.execute("UPDATE alarms SET cleared = raised WHERE false")
+    watcher.execute("UPDATE watched SET temperature = 0 WHERE false")
+
+
 @pytest.mark.parametrize(
     "statement",
-    [*EVERYBODY, "SELECT * FROM temperatures", "SELECT * FROM avg_temperature_daily", "TABLE alembic_version"],
+    [*EVERYBODY, "SELECT * FROM temperatures", "SELECT * FROM alarms", VIEW, "TABLE alembic_version"],
 )
 def test_the_writer_cannot(writer: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -61,3 +74,9 @@ def test_the_writer_cannot(writer: psycopg.Connection, statement: str) -> None:
 def test_the_reader_cannot(reader: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         reader.execute(statement)
+
+
+@pytest.mark.parametrize("statement", [*EVERYBODY, READING, VIEW, "DELETE FROM alarms"])
+def test_the_watcher_cannot(watcher: psycopg.Connection, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        watcher.execute(statement)

@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import READER, WRITER
+from local.postgres import OWNER, READER, WATCHER, WRITER
+from tests.sink import Sink
 from tests.support import Urls, program
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5}
@@ -35,7 +36,7 @@ def pooled(plain: Urls) -> Iterator[Urls]:
         # As if each transaction had another connection to the database.
         "server_reset_query_always = 1\n"
     )
-    (folder / "users").write_text(f'"{READER}" ""\n"{WRITER}" ""\n')
+    (folder / "users").write_text(f'"{READER}" ""\n"{WRITER}" ""\n"{WATCHER}" ""\n')
     # It does not run as root.
     options = ["--quiet", *(["--user", "nobody"] if os.geteuid() == 0 else [])]
     with subprocess.Popen([pgbouncer, *options, settings]) as process:
@@ -60,6 +61,20 @@ def test_readings_are_stored_and_averaged_through_it(serve: Callable[..., TestCl
         reading = {**READING, "timestamp": f"2024-12-01T12:{minute:02}:00Z"}
         assert ingest.post("/", json=[reading, reading]).json()["duplicates"] == 1
         assert average.get("/v1/temperature/average", params=DAY).json()["count"] == minute + 1
+
+
+def test_alarms_are_raised_and_sent_through_it(
+    serve: Callable[..., TestClient], plain: Urls, pooled: Urls, sink: Sink
+) -> None:
+    rules = '[{"above": 28}]'
+    watch = serve(
+        "watch", DATABASE_URL=pooled(WATCHER), DATABASE_POOLER="true", ALARM_RULES=rules, ALARM_SINK_URL=sink.url
+    )
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        for number in range(6):
+            owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now(), %s)", (20 + number % 2 * 10,))
+            answer = watch.post("/").json()
+            assert (answer["raised"] + answer["cleared"], answer["sent"]) == ((0, 0) if number == 0 else (1, 1))
 
 
 def test_it_refuses_what_is_asked_of_a_database_that_is_reached_directly(pooled: Urls) -> None:

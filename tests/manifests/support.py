@@ -19,7 +19,8 @@ Object = dict[str, Any]
 KNATIVE = ROOT / "knative"
 OVERLAYS = sorted(file.parent.name for file in KNATIVE.glob("overlays/*/kustomization.yaml"))
 NAMESPACE = "temperature"
-IMAGES = {name: f"registry/{name}:0123456789ab" for name in ("ingest", "average", "simulate", "migrations", "database")}
+BUILT = ("ingest", "average", "simulate", "watch", "migrations", "database")
+IMAGES = {name: f"registry/{name}:0123456789ab" for name in BUILT}
 
 
 def _go(*arguments: str, folder: Path = ROOT) -> str:

@@ -15,7 +15,7 @@ CONFINED = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-ROLES = {"average": "reader", "ingest": "writer", "migrations": "owner"}
+ROLES = {"average": "reader", "ingest": "writer", "migrations": "owner", "watch": "watcher"}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -42,19 +42,19 @@ def test_every_image_is_one_that_was_built(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_each_program_has_the_secret_of_its_own_role_and_nobody_that_of_the_superuser(name: str) -> None:
     used = [(value["metadata"]["name"], set(_secrets(value))) for value in overlay(name)]
-    tokens = {"ingest", "average"} if name == "production" else set()
-    assert {user: secrets for user, secrets in used if secrets} == {
-        program: {
-            f"temperature-{role}-user.temperature-db.credentials.postgresql.acid.zalan.do",
-            *(["tokens"] if program in tokens else []),
-        }
+    expected = {
+        program: {f"temperature-{role}-user.temperature-db.credentials.postgresql.acid.zalan.do"}
         for program, role in ROLES.items()
     }
+    if name == "production":
+        for program in ("ingest", "average", "watch", "every-minute-watch"):
+            expected.setdefault(program, set()).add("tokens")
+    assert {user: secrets for user, secrets in used if secrets} == expected
 
 
 def test_in_production_nobody_writes_or_reads_without_a_token() -> None:
     pods = templates(overlay("production"))
-    for program, key in {"ingest": "write", "average": "read"}.items():
+    for program, key in {"ingest": "write", "watch": "write", "every-minute-watch": "write", "average": "read"}.items():
         (variable,) = [
             variable
             for container in containers(pods[program])

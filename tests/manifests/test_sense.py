@@ -10,6 +10,7 @@ import yaml
 import average.api
 import ingest.api
 import simulate.api
+import watch.api
 from simulate import simulation
 from simulate.events import EVENT_TYPE
 from tests.manifests.support import (
@@ -38,17 +39,26 @@ EVENTS = {
     "Broker default",
     "ConfigMap dead-letters",
     "PingSource every-minute",
+    "PingSource every-minute-watch",
     "Service dead-letters",
     "SinkBinding simulate",
+    "SinkBinding watch",
     "Trigger ingest",
 }
 DIFFERENCES: dict[str, tuple[set[str], set[str], set[str]]] = {
     "kind": (HOST, set(), set()),
-    "eventing": (HOST | EVENTS, {"CronJob every-minute"}, set()),
+    "eventing": (HOST | EVENTS, {"CronJob every-minute", "CronJob every-minute-watch"}, set()),
     "production": (
         set(),
         {"CronJob every-minute", "Service simulate"},
-        {"Job migrations", "Service average", "Service ingest", "postgresql temperature-db"},
+        {
+            "CronJob every-minute-watch",
+            "Job migrations",
+            "Service average",
+            "Service ingest",
+            "Service watch",
+            "postgresql temperature-db",
+        },
     ),
 }
 
@@ -110,7 +120,7 @@ def test_a_function_knows_whether_it_is_behind_the_pooler(name: str) -> None:
     (database,) = of_kind(objects, "postgresql").values()
     pooler = database["spec"].get("connectionPooler", {})
     expected = ("temperature-db-pooler", "true") if pooler.get("mode") == "transaction" else ("temperature-db", None)
-    for function in ("ingest", "average"):
+    for function in ("ingest", "average", "watch"):
         settings = environment(functions(objects)[function]["spec"]["template"])
         assert (settings["PGHOST"], settings.get("DATABASE_POOLER")) == expected
     # A session's lock keeps migrations from each other, which a pooler for transactions does not carry.
@@ -146,12 +156,49 @@ def test_the_simulator_is_triggered_every_minute_and_sends_to_ingest(monkeypatch
     assert json.loads(data) == json.loads(of_kind(overlay("eventing"), "PingSource")["every-minute"]["spec"]["data"])
 
 
+@pytest.mark.parametrize(
+    ("name", "tokens", "sent"), [("kind", "", None), ("production", "one-token,another", "Bearer one-token")]
+)
+def test_alarms_are_looked_for_every_minute(
+    monkeypatch: pytest.MonkeyPatch, name: str, tokens: str, sent: str | None
+) -> None:
+    objects = overlay(name)
+    assert of_kind(objects, "CronJob")["every-minute-watch"]["spec"]["schedule"] == "* * * * *"
+    requests: list[urllib.request.Request] = []
+
+    def urlopen(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+        requests.append(request)
+        return io.BytesIO(b"{}")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setenv("WRITE_TOKENS", tokens)
+    (container,) = containers(templates(objects)["every-minute-watch"])
+    exec(container["command"][2])
+    (request,) = requests
+    assert request.full_url == _address(objects, "watch") + "/"
+    assert (request.get_method(), request.get_header("Authorization")) == ("POST", sent)
+    timer = of_kind(overlay("eventing"), "PingSource")["every-minute-watch"]["spec"]
+    assert (timer["schedule"], timer["sink"]["ref"]["name"]) == ("* * * * *", "watch")
+
+
+def test_the_user_who_watches_is_made_and_gets_what_it_needs() -> None:
+    objects = overlay("kind")
+    (database,) = of_kind(objects, "postgresql").values()
+    (user,) = database["spec"]["users"]
+    assert environment(templates(objects)["migrations"])["WATCHER_ROLE"] == user
+    secrets = json.dumps(templates(objects)["watch"])
+    assert f"{user.replace('_', '-')}.{database['metadata']['name']}.credentials" in secrets
+
+
 def test_the_broker_hands_the_simulators_events_to_ingest() -> None:
     objects = overlay("eventing")
     (trigger,) = of_kind(objects, "Trigger").values()
     assert trigger["spec"]["filter"]["attributes"] == {"type": EVENT_TYPE}
-    (binding,) = of_kind(objects, "SinkBinding").values()
-    assert binding["spec"]["sink"]["ref"]["name"] == trigger["spec"]["broker"]
+    bindings = of_kind(objects, "SinkBinding")
+    assert bindings.keys() == {"simulate", "watch"}
+    for name, binding in bindings.items():
+        assert binding["spec"]["subject"]["name"] == name
+        assert binding["spec"]["sink"]["ref"]["name"] == trigger["spec"]["broker"]
 
 
 @pytest.mark.parametrize("name", ["kind", "eventing"])
@@ -175,7 +222,7 @@ def test_the_address_on_kind_leads_each_path_to_its_function(name: str) -> None:
     # What people look at.
     assert leads["/"] == "average"
     assert not any(lead.startswith(("/docs", "/redoc", "/dashboard")) for lead in leads)
-    for function in (average, ingest, simulate):
+    for function in (average, ingest, simulate, watch):
         for path in function.api.document()["paths"]:
             # By whole segments: that the first letters are the same is not enough.
             prefixes = [lead for lead in leads if f"{path}/".startswith(f"{lead.rstrip('/')}/")]
