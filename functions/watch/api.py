@@ -31,4 +31,4 @@ def document(*, token: bool = False) -> dict[str, Any]:
         },
         problems=[HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE],
     )
-    return described("Temperature monitoring: watch", "Raises and clears alarms of rooms.", [post], token=token)
+    return described("watch", "Raises and clears alarms of rooms.", [post], token=token)

@@ -9,7 +9,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, database, edge, logs, settings, sink
+from shared import access, database, documentation, edge, logs, settings, sink
 from shared.metrics import metrics
 from shared.problems import Problem, unavailable
 from watch import alarms, rules
@@ -68,4 +68,5 @@ _ROUTES: edge.Routes = {
     "/ready": (edge.GET, database.ready(DATABASE)),
     "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/openapi.json": (edge.GET, edge.openapi("watch", TOKENS)),
+    **documentation.ROUTES,
 }

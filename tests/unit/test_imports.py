@@ -70,6 +70,6 @@ def test_an_image_has_the_packages_that_it_loads(folder: str, script: str) -> No
         for module, distributions in packages_distributions().items()
         if not {distribution.lower().replace("_", "-") for distribution in distributions} & listed
     }
-    assert {"pytest", "requests" if folder != "functions/simulate" else "psycopg"} <= missing
+    assert {"pytest", "hypothesis"} <= missing
     run = python("-c", WITHOUT.format(names=missing) + script)
     assert run.returncode == 0, run.stderr

@@ -15,7 +15,7 @@ from bench import stack
 Serve = Callable[..., TestClient]
 PAGES = [
     ("average", "/"),
-    *((name, path) for name in ("average", "ingest", "simulate") for path in ("/docs", "/redoc")),
+    *((name, path) for name in ("average", "ingest", "simulate", "watch") for path in ("/docs", "/redoc")),
 ]
 STRICT = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
