@@ -26,7 +26,7 @@ import os, uvicorn
 from local import gateway
 os.environ["SINK_URL"] = "http://127.0.0.1:" + os.environ["PORT"]
 functions = {"ingest": {"DATABASE_URL": os.environ["WRITER"]}, "average": {"DATABASE_URL": os.environ["READER"]}}
-application = gateway.application({**functions, "simulate": {}})
+application = gateway.application({**functions, "simulate": {}, "watch": {"DATABASE_URL": os.environ["READER"]}})
 uvicorn.run(application, port=int(os.environ["PORT"]), lifespan="off", log_config=None)
 """
 NewDatabase = Callable[[], AbstractContextManager[Urls]]

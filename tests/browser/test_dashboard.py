@@ -330,6 +330,31 @@ def test_a_reading_that_was_just_sent_is_shown(visit: Visit, product: Product) -
     assert page.title() == "23.25 °C · ⁨Live⁩ / ⁨1⁩"
 
 
+def test_alarms_are_shown_while_they_last_and_lead_to_their_room(visit: Visit, product: Product) -> None:
+    product.execute(
+        "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared) VALUES"
+        " ('B1', '102', 'high', 22, 29.1, now() - interval '5 minutes', NULL),"
+        " ('B1', '101', 'silent', 900, 20, now() - interval '2 hours', now() - interval '1 hour')"
+    )
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    alarms = page.get_by_role("region", name="1 alarm")
+    expect(alarms).to_contain_text("too warm: was 29.10 °C, more than 22.00 °C, 5 min ago")
+    expect(alarms).to_contain_text("Over again within the last 7 days: 1")
+    expect(room_of(page, "102")).to_contain_text("too warm")
+    expect(room_of(page, "101")).not_to_contain_text("silent")
+    assert accessible(page) == []
+    keep(page, "alarm")
+    alarms.get_by_role("button", name="B1 / 102").click()
+    expect(page.locator("#name")).to_have_text("B1 / 102")
+    page.get_by_text("Over again").click()
+    expect(alarms).to_contain_text("silent: sent nothing for 15 minutes, from 2 hr ago to 1 hr ago")
+    product.execute("UPDATE alarms SET cleared = now() WHERE cleared IS NULL")
+    expect(page.get_by_role("region", name="No alarm now")).to_contain_text("Over again within the last 7 days: 2")
+    expect(room_of(page, "102")).not_to_contain_text("too warm")
+    product.execute("DELETE FROM alarms")
+    expect(page.locator("#alarms")).to_be_hidden()
+
+
 def test_nothing_is_asked_while_nobody_looks(visit: Visit) -> None:
     page = shown(visit(view(("B1", "101"), last="hour")))
     page.clock.install()

@@ -6,7 +6,7 @@
 
 import { Failure, ask, now, token } from "./api.js";
 import { Chart, swatch } from "./chart.js";
-import { ago, bare, count, element, full, roomName, roomText, span, temperature, width, zone } from "./format.js";
+import { ago, bare, count, duration, element, full, roomName, roomText, span, temperature, width, zone } from "./format.js";
 import { MOST_ROOMS, instant, interval, key, read, write } from "./view.js";
 
 const PAUSE = 5000;
@@ -18,6 +18,7 @@ const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last:
 
 let view = read(location.search);
 let rooms = [];
+let alarms = [];
 let shown = null;
 let paused = false;
 let timer;
@@ -66,7 +67,7 @@ function schedule(pause) {
 }
 
 async function askForRooms(signal) {
-  ({ rooms } = await ask("rooms", {}, { signal }));
+  [{ rooms }, { alarms }] = await Promise.all([ask("rooms", {}, { signal }), ask("alarms", {}, { signal })]);
 }
 
 const choices = () => (view.rooms.length ? view.rooms : rooms.slice(0, 1).map(({ building_id, room_id }) => ({ building: building_id, room: room_id })));
@@ -98,6 +99,7 @@ function render(chosen) {
   $("dashboard").hidden = empty;
   if (empty) return showCommand();
   $("dashboard").classList.remove("loading");
+  showAlarms();
   showRooms();
   showSummary();
   showChart();
@@ -227,6 +229,46 @@ function showCommand() {
   $("copy").hidden = !navigator.clipboard;
 }
 
+// --- alarms -------------------------------------------------------------------------------------------------------
+
+const KINDS = {
+  high: { short: "too warm", long: ({ temperature: found, threshold }) => `was ${temperature(found)}, more than ${temperature(threshold)}` },
+  low: { short: "too cold", long: ({ temperature: found, threshold }) => `was ${temperature(found)}, less than ${temperature(threshold)}` },
+  silent: { short: "silent", long: ({ threshold }) => `sent nothing for ${duration(threshold)}` },
+};
+
+function showAlarms() {
+  const open = alarms.filter(({ cleared }) => !cleared);
+  const cleared = alarms.filter(({ cleared }) => cleared);
+  $("alarms").hidden = !alarms.length;
+  $("alarms").classList.toggle("raised", open.length > 0);
+  const heading = open.length ? `${open.length} ${open.length === 1 ? "alarm" : "alarms"}` : "No alarm now";
+  if ($("alarms-heading").textContent !== heading) {
+    $("alarms-heading").textContent = heading;
+    $("status").textContent = heading;
+  }
+  list($("alarms-open"), open);
+  $("alarms-cleared").hidden = !cleared.length;
+  $("alarms-cleared").firstElementChild.textContent = `Over again within the last 7 days: ${cleared.length}`;
+  list($("alarms-cleared").lastElementChild, cleared);
+}
+
+function list(place, some) {
+  // Rebuilt only if they changed: the focus stays where it is.
+  const state = JSON.stringify(some);
+  if (place.dataset.state === state) return;
+  place.dataset.state = state;
+  place.replaceChildren(...some.map(alarmed));
+}
+
+function alarmed(alarm) {
+  const choice = { building: alarm.building_id, room: alarm.room_id };
+  const button = element("button", { type: "button" }, roomName(choice));
+  button.addEventListener("click", () => go({ ...view, rooms: [choice] }));
+  const times = alarm.cleared ? ["from ", moment(alarm.raised), " to ", moment(alarm.cleared)] : [moment(alarm.raised)];
+  return element("li", {}, button, element("span", {}, element("strong", { textContent: KINDS[alarm.kind].short }), ": ", KINDS[alarm.kind].long(alarm), ", ", ...times));
+}
+
 // --- the list of rooms --------------------------------------------------------------------------------------------
 
 let rows = new Map();
@@ -251,13 +293,15 @@ function showRooms() {
     filter();
   }
   const chosen = choices().map(key);
+  const kinds = Map.groupBy(alarms.filter(({ cleared }) => !cleared), ({ building_id, room_id }) => key({ building: building_id, room: room_id }));
   const newest = new Map(rooms.map(({ building_id, room_id, latest }) => [key({ building: building_id, room: room_id }), latest]));
-  for (const [name, { choice, item, button, box, now: text }] of rows) {
+  for (const [name, { choice, item, button, box, alarm, now: text }] of rows) {
     const number = chosen.indexOf(name);
     box.checked = number >= 0;
     box.disabled = number < 0 ? chosen.length >= MOST_ROOMS : chosen.length === 1;
     item.classList.toggle("chosen", number >= 0);
     button.setAttribute("aria-pressed", chosen.length === 1 && number === 0);
+    alarm.textContent = (kinds.get(name) ?? []).map(({ kind }) => KINDS[kind].short).join(", ");
     if (choice.room !== null) text.textContent = temperature(newest.get(name).temperature);
   }
   $("rooms-hint").textContent = chosen.length >= MOST_ROOMS ? `${MOST_ROOMS} rooms are the most to compare.` : "Tick several to compare them.";
@@ -265,8 +309,9 @@ function showRooms() {
 
 function row(choice) {
   const text = element("span", { className: "now" });
+  const alarm = element("span", { className: "alarm" });
   const name = element("bdi", { className: "name", textContent: choice.room ?? "All rooms", title: roomText(choice) });
-  const button = element("button", { type: "button" }, name, text);
+  const button = element("button", { type: "button" }, name, alarm, text);
   const box = element("input", { type: "checkbox", ariaLabel: `Compare ${roomText(choice)}` });
   button.addEventListener("click", () => {
     go({ ...view, rooms: [choice] });
@@ -277,7 +322,7 @@ function row(choice) {
     go({ ...view, rooms: box.checked ? [...others, choice] : others });
   });
   const item = element("li", { className: choice.room === null ? "whole" : "" }, box, button);
-  return { choice, item, button, box, now: text };
+  return { choice, item, button, box, alarm, now: text };
 }
 
 function filter() {

@@ -44,6 +44,12 @@ export function width(seconds) {
   return number === 1 ? unit : `${number} ${unit}s`;
 }
 
+export function duration(seconds) {
+  const [unit, length] = UNITS.find(([, length]) => seconds >= length) ?? UNITS.at(-1);
+  const number = Math.round(seconds / length);
+  return `${number} ${unit}${number === 1 ? "" : "s"}`;
+}
+
 export function zone(date) {
   const part = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" }).formatToParts(date);
   const offset = part.find(({ type }) => type === "timeZoneName").value.replace("GMT", "UTC");
