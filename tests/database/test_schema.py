@@ -40,7 +40,7 @@ def test_privileges_that_roles_have_by_default_are_withheld(plain: Urls) -> None
     with psycopg.connect(plain(OWNER)) as owner:
         owner.execute("ALTER DEFAULT PRIVILEGES GRANT INSERT, UPDATE, DELETE ON TABLES TO writers")
         owner.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO readers")
-        owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT TRUNCATE ON TABLES TO {WRITER}")
+        owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT TRUNCATE ON TABLES TO {WRITER}, {WATCHER}")
     migrate(plain(OWNER))
     with psycopg.connect(plain(SUPERUSER)) as superuser:
         allowed = superuser.execute(

@@ -136,6 +136,10 @@ def test_what_comes_after_a_day_does_not_alarm_either(watch: Watch, store: Store
     assert check(function) == (0, 0)
     store((2 * 1440, 40), room="102")
     assert check(function) == (0, 0)
+    store((3 * 1440, 21), room="103")
+    check(function)
+    store((2 * 1440, 40), (23 * 60, 41), (22 * 60, 21), room="103")
+    assert check(function) == (1, 1)
 
 
 def test_a_reading_of_the_future_waits_until_then(watch: Watch, store: Store) -> None:
@@ -144,6 +148,8 @@ def test_a_reading_of_the_future_waits_until_then(watch: Watch, store: Store) ->
     assert check(function) == (0, 0)
     store((4, 29))
     assert check(function) == (1, 0)
+    store((3, 21))
+    assert check(function) == (0, 1)
 
 
 def test_two_readings_of_an_instant_alarm_once(watch: Watch, store: Store) -> None:
