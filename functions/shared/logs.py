@@ -27,7 +27,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps({name: value for name, value in entry.items() if value is not None}, default=str)
+        known = {name: value for name, value in entry.items() if value is not None}
+        return json.dumps(known, default=str, separators=(",", ":"))
 
 
 def configure() -> None:
