@@ -21,6 +21,12 @@ ROOM = {"building_id": "B1", "room_id": "101"}
 RULE = {**ROOM, "above": 28, "below": 16, "silent": "15m"}
 
 
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minutes may have passed since this was imported."""
+    monkeypatch.setattr(f"{__name__}.NOW", datetime.now(UTC))
+
+
 @pytest.fixture
 def watch(serve: Serve, plain: Urls) -> Callable[..., TestClient]:
     """Start an instance of the function, with these rules."""
