@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +107,12 @@ def processor_seconds(*processes: "subprocess.Popen[bytes]") -> Iterator[list[fl
 
 
 def _used(process: "subprocess.Popen[bytes]") -> float:
-    return float(sum(sum(each.cpu_times()[:2]) for each in _family(process)))
+    used = 0.0
+    for each in _family(process):
+        # Some of PostgreSQL's come and go by themselves.
+        with suppress(psutil.NoSuchProcess):
+            used += sum(each.cpu_times()[:2])
+    return used
 
 
 def megabytes(served: Served) -> float:

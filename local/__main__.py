@@ -187,24 +187,27 @@ def _play_the_timers(address: str, log_file: Path) -> None:
     started = time.monotonic()
     emitted = _simulate(address, {"profile": "daily", "backfill": "1h", "interval": STEP}).get("emitted", 0)
     say(f"Simulator     {emitted} readings of the last hour in {time.monotonic() - started:.1f} s; more every minute")
-    checked = _watch(address)
-    if settings.text("ALARM_RULES"):
-        say(f"Alarms        {checked.get('raised', 0)} raised; looked for every minute")
+    # Of its own, since it may wait for a sink.
+    threading.Thread(target=_watch, args=(address,), daemon=True).start()
     _explain(address, log_file)
     while True:
         time.sleep(PERIOD)
         # One more than the period holds: a run that comes late leaves no gap, and the same readings are stored once.
         _simulate(address, {"profile": "daily", "count": PERIOD // STEP + 1, "interval": STEP})
-        _watch(address)
 
 
 def _simulate(address: str, body: dict[str, Any]) -> dict[str, Any]:
     return _trigger("Simulator", f"{address}/simulate", body)
 
 
-def _watch(address: str) -> dict[str, Any]:
+def _watch(address: str) -> None:
     # Without rules too: those of an earlier run may have left alarms.
-    return _trigger("Alarms", f"{address}/watch", {})
+    raised = _trigger("Alarms", f"{address}/watch", {}).get("raised", 0)
+    if settings.text("ALARM_RULES"):
+        say(f"Alarms        {raised} raised; looked for every minute")
+    while True:
+        time.sleep(PERIOD)
+        _trigger("Alarms", f"{address}/watch", {})
 
 
 def _trigger(name: str, url: str, body: dict[str, Any]) -> dict[str, Any]:

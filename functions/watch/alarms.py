@@ -50,7 +50,8 @@ class Alarm:
 class Turn:
     """A reading at which a room may have changed.
 
-    It is the first one looked at, one that is on another side of a threshold than the one before it, or the last one.
+    It is the first one looked at, the first new one, one that is on another side of a threshold than the one before it,
+    or the last one.
     """
 
     building_id: str
@@ -141,7 +142,8 @@ class _Ledger:
 
     def _clear(self, key: Key, instant: datetime) -> None:
         alarm = self._open.pop(key)
-        alarm.cleared = instant
+        # A reading can be older than the rule that raised the alarm, and a clock be set back.
+        alarm.cleared = max(instant, alarm.raised)
         if alarm.id:
             self.changed.append(alarm)
         self.cleared += 1
@@ -243,7 +245,8 @@ _TURNS = """
             )
         ) AS reading
     ), ordered AS (
-        SELECT *, side IS DISTINCT FROM lag(side) OVER room AS turn, lead(side) OVER room IS NULL AS last
+        SELECT *, side IS DISTINCT FROM lag(side) OVER room OR lag(known) OVER room AS turn,
+               lead(side) OVER room IS NULL AS last
         FROM reading WINDOW room AS (PARTITION BY building_id, room_id ORDER BY timestamp, temperature)
     )
     SELECT building_id, room_id, timestamp, temperature, known, last FROM ordered

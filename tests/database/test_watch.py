@@ -142,6 +142,8 @@ def test_what_comes_after_a_day_does_not_alarm_either(watch: Watch, store: Store
     assert check(function) == (0, 0)
     store((2 * 1440, 40), room="102")
     assert check(function) == (0, 0)
+    store((2, 41), (1, 21), room="102")
+    assert check(function) == (1, 1)
     store((3 * 1440, 21), room="103")
     check(function)
     store((2 * 1440, 40), (23 * 60, 41), (22 * 60, 21), room="103")
@@ -235,6 +237,17 @@ def test_another_rule_counts_at_once_and_a_rule_that_is_gone_clears(watch: Watch
     changed = datetime.now(UTC)
     assert check(watch()) == (0, 2)
     assert all(cleared > raised and cleared > changed - timedelta(seconds=5) for *_, raised, cleared in alarms(plain))
+
+
+def test_an_alarm_of_another_rule_ends_with_a_reading_of_before(watch: Watch, store: Store, plain: Urls) -> None:
+    store((5, 25))
+    assert check(watch(RULE)) == (0, 0)
+    function = watch({**ROOM, "above": 24})
+    assert check(function) == (1, 0)
+    store((4, 21))
+    assert check(function) == (0, 1)
+    [(*_, raised, cleared)] = alarms(plain)
+    assert raised == cleared > ago(0)
 
 
 @pytest.mark.parametrize(
