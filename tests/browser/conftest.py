@@ -16,7 +16,7 @@ import requests
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from bench.stack import serve
-from local.postgres import READER, WRITER
+from local.postgres import READER, WATCHER, WRITER
 from tests.support import ROOT, SUPERUSER, Urls
 
 KEPT = ROOT / "build" / "browser"
@@ -26,7 +26,7 @@ import os, uvicorn
 from local import gateway
 os.environ["SINK_URL"] = "http://127.0.0.1:" + os.environ["PORT"]
 functions = {"ingest": {"DATABASE_URL": os.environ["WRITER"]}, "average": {"DATABASE_URL": os.environ["READER"]}}
-application = gateway.application({**functions, "simulate": {}, "watch": {"DATABASE_URL": os.environ["READER"]}})
+application = gateway.application({**functions, "simulate": {}, "watch": {"DATABASE_URL": os.environ["WATCHER"]}})
 uvicorn.run(application, port=int(os.environ["PORT"]), lifespan="off", log_config=None)
 """
 NewDatabase = Callable[[], AbstractContextManager[Urls]]
@@ -68,7 +68,7 @@ def start(new_database: NewDatabase) -> Iterator[Start]:
 
         def start(**variables: str) -> Product:
             urls = stack.enter_context(new_database())
-            databases = {"WRITER": urls(WRITER), "READER": urls(READER)}
+            databases = {"WRITER": urls(WRITER), "READER": urls(READER), "WATCHER": urls(WATCHER)}
             path = {"PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}"}
             served = stack.enter_context(serve([sys.executable, "-c", SCRIPT], {**databases, **path, **variables}))
             return Product(f"http://127.0.0.1:{served.port}", urls)
