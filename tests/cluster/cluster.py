@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -120,18 +120,21 @@ def average(room_id: str) -> Any:
     return answer.json()
 
 
-def until_simulated(seconds: float) -> None:
-    """Wait until each room of the simulator has a reading of an instant after this call."""
+SIMULATED = frozenset({("B1", "101"), ("B1", "102"), ("B2", "201")})
+
+
+def until_simulated(seconds: float, rooms: Set[tuple[str, str]] = SIMULATED) -> None:
+    """Wait until each of the rooms has a reading of an instant after this call."""
     since = datetime.now(UTC)
 
     def fresh() -> bool:
-        rooms = call("average", "GET", "/v1/temperature/rooms").json().get("rooms", [])
+        answer = call("average", "GET", "/v1/temperature/rooms").json()
         recent = {
             (room["building_id"], room["room_id"])
-            for room in rooms
+            for room in answer.get("rooms", [])
             if datetime.fromisoformat(room["latest"]["timestamp"]) > since
         }
-        return {("B1", "101"), ("B1", "102"), ("B2", "201")} <= recent
+        return rooms <= recent
 
     until(fresh, seconds)
 

@@ -8,6 +8,7 @@ from cloudevents.conversion import to_binary
 
 from tests.cluster import cluster
 from tests.cluster.cluster import asked, average, call, event, new_room, reading, until_simulated
+from tests.support import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +66,13 @@ def test_the_ping_source_makes_the_simulator_send_to_the_broker(broker: str) -> 
 
     assert not cluster.get("cronjob")["items"]
     until_simulated(180)
+
+
+def test_the_example_of_a_source_has_another_room_simulated(broker: str) -> None:
+    assert broker
+    example = str(ROOT / "examples" / "pingsource.yaml")
+    cluster.kubectl("apply", "--filename", example)
+    try:
+        until_simulated(180, {("B4", "401")})
+    finally:
+        cluster.kubectl("delete", "--filename", example)
