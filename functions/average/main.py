@@ -11,8 +11,7 @@ from starlette.responses import Response
 
 from average import questions
 from average.queries import Scope, Summary, Temperatures
-from shared import access, database, documentation, edge, logs, settings
-from shared.metrics import metrics
+from shared import access, database, edge, logs, routes, settings
 from shared.pages import Site
 from shared.readings import written
 
@@ -113,12 +112,9 @@ _ROUTES: edge.Routes = {
     "/v1/temperature/series": (edge.GET, access.needs(TOKENS, _series)),
     "/v1/temperature/rooms": (edge.GET, access.needs(TOKENS, _rooms)),
     "/v1/temperature/alarms": (edge.GET, access.needs(TOKENS, _alarms)),
-    "/health": (edge.GET, edge.health),
     "/ready": (edge.GET, database.ready(DATABASE)),
-    "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
     "/settings": (edge.GET, access.needs(TOKENS, _settings)),
-    "/openapi.json": (edge.GET, edge.openapi("average", TOKENS)),
-    **documentation.ROUTES,
+    **routes.of_every_function("average", TOKENS),
 }
 
 

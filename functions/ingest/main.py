@@ -9,8 +9,7 @@ from starlette.responses import Response
 
 from ingest import bodies
 from ingest.writer import WAITING_LIMIT, Writer
-from shared import access, body, database, documentation, edge, logs, settings
-from shared.metrics import metrics
+from shared import access, body, database, edge, logs, routes, settings
 
 MOST_BYTES = 8 * 1024 * 1024
 BYTES = 100
@@ -68,9 +67,6 @@ _ROUTES: edge.Routes = {
     "": _post,
     "/temperature": _post,
     "/v1/temperature": _post,
-    "/health": (edge.GET, edge.health),
     "/ready": (edge.GET, database.ready(DATABASE)),
-    "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
-    "/openapi.json": (edge.GET, edge.openapi("ingest", TOKENS)),
-    **documentation.ROUTES,
+    **routes.of_every_function("ingest", TOKENS),
 }

@@ -18,8 +18,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, body, delivery, documentation, edge, logs, settings, sink
-from shared.metrics import metrics
+from shared import access, body, delivery, edge, logs, routes, settings, sink
 from shared.problems import Problem
 from simulate.events import event
 from simulate.simulation import PROFILES, Room, parse
@@ -62,10 +61,7 @@ _post = (edge.POST, access.needs(TOKENS, _emit))
 _ROUTES: edge.Routes = {
     "": _post,
     "/simulate": _post,
-    "/health": (edge.GET, edge.health),
-    "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
-    "/openapi.json": (edge.GET, edge.openapi("simulate", TOKENS)),
-    **documentation.ROUTES,
+    **routes.of_every_function("simulate", TOKENS),
 }
 
 

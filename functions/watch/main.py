@@ -9,8 +9,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, database, documentation, edge, logs, settings, sink
-from shared.metrics import metrics
+from shared import access, database, edge, logs, routes, settings, sink
 from shared.problems import Problem, unavailable
 from watch import alarms, rules
 
@@ -64,9 +63,6 @@ _post = (edge.POST, access.needs(TOKENS, _check))
 _ROUTES: edge.Routes = {
     "": _post,
     "/watch": _post,
-    "/health": (edge.GET, edge.health),
     "/ready": (edge.GET, database.ready(DATABASE)),
-    "/metrics": (edge.GET, access.needs(TOKENS, metrics)),
-    "/openapi.json": (edge.GET, edge.openapi("watch", TOKENS)),
-    **documentation.ROUTES,
+    **routes.of_every_function("watch", TOKENS),
 }

@@ -1,0 +1,16 @@
+"""What every function answers beside its own work: whether it is alive, what it did, and how it is used."""
+
+from collections.abc import Sequence
+
+from shared import access, documentation, edge
+from shared.metrics import metrics
+
+
+def of_every_function(function: str, tokens: Sequence[bytes]) -> edge.Routes:
+    """The routes; what was done needs one of the tokens, if there are any."""
+    return {
+        "/health": (edge.GET, edge.health),
+        "/metrics": (edge.GET, access.needs(tokens, metrics)),
+        "/openapi.json": (edge.GET, edge.openapi(function, tokens)),
+        **documentation.ROUTES,
+    }
