@@ -38,8 +38,8 @@ async def ingest(request: Request) -> Response:
 async def _store(request: Request) -> Response:
     global _writer
     headers = edge.headers(request)
-    await _room(int(headers.get("content-length", 0)), MOMENT)
-    content = await body.receive(request, MOST_BYTES)
+    await _room(body.length(headers), MOMENT)
+    content = await body.receive(request, headers, MOST_BYTES)
     await _room(len(content))
     readings = bodies.parse(headers, content)
     _writer = _writer or Writer(DATABASE, batch=bodies.MOST_READINGS, queue=QUEUE)

@@ -17,31 +17,35 @@ MOST_DISCARDED, DISCARD_SECONDS = 64 * 1024 * 1024, 1
 """How much of a refused body is read for nothing: most clients look for the answer only when they have sent all."""
 
 
-async def receive(request: Request, most: int) -> bytes:
-    """The whole body of a request.
+def length(headers: Mapping[str, str]) -> int:
+    """The bytes of the body that the headers (names in lower case) declare, 0 if none."""
+    declared = headers.get("content-length", "")
+    return int(declared) if declared.isdecimal() else 0
+
+
+async def receive(request: Request, headers: Mapping[str, str], most: int) -> bytes:
+    """The whole body of a request with these headers (names in lower case).
 
     Raises Problem: 413 for one of more than `most` bytes, 415 for a compressed one, 408 for one that does not arrive in
     time, 503 if too many bodies are arriving, 400 if the client went away or the server lost it.
 
     Read from the server itself: starlette's stream takes longer for a small body than validating it.
     """
-    headers = dict(request.scope["headers"])
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "A body with a Content-Encoding cannot be read; send it as it is, not compressed",
             headers={"Accept-Encoding": "identity"},
         )
-    declared = headers.get(b"content-length", b"")
-    if (size := int(declared) if declared.isdigit() else 0) > most:
+    if (declared := length(headers)) > most:
         # What is still to come is read by the server for nothing.
-        raise _too_large(most, close=size > MOST_DISCARDED)
+        raise _too_large(most, close=declared > MOST_DISCARDED)
     message = await request.receive()
     if message.get("more_body", False) or len(message.get("body", b"")) > most:
         return await _rest(request, message, most)
     _check(message)
     received = bytes(message.get("body", b""))
-    if not received and b"upgrade" in headers and (b"transfer-encoding" in headers or declared.strip(b"0")):
+    if not received and "upgrade" in headers and ("transfer-encoding" in headers or declared):
         # https://github.com/Kludex/uvicorn/issues/2722
         raise Problem(HTTPStatus.BAD_REQUEST, "The body was lost with the offer of another protocol; send no Upgrade")
     return received

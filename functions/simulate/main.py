@@ -40,7 +40,7 @@ async def simulate(request: Request) -> Response:
 
 
 async def _emit(request: Request) -> Response:
-    simulation = parse(await body.receive(request, MOST_BYTES))
+    simulation = parse(await body.receive(request, edge.headers(request), MOST_BYTES))
     stop = Event()
     try:
         # In a thread of its own: /health is answered meanwhile.
