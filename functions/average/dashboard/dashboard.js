@@ -37,12 +37,12 @@ async function refresh({ chosen = false } = {}) {
   try {
     // The first answer tells the time too, at which the interval ends.
     const first = !rooms.length;
-    if (first) await askForRooms(signal);
+    if (first) await askForRoomsAndAlarms(signal);
     if (rooms.length) {
       const within = interval(view, now());
       const all = chosen || within.open;
       const asked = all && Promise.all(choices().map((choice) => askAbout(choice, within, signal)));
-      const [answers] = await Promise.all([asked, first || askForRooms(signal)]);
+      const [answers] = await Promise.all([asked, first || askForRoomsAndAlarms(signal)]);
       if (all) shown = { ...within, seconds: answers[0].seconds, answers };
     }
     render(chosen);
@@ -66,7 +66,7 @@ function schedule(pause) {
   if (!paused && !document.hidden) timer = setTimeout(refresh, pause);
 }
 
-async function askForRooms(signal) {
+async function askForRoomsAndAlarms(signal) {
   [{ rooms }, { alarms }] = await Promise.all([ask("rooms", {}, { signal }), ask("alarms", {}, { signal })]);
 }
 
@@ -237,12 +237,14 @@ const KINDS = {
   silent: { short: "silent", long: ({ threshold }) => `sent nothing for ${duration(threshold)}` },
 };
 
+const openAlarms = () => alarms.filter(({ cleared }) => !cleared);
+
 function showAlarms() {
-  const open = alarms.filter(({ cleared }) => !cleared);
+  const open = openAlarms();
   const cleared = alarms.filter(({ cleared }) => cleared);
   $("alarms").hidden = !alarms.length;
   $("alarms").classList.toggle("raised", open.length > 0);
-  const heading = open.length ? `${open.length} ${open.length === 1 ? "alarm" : "alarms"}` : "No alarm now";
+  const heading = open.length ? `${open.length} alarm${open.length === 1 ? "" : "s"}` : "No alarm now";
   if ($("alarms-heading").textContent !== heading) {
     $("alarms-heading").textContent = heading;
     $("status").textContent = heading;
@@ -293,7 +295,7 @@ function showRooms() {
     filter();
   }
   const chosen = choices().map(key);
-  const kinds = Map.groupBy(alarms.filter(({ cleared }) => !cleared), ({ building_id, room_id }) => key({ building: building_id, room: room_id }));
+  const kinds = Map.groupBy(openAlarms(), ({ building_id, room_id }) => key({ building: building_id, room: room_id }));
   const newest = new Map(rooms.map(({ building_id, room_id, latest }) => [key({ building: building_id, room: room_id }), latest]));
   for (const [name, { choice, item, button, box, alarm, now: text }] of rows) {
     const number = chosen.indexOf(name);

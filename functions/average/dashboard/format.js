@@ -38,17 +38,14 @@ export function ago(date, now) {
   return relative.format(Math.round(seconds / length), unit);
 }
 
-export function width(seconds) {
+export function duration(seconds) {
   const [unit, length] = UNITS.find(([, length]) => seconds % length === 0);
   const number = seconds / length;
-  return number === 1 ? unit : `${number} ${unit}s`;
-}
-
-export function duration(seconds) {
-  const [unit, length] = UNITS.find(([, length]) => seconds >= length) ?? UNITS.at(-1);
-  const number = Math.round(seconds / length);
   return `${number} ${unit}${number === 1 ? "" : "s"}`;
 }
+
+// "per minute", not "per 1 minute"
+export const width = (seconds) => duration(seconds).replace(/^1 /, "");
 
 export function zone(date) {
   const part = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" }).formatToParts(date);
