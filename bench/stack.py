@@ -108,8 +108,7 @@ def processor_seconds(*processes: "subprocess.Popen[bytes]") -> Iterator[list[fl
 
 def _used(process: "subprocess.Popen[bytes]") -> float:
     used = 0.0
-    for each in _family(process):
-        # Some of PostgreSQL's come and go by themselves.
+    for each in family(process):
         with suppress(psutil.NoSuchProcess):
             used += sum(each.cpu_times()[:2])
     return used
@@ -117,10 +116,11 @@ def _used(process: "subprocess.Popen[bytes]") -> float:
 
 def megabytes(served: Served) -> float:
     """The resident memory of a server and its children."""
-    return float(sum(each.memory_info().rss for each in _family(served.process))) / 1e6
+    return float(sum(each.memory_info().rss for each in family(served.process))) / 1e6
 
 
-def _family(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+def family(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """A process and those that it started; some of PostgreSQL's come and go by themselves."""
     parent = psutil.Process(process.pid)
     return [parent, *parent.children(recursive=True)]
 

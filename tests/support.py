@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -30,13 +31,15 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """Where there is no database."""
 
 
+def leave_out(name: str) -> NoReturn:
+    """Skip the test for want of a program of the system; in CI fail it."""
+    assert "CI" not in os.environ, f"{name} was not found, and CI leaves no test out"
+    pytest.skip(f"{name} was not found")
+
+
 def program(name: str) -> str:
     """The path of a program of the system, which the tests that need it are skipped without; in CI they fail then."""
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
-    if not found:
-        assert "CI" not in os.environ, f"{name} was not found, and CI leaves no test out"
-        pytest.skip(f"{name} was not found")
-    return found
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or leave_out(name)
 
 
 def examples(number: int) -> settings:

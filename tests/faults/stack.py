@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import psycopg
 
-from bench.stack import Served, command, megabytes, serve, target
+from bench.stack import Served, command, family, megabytes, serve, target
 from local.postgres import OWNER, READER, WRITER, Postgres
 from tests.faults.link import Link
 from tests.support import embedded, free_port
@@ -74,9 +74,7 @@ class Stack:
 
     def signal_postgres(self, number: signal.Signals) -> None:
         """Send a signal to every process of PostgreSQL."""
-        server = psutil.Process(self.postgres.process.pid)
-        for process in [server, *server.children(recursive=True)]:
-            # Some come and go by themselves.
+        for process in family(self.postgres.process):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 

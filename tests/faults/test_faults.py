@@ -24,7 +24,7 @@ import requests
 from local.postgres import OWNER, READER, WRITER
 from tests.faults.load import DAYS, Load, Reading
 from tests.faults.stack import DEADLINE, Stack
-from tests.support import LONG, ROOT, alembic, python
+from tests.support import LONG, ROOT, alembic, leave_out, python
 
 SECONDS = 30 if LONG else 4
 """How long a fault lasts that does not say it itself."""
@@ -190,8 +190,9 @@ def test_it_recovers_where_the_disk_is_full(tmp_path: Path, record_property: Rec
 def test_it_does_not_mind_a_clock_that_is_moved(tmp_path: Path, record_property: Record) -> None:
     found = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not found:
-        assert "CI" not in os.environ or sys.platform != "linux", "libfaketime was not found, and CI leaves no test out"
-        pytest.skip("libfaketime was not found")
+        if sys.platform != "linux":
+            pytest.skip("libfaketime is where Linux has it")
+        leave_out("libfaketime")
     clock = tmp_path / "clock"
     clock.write_text("+0")
 
