@@ -36,7 +36,14 @@ export async function ask(path, query, { signal, accept = "application/json" } =
   const difference = Date.parse(response.headers.get("Date")) - Date.now();
   // The header has whole seconds, and took a moment to get here: less than that is no difference.
   skew = Math.abs(difference) > 2000 ? difference : 0;
-  if (response.ok) return accept === "text/csv" ? response.text() : response.json();
+  if (response.ok) {
+    try {
+      return await (accept === "text/csv" ? response.text() : response.json());
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Failure(0, "The answer broke off.");
+    }
+  }
   const problem = await response.json().catch(() => ({}));
   const faults = (problem.errors ?? []).map(({ field, message }) => `${field} ${message}`);
   throw new Failure(
