@@ -1,16 +1,16 @@
-"""`python -m migrations`: bring the database to the newest schema and to what the settings say."""
+"""`python -m migrations`: bring the database to the newest schema and to what the settings say.
 
+`python -m migrations summarize` only brings the summaries up to date, for a timer where TimescaleDB has none.
+"""
+
+import argparse
 import logging
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
 
-from migrations import database, policies, settings
+from migrations import database, settings, state, summaries
 from migrations.edition import Edition, detect
 from shared import logs
 from shared.settings import SettingError
@@ -28,41 +28,27 @@ def config() -> Config:
 def main() -> Edition:
     """Upgrade, apply the settings and return what the database is.
 
-    Raises SettingError for a bucket width other than the continuous aggregates have, and where TimescaleDB is required
-    and missing.
+    Raises SettingError for a database that cannot be used, or whose averages could not be built as the settings say.
     """
     logs.configure()
     chosen = settings.load()
-    if chosen.require_timescaledb:
-        with database.transaction() as connection:
-            if detect(connection) is Edition.PLAIN:
-                raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
+    with database.transaction() as connection:
+        if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
+            raise SettingError("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
+        if chosen.require_timescaledb and detect(connection) is Edition.PLAIN:
+            raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
     command.upgrade(config(), "head")
-    with database.transaction() as connection:
-        edition = detect(connection)
-        width = connection.scalar(text("SELECT avg_temperature_bucket_width()"))
-    if width != chosen.bucket:
-        if edition is Edition.COMMUNITY:
-            raise SettingError(
-                f"BUCKET_MINUTES is {chosen.bucket}, but this database has buckets of {width}. To build its averages"
-                " anew from the readings it still has, and lose its alarms: alembic downgrade 0001, then run the"
-                " migrations again"
-            )
-        with database.transaction() as connection:
-            _make_averages_anew(connection)
-    with database.transaction() as connection:
-        policies.apply(connection, edition, chosen)
+    edition = state.bring_about(chosen)
     log.info("the database is up to date: %s", edition.value)
     return edition
 
 
-def _make_averages_anew(connection: Connection) -> None:
-    """Drop the averages and create them as the settings say: where they are views, nothing is lost with them."""
-    averages = ScriptDirectory.from_config(config()).get_revision("0002").module
-    with Operations.context(MigrationContext.configure(connection)):
-        averages.downgrade()
-        averages.upgrade()
-
-
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(prog="python -m migrations", description=__doc__)
+    parser.add_argument("task", nargs="?", choices=["summarize"], help="only bring the summaries up to date")
+    if parser.parse_args().task:
+        logs.configure()
+        summaries.bring_up_to_date()
+    else:
+        main()
+        summaries.bring_up_to_date()

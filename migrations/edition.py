@@ -1,4 +1,4 @@
-"""Which database this is. The one place that asks; the functions never do."""
+"""Which database this is, and what the schema in it was made as. The one place that asks; the functions never do."""
 
 from enum import Enum
 
@@ -9,7 +9,7 @@ class Edition(Enum):
     """What the database can do for time series."""
 
     COMMUNITY = "TimescaleDB, community edition"
-    """Hypertables, continuous aggregates, policies, columnstore."""
+    """Hypertables, continuous aggregates, jobs, columnstore."""
     APACHE = "TimescaleDB, Apache edition"
     """Hypertables."""
     PLAIN = "PostgreSQL"
@@ -25,3 +25,20 @@ def detect(connection: Connection) -> Edition:
         return Edition.PLAIN
     licence = connection.scalar(text("SELECT current_setting('timescaledb.license', true)"))
     return Edition.COMMUNITY if licence == "timescale" else Edition.APACHE
+
+
+def has_hypertable(connection: Connection) -> bool:
+    """Whether the readings are in a hypertable: not where the extension came after them."""
+    return _listed(connection, "hypertables", "hypertable_schema", "hypertable_name", "temperatures")
+
+
+def has_aggregate(connection: Connection, name: str) -> bool:
+    """Whether this is a continuous aggregate, not a plain view."""
+    return _listed(connection, "continuous_aggregates", "view_schema", "view_name", name)
+
+
+def _listed(connection: Connection, view: str, schema_column: str, name_column: str, name: str) -> bool:
+    if detect(connection) is Edition.PLAIN:
+        return False
+    statement = f"SELECT 1 FROM timescaledb_information.{view} WHERE {schema_column} = current_schema()"
+    return bool(connection.scalar(text(f"{statement} AND {name_column} = :name"), {"name": name}))

@@ -38,12 +38,6 @@ def grant(connection: Connection, privilege: str, relations: list[str], role: st
         connection.execute(text(f"GRANT {privilege} ON {relation} TO {_quoted(connection, role)}"))
 
 
-def revoke(connection: Connection, privilege: str, relations: list[str], role: str) -> None:
-    """Take from the role this privilege on the relations."""
-    for relation in relations if _exists(connection, role) else []:
-        connection.execute(text(f"REVOKE {privilege} ON {relation} FROM {_quoted(connection, role)}"))
-
-
 def _exists(connection: Connection, role: str) -> bool:
     return bool(connection.scalar(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}))
 

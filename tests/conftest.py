@@ -101,8 +101,7 @@ def community(_community: Urls) -> Urls:
     """An empty database on TimescaleDB's community edition."""
     with psycopg.connect(_community(OWNER), autocommit=True) as connection:
         connection.execute("TRUNCATE temperatures, alarms, watched")
-        for view in ("avg_temperature_time_interval", "avg_temperature_hourly", "avg_temperature_daily"):
-            connection.execute(f"TRUNCATE {view}")
+        connection.execute("TRUNCATE avg_temperature_time_interval")
     return _community
 
 

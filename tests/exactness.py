@@ -1,14 +1,17 @@
-"""The check that an average is exact to the reading, for every edition: what the function answers is what SQL says of
-the readings themselves."""
+"""The check that an average is exact to the reading, for every edition: what the function answers is what a reference
+in Python makes of the readings themselves, to the last bit."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
 import psycopg
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
+
+from average.intervals import floor
 
 Reading = tuple[str, str, datetime, float]
 
@@ -24,13 +27,17 @@ instants = st.builds(
     st.sampled_from([0, 2, 58, 60, 61, 720]) | st.integers(0, 1439),
     st.sampled_from([-1, 0, 1]) | st.integers(0, 59_999_999),
 )
-# Quarters of a degree are summed without rounding, in whatever order.
+# Tenths of a degree are no binary fractions, and other numbers have as many digits as there can be. What is closer to
+# zero than 2^-57 is summed up to the nearest 2^-109.
+temperatures = st.integers(-500, 500).map(lambda tenths: tenths / 10) | st.floats(-50, 50).filter(
+    lambda temperature: temperature == 0 or abs(temperature) >= 2**-57
+)
 readings = st.lists(
     st.tuples(
         st.sampled_from(["B1", "B1", "B2"]),
         st.sampled_from(["101", "101", "102"]),
         instants,
-        st.integers(-200, 200).map(lambda quarters: quarters / 4),
+        temperatures,
     ),
     max_size=40,
 )
@@ -46,32 +53,38 @@ def insert(connection: psycopg.Connection[Any], rows: Sequence[Reading]) -> None
         cursor.executemany("INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", rows)
 
 
+def summary(temperatures: Sequence[float]) -> tuple[int, float | None, float | None, float | None]:
+    """Count, average, lowest and highest, the average rounded once: to the nearest number there is."""
+    if not temperatures:
+        return 0, None, None, None
+    total = sum(map(Fraction, temperatures), Fraction())
+    return len(temperatures), float(total / len(temperatures)), min(temperatures), max(temperatures)
+
+
 def assert_exact(client: TestClient, connection: psycopg.Connection[Any], start: datetime, end: datetime) -> None:
     """Compare averages and series of rooms and buildings over the interval with what the readings say."""
+    rows = connection.execute("SELECT building_id, room_id, timestamp, temperature FROM temperatures").fetchall()
     for building, room in product(["B1"], ["101", None]):
         query = {"building_id": building, "start": start.isoformat(), "end": end.isoformat()}
-        condition, parameters = "building_id = %s AND timestamp >= %s AND timestamp < %s", [building, start, end]
         if room:
             query["room_id"] = room
-            condition, parameters = condition + " AND room_id = %s", [*parameters, room]
-        expected = connection.execute(
-            "SELECT count(*), avg(temperature), min(temperature), max(temperature)"
-            f" FROM temperatures WHERE {condition}",
-            parameters,
-        ).fetchone()
+        meant = [
+            (instant, temperature)
+            for of_building, of_room, instant, temperature in rows
+            if of_building == building and of_room == (room or of_room) and start <= instant < end
+        ]
         answer = client.get("/v1/temperature/average", params=query).json()
-        assert expected == tuple(answer[name] for name in ("count", "average_temperature", "min", "max")), answer
-        for bucket in ("7m", "1h", "2d"):
-            expected_series = connection.execute(
-                "SELECT date_bin(%s, timestamp, '2000-01-03 00:00Z'), count(*), avg(temperature), min(temperature),"
-                f" max(temperature) FROM temperatures WHERE {condition} GROUP BY 1 ORDER BY 1",
-                [{"7m": timedelta(minutes=7), "1h": timedelta(hours=1), "2d": timedelta(days=2)}[bucket], *parameters],
-            ).fetchall()
+        found = tuple(answer[name] for name in ("count", "average_temperature", "min", "max"))
+        assert found == summary([temperature for _, temperature in meant]), answer
+        for bucket, width in (("7m", timedelta(minutes=7)), ("1h", timedelta(hours=1)), ("2d", timedelta(days=2))):
+            buckets: dict[datetime, list[float]] = {}
+            for instant, temperature in meant:
+                buckets.setdefault(floor(instant.astimezone(UTC), width), []).append(temperature)
             series = client.get("/v1/temperature/series", params={**query, "bucket": bucket}).json()["series"]
-            assert expected_series == [
+            assert [
                 (
                     datetime.fromisoformat(point["start"]),
                     *(point[name] for name in ("count", "average_temperature", "min", "max")),
                 )
                 for point in series
-            ]
+            ] == [(start, *summary(found)) for start, found in sorted(buckets.items())]

@@ -24,6 +24,7 @@ VIEWS = [
     "avg_temperature_daily",
     "avg_temperature_stale",
 ]
+SUMMARIES = ["rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep"]
 ALARM = (
     "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
     " VALUES ('B1', '101', 'low', 1, 0, now())"
@@ -40,18 +41,19 @@ def objects(urls: Urls) -> set[str]:
 def assert_down_and_up_again_leave_nothing_behind(urls: Urls) -> None:
     """Downgrade and upgrade, by steps and at once, and compare what is there."""
     migrated = objects(urls)
-    tables = {"r alarms", "i alarms_open", "i alarms_cleared", "r watched"}
-    assert {"f avg_temperature_bucket_width", *(f"v {view}" for view in VIEWS)} | tables <= migrated
+    tables = {"r alarms", "i alarms_open", "i alarms_cleared", "r watched", *(f"r {name}" for name in SUMMARIES)}
+    assert {"f avg_temperature_bucket_width", "v unsummarized", *(f"v {view}" for view in VIEWS)} | tables <= migrated
+    alembic(urls(OWNER), "downgrade", "0003")
+    assert not any(name.removeprefix("r ") in SUMMARIES or "rooms" in name for name in objects(urls))
     alembic(urls(OWNER), "downgrade", "0002")
     assert not any("alarm" in name or "watched" in name for name in objects(urls))
-    with psycopg.connect(urls(WATCHER), autocommit=True) as watcher:
-        _refused(watcher, "SELECT * FROM temperatures")
     alembic(urls(OWNER), "downgrade", "0001")
     assert not any("avg_" in name for name in objects(urls))
-    alembic(urls(OWNER), "upgrade", "head")
+    migrate(urls(OWNER))
     assert objects(urls) == migrated
     alembic(urls(OWNER), "downgrade", "base")
-    assert objects(urls) == {"r alembic_version", "i alembic_version_pkc", "t alembic_version", "t _alembic_version"}
+    revision = "temperature_revision"
+    assert objects(urls) == {f"r {revision}", f"i {revision}_pkc", f"t {revision}", f"t _{revision}"}
     migrate(urls(OWNER))
     migrate(urls(OWNER))
     assert objects(urls) == migrated
@@ -75,13 +77,13 @@ def assert_roles_can_do_what_they_need_and_no_more(urls: Urls) -> None:
         _refused(reader, INSERT, ROW)
         _refused_to_all(reader)
     with psycopg.connect(urls(WATCHER), autocommit=True) as watcher:
-        for relation in ("temperatures", "alarms", "watched"):
+        for relation in ("temperatures", "rooms", "alarms", "watched"):
             watcher.execute(f"SELECT * FROM {relation}")
         watcher.execute(ALARM)
         watcher.execute(WATCHED, ROW)
         for statement in ("UPDATE alarms SET cleared = raised", "UPDATE watched SET temperature = 0"):
             watcher.execute(statement)
-        for statement in [*_CHANGES, *(f"SELECT * FROM {view}" for view in VIEWS)]:
+        for statement in [*_CHANGES, *(f"SELECT * FROM {name}" for name in (*VIEWS, *SUMMARIES) if name != "rooms")]:
             _refused(watcher, statement)
         _refused(watcher, INSERT, ROW)
         _refused_to_all(watcher)
@@ -97,18 +99,23 @@ _CHANGES = [
     "UPDATE temperatures SET temperature = 0",
     "DELETE FROM alarms",
     "DELETE FROM watched",
+    *(f"DELETE FROM {name}" for name in SUMMARIES),
+    "UPDATE upkeep SET dropped_before = now()",
+    "UPDATE rooms SET summed_until = now()",
+    "SELECT * FROM unsummarized",
+    "CALL summarize()",
 ]
 
 
 def _reads() -> list[str]:
-    return [f"SELECT * FROM {relation}" for relation in ("temperatures", *VIEWS)]
+    return [f"SELECT * FROM {relation}" for relation in ("temperatures", *VIEWS, *SUMMARIES)]
 
 
 def _refused_to_all(connection: psycopg.Connection[Any]) -> None:
     for statement in (
         "TRUNCATE temperatures",
         "TRUNCATE alarms",
-        "SELECT * FROM alembic_version",
+        "SELECT * FROM temperature_revision",
         "CREATE TABLE mine ()",
         f"SET ROLE {OWNER}",
         "COPY temperatures TO PROGRAM 'true'",

@@ -61,9 +61,10 @@ class Room(BaseModel):
 
 
 class Rooms(BaseModel):
-    """Rooms in the order of their identifiers."""
+    """Rooms in the order of their identifiers; where there are more, `next` is the value of `after` to ask for them."""
 
     rooms: list[Room]
+    next: str | None
 
 
 class Alarm(BaseModel):
@@ -154,7 +155,10 @@ def document(*, token: bool = False) -> dict[str, Any]:
                 "/v1/temperature/rooms",
                 "The rooms, each with its latest reading",
                 Rooms,
-                {"rooms": [{**_ROOM, "latest": {"temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}}]},
+                {
+                    "rooms": [{**_ROOM, "latest": {"temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}}],
+                    "next": None,
+                },
                 query=ROOMS,
             ),
             _get(

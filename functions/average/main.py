@@ -59,7 +59,9 @@ async def _series(request: Request) -> Response:
 
 
 async def _rooms(request: Request) -> Response:
-    found = await _database().rooms(questions.rooms(request.query_params))
+    building_id, after, limit = questions.rooms(request.query_params)
+    # One more tells whether there are more.
+    found = await _database().rooms(building_id, after, limit + 1)
     return edge.json(
         {
             "rooms": [
@@ -68,8 +70,9 @@ async def _rooms(request: Request) -> Response:
                     "room_id": room_id,
                     "latest": {"temperature": temperature, "timestamp": written(instant)},
                 }
-                for building_id, room_id, instant, temperature in found
-            ]
+                for building_id, room_id, instant, temperature in found[:limit]
+            ],
+            "next": questions.cursor(*found[limit - 1][:2]) if len(found) > limit else None,
         }
     )
 

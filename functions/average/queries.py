@@ -1,24 +1,23 @@
-"""The statements of `average`, each exact to the reading."""
+"""What `average` asks the database."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from decimal import Decimal
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import psycopg
 from prometheus_client import Gauge, Histogram
-from psycopg.sql import SQL, Composed
 from psycopg_pool import AsyncConnectionPool
 
-from average.intervals import DAY, EPOCH, HOUR, Segment, cover
+from average import summaries
+from average.intervals import DAY, HOUR, floor
 from shared.database import Database, within
 from shared.metrics import SECONDS
 from shared.problems import unavailable
-from shared.rooms import ROOMS, ROOMS_OF_BUILDING
 
 log = logging.getLogger("average")
 
@@ -90,22 +89,23 @@ class Temperatures:
             ("waiting", "requests_waiting"),
         ):
             POOL.labels(label).set_function(partial(self._pool_now, name))
-        # Unknown until the first answer, which is exact without buckets too.
-        self._bucket: timedelta | None = None
 
     async def summary(self, scope: Scope) -> Summary | None:
         """The summary of all readings in the scope, None if there are none."""
         rows = await self._summaries(scope, None)
-        return Summary(*rows[0][1:]) if rows and rows[0][1] else None
+        return _summary(*rows[0][1:]) if rows else None
 
     async def series(self, scope: Scope, bucket: timedelta) -> list[tuple[datetime, Summary]]:
         """The start and the summary of each bucket of the scope that has readings, in order."""
-        return [(start, Summary(*summary)) for start, *summary in await self._summaries(scope, bucket)]
+        return [(start, _summary(*values)) for start, *values in await self._summaries(scope, bucket)]
 
-    async def rooms(self, building_id: str | None) -> list[tuple[str, str, datetime, float]]:
-        """The rooms of a building, or of all, that have readings, with instant and temperature of the latest one."""
+    async def rooms(
+        self, building_id: str | None, after: tuple[str, str], limit: int
+    ) -> list[tuple[str, str, datetime, float]]:
+        """The first rooms after one, of a building or of all, with instant and temperature of the latest reading."""
         rooms: list[tuple[str, str, datetime, float]] = await self._fetch(
-            _ROOMS_OF_ALL if building_id is None else _ROOMS_OF_BUILDING, {"building_id": building_id}
+            _ROOMS if building_id is None else _ROOMS_OF_BUILDING,
+            {"building_id": building_id, "after_building": after[0], "after_room": after[1], "limit": limit},
         )
         return rooms
 
@@ -115,21 +115,20 @@ class Temperatures:
         return [Alarm(*row) for row in rows]
 
     async def _summaries(self, scope: Scope, bucket: timedelta | None) -> list[tuple[Any, ...]]:
-        while True:
-            assumed = self._bucket
-            widths = [width for width in (DAY, HOUR, assumed) if width and not (bucket and bucket % width)]
-            segments = cover(scope.start, scope.end, widths) or [Segment(None, scope.start, scope.end)]
-            statement = _statement(
-                tuple(segment.width for segment in segments),
-                one_room=scope.room_id is not None,
-                in_buckets=bucket is not None,
-            )
-            rows = await self._fetch(statement, _parameters(scope, segments, bucket))
-            if rows:
-                self._bucket = rows[0][0]
-            # The width is different from what the statement was made for: the averages were built anew meanwhile.
-            if assumed in {None, self._bucket}:
-                return [row[1:] for row in rows]
+        by_hours = not (bucket and bucket % HOUR)
+        whole_hours = by_hours and floor(scope.end, HOUR) - scope.start >= HOUR
+        return await self._fetch(
+            _OF_ANY if whole_hours or scope.room_id is None else _OF_A_ROOM_WITHOUT_HOURS,
+            {
+                "building_id": scope.building_id,
+                "room_id": scope.room_id,
+                "start": scope.start,
+                "end": scope.end,
+                "bucket": bucket,
+                "by_hours": by_hours,
+                "by_days": not (bucket and bucket % DAY),
+            },
+        )
 
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
@@ -162,103 +161,18 @@ class Temperatures:
                 pause *= 2
 
 
-def _parameters(scope: Scope, segments: Sequence[Segment], bucket: timedelta | None) -> dict[str, Any]:
-    parameters = {"building_id": scope.building_id, "room_id": scope.room_id, "epoch": EPOCH, "bucket": bucket}
-    for number, segment in enumerate(segments):
-        parameters |= {f"{name}{number}": getattr(segment, name) for name in ("width", "start", "end")}
-    return parameters
+def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summary:
+    # To divide integers is to round once, to the nearest number there is.
+    numerator, denominator = total.as_integer_ratio()
+    return Summary(count, numerator / (denominator * count), lowest, highest)
 
 
-@lru_cache(1000)
-def _statement(widths: tuple[timedelta | None, ...], *, one_room: bool, in_buckets: bool) -> bytes:
-    """The statement that sums segments of these widths up: in one row, or in one for each bucket that has readings.
-
-    Each row holds the width of the database's narrowest averages, the start of the bucket, and a Summary.
-    """
-    room = SQL(
-        "building_id = %(building_id)s AND room_id = %(room_id)s" if one_room else "building_id = %(building_id)s"
-    )
-    readings = _EACH if in_buckets else _TOGETHER
-    parts: list[Composed] = []
-    kept: list[Composed] = []
-    for number, width in enumerate(widths):
-        names = {name: SQL(f"%({name}{number})s") for name in ("width", "start", "end")}
-        if width is None:
-            parts.append(_READINGS.format(readings=readings, room=room, **names))
-        else:
-            parts.append(_AVERAGES.format(room=room, view=_VIEWS.get(width, _NARROWEST), **names))
-            kept.append(SQL("({width}::interval, {start}::timestamptz, {end}::timestamptz)").format(**names))
-    with_stale = SQL("").format()
-    if kept:
-        with_stale = _WITH_STALE.format(kept=SQL(", ").join(kept))
-        parts.append(_READINGS_WHERE_STALE.format(readings=readings, room=room))
-    return _text(
-        _SUM.format(
-            with_stale=with_stale,
-            # A bucket that reaches back before the year 1 begins with it, as far as clients can tell.
-            at=SQL(
-                "greatest(date_bin(%(bucket)s, at, %(epoch)s), '0001-01-01 00:00+00')"
-                if in_buckets
-                else "NULL::timestamptz"
-            ),
-            group=SQL("GROUP BY 2 ORDER BY 2" if in_buckets else ""),
-            parts=SQL(" UNION ALL ").join(parts),
-        )
-    )
-
-
-def _text(statement: Composed) -> bytes:
+def _text(statement: bytes) -> bytes:
     """The statement without its indentation: psycopg analyses one of more than 4096 characters each time."""
-    return b" ".join(statement.as_bytes().split())
+    return b" ".join(statement.split())
 
 
-_VIEWS = {DAY: SQL("avg_temperature_daily"), HOUR: SQL("avg_temperature_hourly")}
-_NARROWEST = SQL("avg_temperature_time_interval")
-
-_SUM = SQL("""
-    {with_stale}
-    SELECT avg_temperature_bucket_width(), {at}, sum(count)::bigint, sum(sum) / sum(count)::float8, min(min), max(max)
-    FROM ({parts}) AS part
-    {group}
-""")
-# The spans of the segments in which the averages may differ from the readings, widened to whole buckets.
-_WITH_STALE = SQL("""
-    WITH stale AS MATERIALIZED (
-        SELECT width, range_agg(tstzrange(
-            date_bin(width, lower(span), %(epoch)s),
-            date_bin(width, upper(span) - interval '1 microsecond', %(epoch)s) + width
-        )) AS spans
-        FROM (
-            SELECT width, span * tstzrange(segment_start, segment_end) AS span
-            FROM (VALUES {kept}) AS segment (width, segment_start, segment_end)
-            JOIN avg_temperature_stale USING (width)
-        ) AS stale_part
-        WHERE NOT isempty(span)
-        GROUP BY width
-    )
-""")
-# The condition without a column spares the scan where a whole segment is stale.
-_AVERAGES = SQL("""
-    SELECT bucket AS at, sum, count, min, max FROM {view}
-    WHERE {room} AND bucket >= {start} AND bucket < {end}
-      AND NOT bucket <@ coalesce((SELECT spans FROM stale WHERE width = {width}), '{{}}')
-      AND NOT tstzrange({start}, {end}) <@ coalesce((SELECT spans FROM stale WHERE width = {width}), '{{}}')
-""")
-_READINGS = SQL("SELECT {readings} FROM temperatures WHERE {room} AND timestamp >= {start} AND timestamp < {end}")
-# OFFSET 0 keeps the inner query apart, so that each span is one range of the index.
-_READINGS_WHERE_STALE = SQL("""
-    SELECT reading.* FROM (SELECT unnest(range_agg(spans)) AS span FROM stale) AS stale_span
-    CROSS JOIN LATERAL (
-        SELECT {readings} FROM temperatures
-        WHERE {room} AND timestamp >= lower(span) AND timestamp < upper(span) OFFSET 0
-    ) AS reading
-""")
-_EACH = SQL("timestamp AS at, temperature AS sum, 1 AS count, temperature AS min, temperature AS max")
-# Summed up where they are read: taking a million rows through UNION ALL takes as long as reading them.
-_TOGETHER = SQL("""
-    NULL::timestamptz AS at, sum(temperature) AS sum, count(*) AS count, min(temperature) AS min,
-    max(temperature) AS max
-""")
+_OF_ANY, _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_ANY), _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 # More are more than anybody looks at.
 _ALARMS = b"""
     SELECT building_id, room_id, kind, threshold, temperature, raised, cleared FROM alarms
@@ -267,14 +181,12 @@ _ALARMS = b"""
       AND (%(room_id)s::text IS NULL OR room_id = %(room_id)s)
     ORDER BY raised DESC, building_id, room_id, kind LIMIT 1000
 """
-_LATEST = SQL("""
-    {rooms}
-    SELECT building_id, room_id, timestamp, temperature
-    FROM room CROSS JOIN LATERAL (
-        SELECT timestamp, temperature FROM temperatures AS reading
-        WHERE reading.building_id = room.building_id AND reading.room_id = room.room_id
-        ORDER BY timestamp DESC LIMIT 1
-    ) AS latest
-""")
-_ROOMS_OF_ALL = _text(_LATEST.format(rooms=ROOMS))
-_ROOMS_OF_BUILDING = _text(_LATEST.format(rooms=ROOMS_OF_BUILDING))
+_ROOMS = b"""
+    SELECT building_id, room_id, coalesce(past.timestamp, room.timestamp), coalesce(past.temperature, room.temperature)
+    FROM rooms AS room
+    -- Clocks go wrong: a reading of the future is the latest one when its time has come.
+    LEFT JOIN LATERAL latest_reading(building_id, room_id, now()) AS past ON room.timestamp > now()
+    WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s)
+    ORDER BY building_id, room_id LIMIT %(limit)s
+"""
+_ROOMS_OF_BUILDING = _ROOMS.replace(b"WHERE", b"WHERE building_id = %(building_id)s AND")

@@ -1,12 +1,13 @@
 """What the query string of a request asks."""
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, to_json
 from starlette.datastructures import QueryParams
 
 from average.intervals import DAY, HOUR, default_start
@@ -41,12 +42,23 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
 _INTERVAL = {"room_id": IDENTIFIER, "start": TIMESTAMP, "end": TIMESTAMP, "query_datetime": TIMESTAMP}
 AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
 SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
-ROOMS = _fields({}, {"building_id": IDENTIFIER})
+MOST_ROOMS = 10_000
+"""Rooms in one answer."""
+_CURSOR = rule(core_schema.str_schema(max_length=4096), "the value of `next` in the answer before")
+ROOMS = _fields(
+    {},
+    {
+        "building_id": IDENTIFIER,
+        "limit": rule(core_schema.int_schema(ge=1, le=MOST_ROOMS), f"a whole number from 1 to {MOST_ROOMS}"),
+        "after": _CURSOR,
+    },
+)
 ALARMS = _fields({}, {"building_id": IDENTIFIER, "room_id": IDENTIFIER})
 
 _average = SchemaValidator(AVERAGE)
 _series = SchemaValidator(SERIES)
 _rooms = SchemaValidator(ROOMS)
+_cursor = SchemaValidator(core_schema.tuple_schema([IDENTIFIER, IDENTIFIER]))
 _alarms = SchemaValidator(ALARMS)
 
 
@@ -72,10 +84,25 @@ def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Sco
     return scope, bucket
 
 
-def rooms(query: QueryParams) -> str | None:
-    """The building whose rooms are asked for, None for all. Raises Problem 422 with every fault."""
-    building_id: str | None = _validated(_rooms, query).get("building_id")
-    return building_id
+def rooms(query: QueryParams) -> tuple[str | None, tuple[str, str], int]:
+    """The building whose rooms are asked for, None for all; the room after which they begin; and how many at most.
+
+    Raises Problem 422 with every fault.
+    """
+    found = _validated(_rooms, query)
+    after = ("", "")
+    if "after" in found:
+        try:
+            building_id, room_id = _cursor.validate_json(urlsafe_b64decode(found["after"]))
+        except (ValueError, ValidationError):
+            raise _refused([_fault("after", "must be the value of `next` in the answer before")]) from None
+        after = building_id, room_id
+    return found.get("building_id"), after, found.get("limit", MOST_ROOMS)
+
+
+def cursor(building_id: str, room_id: str) -> str:
+    """What `after` must be for the rooms after this one."""
+    return urlsafe_b64encode(to_json([building_id, room_id])).decode()
 
 
 def alarms(query: QueryParams) -> tuple[str | None, str | None]:

@@ -10,10 +10,8 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg.sql import SQL
 
 from shared.database import Database
-from shared.rooms import ROOMS
 from watch.rules import Rules
 
 PAST = timedelta(days=1)
@@ -215,7 +213,7 @@ async def _rows(connection: psycopg.AsyncConnection, statement: Any, parameters:
 
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('temperature watch'))"
-_ROOMS = SQL("{rooms} SELECT building_id, room_id FROM room").format(rooms=ROOMS)
+_ROOMS = "SELECT building_id, room_id FROM rooms"
 # A reading whose instant is still to come is looked at when it has come. Of a room that no check has looked at before,
 # the latest one counts.
 _TURNS = """

@@ -3,17 +3,12 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import roles, settings
-from migrations.edition import Edition, detect
-
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
     """Create the table, a hypertable where there are hypertables."""
-    connection = op.get_bind()
-    chosen = settings.load()
     op.create_table(
         "temperatures",
         sa.Column("building_id", sa.Text(collation="C"), nullable=False),
@@ -23,10 +18,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("building_id", "room_id", "timestamp", "temperature", name="temperatures_pkey"),
         sa.CheckConstraint("temperature BETWEEN -50 AND 50", name="temperature_plausible"),
     )
-    if detect(connection) is not Edition.PLAIN:
+    if op.get_bind().scalar(sa.text("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")):
         op.execute("SELECT create_hypertable('temperatures', by_range('timestamp'), create_default_indexes => false)")
-    roles.grant(connection, "INSERT", ["temperatures"], chosen.writer)
-    roles.grant(connection, "SELECT", ["temperatures"], chosen.reader)
 
 
 def downgrade() -> None:

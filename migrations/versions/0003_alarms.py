@@ -3,16 +3,12 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import roles, settings
-
 revision = "0003"
 down_revision = "0002"
 
 
 def upgrade() -> None:
     """Create the tables of `watch`."""
-    connection = op.get_bind()
-    chosen = settings.load()
     op.create_table(
         "alarms",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -45,13 +41,9 @@ def upgrade() -> None:
         sa.Column("temperature", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("building_id", "room_id", name="watched_pkey"),
     )
-    roles.grant(connection, "SELECT", ["temperatures"], chosen.watcher)
-    roles.grant(connection, "SELECT, INSERT, UPDATE", ["alarms", "watched"], chosen.watcher)
-    roles.grant(connection, "SELECT", ["alarms"], chosen.reader)
 
 
 def downgrade() -> None:
     """Drop the alarms; the readings and their averages stay."""
-    roles.revoke(op.get_bind(), "SELECT", ["temperatures"], settings.load().watcher)
     op.drop_table("watched")
     op.drop_table("alarms")

@@ -249,10 +249,25 @@ def test_the_rooms_come_with_their_latest_reading(average: TestClient) -> None:
         {"building_id": "B1", "room_id": "102", "latest": {"temperature": -10.5, "timestamp": "2024-12-01T12:30:00Z"}},
         {"building_id": "B2", "room_id": "201", "latest": {"temperature": 5.0, "timestamp": "2024-12-01T12:00:00Z"}},
     ]
-    assert ask(average, "rooms") == {"rooms": rooms}
-    assert ask(average, "rooms", building_id="B1") == {"rooms": rooms[:2]}
-    assert ask(average, "rooms", building_id="B3") == {"rooms": []}
+    assert ask(average, "rooms") == {"rooms": rooms, "next": None}
+    assert ask(average, "rooms", building_id="B1") == {"rooms": rooms[:2], "next": None}
+    assert ask(average, "rooms", building_id="B3") == {"rooms": [], "next": None}
     assert faults(average.get("/v1/temperature/rooms?room=101")) == {"room": "Extra inputs are not permitted"}
+
+
+def test_many_rooms_come_in_pages(average: TestClient) -> None:
+    rooms = ask(average, "rooms")["rooms"]
+    pages, more = [], {}
+    while True:
+        page = ask(average, "rooms", limit="1", **more)
+        pages += page["rooms"]
+        if page["next"] is None:
+            break
+        more = {"after": page["next"]}
+    assert pages == rooms
+    assert ask(average, "rooms", building_id="B2", limit="1", **more)["rooms"] == rooms[2:]
+    for query in ("limit=0", "limit=10001", "limit=many", "after=", "after=Qg==", "after=%00"):
+        assert faults(average.get(f"/v1/temperature/rooms?{query}")).keys() <= {"limit", "after"}
 
 
 def test_settings_and_health_are_those_of_the_original(average: TestClient) -> None:

@@ -36,7 +36,7 @@ def groups(plain: Urls) -> Iterator[None]:
 def test_privileges_that_roles_have_by_default_are_withheld(plain: Urls) -> None:
     alembic(plain(OWNER), "downgrade", "base")
     with psycopg.connect(plain(OWNER)) as owner:
-        owner.execute("DROP TABLE alembic_version")
+        owner.execute("DROP TABLE temperature_revision")
     with psycopg.connect(plain(OWNER)) as owner:
         owner.execute("ALTER DEFAULT PRIVILEGES GRANT INSERT, UPDATE, DELETE ON TABLES TO writers")
         owner.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO readers")
@@ -54,8 +54,8 @@ def test_privileges_that_roles_have_by_default_are_withheld(plain: Urls) -> None
     assert sorted(allowed) == sorted(
         [
             (WRITER, "temperatures", "INSERT"),
-            *((READER, name, "SELECT") for name in {"temperatures", "alarms", *averages}),
-            (WATCHER, "temperatures", "SELECT"),
+            *((READER, name, "SELECT") for name in {"temperatures", "alarms", *schema.SUMMARIES, *averages}),
+            *((WATCHER, name, "SELECT") for name in ("temperatures", "rooms")),
             *((WATCHER, name, may) for name in ("alarms", "watched") for may in ("SELECT", "INSERT", "UPDATE")),
         ]
     )
@@ -81,7 +81,7 @@ def test_runners_at_once_all_succeed(plain: Urls) -> None:
     alembic(plain(OWNER), "downgrade", "base")
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(plain(SUPERUSER)) as starter, ThreadPoolExecutor() as pool:
-        starter.execute("LOCK TABLE alembic_version")
+        starter.execute("LOCK TABLE temperature_revision")
         runs = [pool.submit(python, "-m", "migrations", DATABASE_URL=plain(OWNER)) for _ in range(3)]
         with psycopg.connect(plain(SUPERUSER), autocommit=True) as observer:
             while observer.execute(waiting).fetchone() != (3,):

@@ -1,4 +1,4 @@
-"""On TimescaleDB, every average is what the readings say, whatever has been refreshed and whatever came late."""
+"""On TimescaleDB, every average is what the readings say, whatever has been summed up and whatever came late."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -13,8 +13,6 @@ from local.postgres import OWNER, READER
 from tests import exactness
 from tests.support import Urls
 
-VIEWS = ["avg_temperature_time_interval", "avg_temperature_hourly", "avg_temperature_daily"]
-
 
 @pytest.fixture
 def average(serve: Callable[..., TestClient], community: Urls) -> TestClient:
@@ -23,19 +21,19 @@ def average(serve: Callable[..., TestClient], community: Urls) -> TestClient:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    steps=st.lists(st.tuples(exactness.readings, st.integers(0, len(VIEWS))), min_size=2, max_size=4),
+    steps=st.lists(st.tuples(exactness.readings, st.booleans()), min_size=2, max_size=4),
     interval=exactness.intervals,
 )
 def test_an_average_is_exact_over_any_interval(
     average: TestClient,
     community: Urls,
-    steps: list[tuple[list[exactness.Reading], int]],
+    steps: list[tuple[list[exactness.Reading], bool]],
     interval: tuple[datetime, datetime],
 ) -> None:
     with psycopg.connect(community(OWNER), autocommit=True) as connection:
         connection.execute("TRUNCATE temperatures")
-        for readings, levels in steps:
+        for readings, summed_up in steps:
             exactness.insert(connection, readings)
-            for view in VIEWS[:levels]:
-                connection.execute(f"CALL refresh_continuous_aggregate('{view}', NULL, NULL)")
+            if summed_up:
+                connection.execute("CALL summarize()")
         exactness.assert_exact(average, connection, *interval)

@@ -10,14 +10,15 @@ from starlette.testclient import TestClient
 
 import migrations.__main__ as migrations
 from local.postgres import OWNER, READER, WRITER
-from migrations import edition
+from migrations import edition, state
 from migrations.edition import Edition
 from tests import schema
-from tests.support import SUPERUSER, Urls, alembic, migrate
+from tests.support import Urls, alembic, migrate
 
 Connection = psycopg.Connection[Any]
 NOW = datetime.now(UTC)
-AVERAGES = ["avg_temperature_time_interval", "avg_temperature_hourly", "avg_temperature_daily"]
+BUCKETS = "avg_temperature_time_interval"
+AVERAGES = [BUCKETS, "avg_temperature_hourly", "avg_temperature_daily"]
 
 
 @pytest.fixture
@@ -62,11 +63,11 @@ def test_roles_can_do_what_they_need_and_no_more(community: Urls) -> None:
     schema.assert_roles_can_do_what_they_need_and_no_more(community)
 
 
-def test_the_community_edition_gets_a_hypertable_and_real_time_continuous_aggregates(owner: Connection) -> None:
+def test_the_community_edition_gets_a_hypertable_and_a_real_time_continuous_aggregate(owner: Connection) -> None:
     aggregates = owner.execute(
         "SELECT view_name, materialized_only FROM timescaledb_information.continuous_aggregates ORDER BY 1"
     ).fetchall()
-    assert aggregates == [(view, False) for view in sorted(AVERAGES)]
+    assert aggregates == [(BUCKETS, False)]
     assert owner.execute("SELECT hypertable_name FROM timescaledb_information.hypertables").fetchall()[0] == (
         "temperatures",
     )
@@ -78,17 +79,15 @@ def test_a_reading_is_in_the_averages_before_any_refresh(owner: Connection) -> N
         assert owner.execute(f"SELECT avg_temp, count FROM {view}").fetchall() == [(22.5, 1)]
 
 
-def test_readings_that_come_days_late_are_folded_into_all_averages(owner: Connection) -> None:
+def test_readings_that_come_days_late_are_folded_into_the_continuous_aggregate(owner: Connection) -> None:
     early, late = NOW - timedelta(days=9), NOW - timedelta(days=40)
     insert(owner, early, 20.0)
     run_jobs(owner)
-    for view in AVERAGES:
-        assert [row[1:] for row in materialized(owner, view)] == [(1, 20.0)]
+    assert [row[1:] for row in materialized(owner, BUCKETS)] == [(1, 20.0)]
     insert(owner, early, 30.0)
     insert(owner, late, 10.0)
     run_jobs(owner)
-    for view in AVERAGES:
-        assert [row[1:] for row in materialized(owner, view)] == [(1, 10.0), (2, 25.0)]
+    assert [row[1:] for row in materialized(owner, BUCKETS)] == [(1, 10.0), (2, 25.0)]
 
 
 def test_an_average_counts_a_late_reading_before_it_is_folded_in(
@@ -133,8 +132,8 @@ def test_columnstore_and_retention_are_settings(
     monkeypatch.setenv("RETENTION_DAYS", "365")
     migrate(community(OWNER))
     found = policies(owner)
-    assert set(found) == {"policy_refresh_continuous_aggregate", "policy_compression", "policy_retention"}
-    assert found["policy_refresh_continuous_aggregate"]["start_offset"] == "365 days"
+    assert set(found) == {"policy_refresh_continuous_aggregate", "policy_compression"}
+    assert found["policy_refresh_continuous_aggregate"]["start_offset"] == f"{365 * 24}:00:00"
     monkeypatch.setenv("COLUMNSTORE_AFTER_DAYS", "0")
     monkeypatch.setenv("RETENTION_DAYS", "0")
     migrate(community(OWNER))
@@ -142,30 +141,41 @@ def test_columnstore_and_retention_are_settings(
     assert policies(owner)["policy_refresh_continuous_aggregate"]["start_offset"] is None
 
 
-def test_readings_dropped_by_retention_stay_in_the_averages(
+def test_a_run_of_the_migrations_leaves_jobs_that_are_as_they_should_be(owner: Connection, community: Urls) -> None:
+    jobs = "SELECT job_id, proc_name, config FROM timescaledb_information.jobs WHERE job_id >= 1000 ORDER BY 1"
+    before = owner.execute(jobs).fetchall()
+    assert {"summarize", "policy_refresh_continuous_aggregate"} <= {name for _, name, _ in before}
+    migrate(community(OWNER))
+    assert owner.execute(jobs).fetchall() == before
+
+
+def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting_becomes(
     owner: Connection, community: Urls, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RETENTION_DAYS", "30")
-    migrate(community(OWNER))
     old = NOW - timedelta(days=25)
     insert(owner, old, 20.0)
     insert(owner, NOW - timedelta(days=1), 30.0)
-    run_jobs(owner)
     monkeypatch.setenv("RETENTION_DAYS", "7")
     migrate(community(OWNER))
-    run_jobs(owner, "policy_retention")
+    run_jobs(owner, "summarize")
     assert owner.execute("SELECT temperature FROM temperatures").fetchall() == [(30.0,)]
-    # Readings older than the retention are too late. They must not make us distrust what the averages still know, not
-    # even with newer ones in the same transaction, which count.
-    insert(owner, old + timedelta(minutes=10), -50.0)
-    owner.execute(
-        "INSERT INTO temperatures VALUES ('B1', '101', %s, -50), ('B1', '101', %s, 40)",
-        (old + timedelta(minutes=20), NOW - timedelta(days=1, minutes=1)),
-    )
     client = serve("average", DATABASE_URL=community(READER))
-    query = {"building_id": "B1", "start": (old - timedelta(days=3)).isoformat(), "end": NOW.isoformat()}
-    answer = client.get("/v1/temperature/average", params=query).json()
-    assert (answer["average_temperature"], answer["count"]) == (30.0, 3)
+
+    def answer() -> tuple[float, int]:
+        query = {"building_id": "B1", "start": (old - timedelta(days=3)).isoformat(), "end": NOW.isoformat()}
+        found = client.get("/v1/temperature/average", params=query).json()
+        return found["average_temperature"], found["count"]
+
+    assert answer() == (25.0, 2)
+    # What comes later still is added, before and after it is summed up.
+    insert(owner, old, -20.0)
+    assert answer() == (10.0, 3)
+    for days in ("30", "0", "7"):
+        monkeypatch.setenv("RETENTION_DAYS", days)
+        migrate(community(OWNER))
+        run_jobs(owner)
+        run_jobs(owner, "summarize")
+        assert answer() == (10.0, 3)
 
 
 def test_readings_in_the_columnstore_are_deduplicated_and_averaged_like_others(
@@ -195,63 +205,22 @@ def test_readings_in_the_columnstore_are_deduplicated_and_averaged_like_others(
     assert (answer["average_temperature"], answer["count"]) == (12.375, 100)
 
 
-def test_another_bucket_width_is_refused_with_the_way_to_it(
+def test_another_bucket_width_builds_the_averages_anew_unless_readings_are_missing(
     owner: Connection, community: Urls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    insert(owner, NOW - timedelta(days=30), 20.0)
     with monkeypatch.context() as patch:
         patch.setenv("BUCKET_MINUTES", "15")
-        with pytest.raises(SystemExit, match=r"buckets of 0:02:00.* alembic downgrade 0001"):
-            migrate(community(OWNER))
-        alembic(community(OWNER), "downgrade", "0001")
         migrate(community(OWNER))
         assert owner.execute("SELECT avg_temperature_bucket_width()").fetchone() == (timedelta(minutes=15),)
-        alembic(community(OWNER), "downgrade", "0001")
-
-
-def test_an_average_is_exact_after_a_refresh_that_broke_off(
-    owner: Connection, community: Urls, serve: Callable[..., TestClient]
-) -> None:
-    old = NOW - timedelta(days=9)
-    insert(owner, old, 20.0)
-    run_jobs(owner)
-    insert(owner, old, 30.0)
-    hypertable = owner.execute(
-        "SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)"
-        " FROM timescaledb_information.continuous_aggregates WHERE view_name = 'avg_temperature_time_interval'"
-    ).fetchone()
-    assert hypertable
-    with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
-        superuser.execute(
-            "CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken off'; END $$"
-        )
-        superuser.execute(
-            f"CREATE TRIGGER break_off BEFORE INSERT ON {hypertable[0]} FOR EACH ROW EXECUTE FUNCTION break_off()"
-        )
-        # Newer versions of TimescaleDB say it in other words.
-        with pytest.raises(psycopg.Error, match=r"broken off|invalid transaction termination"):
-            superuser.execute("CALL refresh_continuous_aggregate('avg_temperature_time_interval', NULL, NULL)")
-        superuser.execute(f"DROP TRIGGER break_off ON {hypertable[0]}")
-        superuser.execute("DROP FUNCTION break_off()")
-    client = serve("average", DATABASE_URL=community(READER))
-    query = {"building_id": "B1", "start": (old - timedelta(days=5)).isoformat(), "end": NOW.isoformat()}
-    answer = client.get("/v1/temperature/average", params=query).json()
-    assert (answer["average_temperature"], answer["count"]) == (25.0, 2)
-
-
-def test_a_schema_of_the_readers_own_does_not_hide_what_is_stale(
-    owner: Connection, community: Urls, serve: Callable[..., TestClient]
-) -> None:
-    insert(owner, NOW - timedelta(days=9), 20.0)
-    run_jobs(owner)
-    insert(owner, NOW - timedelta(days=9), 30.0)
-    with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
-        superuser.execute(f"CREATE SCHEMA {READER} AUTHORIZATION {READER}")
-        try:
-            client = serve("average", DATABASE_URL=community(READER))
-            query = {"building_id": "B1", "start": (NOW - timedelta(days=30)).isoformat()}
-            assert client.get("/v1/temperature/average", params=query).json()["average_temperature"] == 25.0
-        finally:
-            superuser.execute(f"DROP SCHEMA {READER}")
+        assert owner.execute(f"SELECT count FROM {BUCKETS}").fetchall() == [(1,)]
+        patch.setenv("RETENTION_DAYS", "7")
+        migrate(community(OWNER))
+        run_jobs(owner, "summarize")
+        patch.setenv("BUCKET_MINUTES", "2")
+        with pytest.raises(SystemExit, match=r"buckets of 0:15:00, some of readings that were dropped since"):
+            migrate(community(OWNER))
+    owner.execute("TRUNCATE temperatures")
 
 
 @pytest.fixture
@@ -259,8 +228,9 @@ def apache(community: Urls, monkeypatch: pytest.MonkeyPatch) -> Iterator[Urls]:
     """TimescaleDB taken for its Apache edition, of which it can do all."""
     alembic(community(OWNER), "downgrade", "base")
     with monkeypatch.context() as patch:
-        for module in (edition, migrations):
+        for module in (edition, migrations, state):
             patch.setattr(module, "detect", lambda _: Edition.APACHE)
+        patch.setattr(state, "has_aggregate", lambda *_: False)
         migrate(community(OWNER))
         yield community
         alembic(community(OWNER), "downgrade", "base")

@@ -1,0 +1,104 @@
+"""The statements that put readings together, each exact to the reading. docs/summaries.md shows how they cover time.
+
+Each is complete: with values in place of its parameters it can be pasted into psql. A row is the start of a bucket, and
+the count, the sum without any rounding, the lowest and the highest of its readings. Without `bucket` there is one row
+at most.
+"""
+
+OF_A_ROOM_WITHOUT_HOURS = b"""
+    SELECT greatest(at, '0001-01-01 00:00+00'), sum(count)::bigint, sum(sum), min(min), max(max)
+    FROM readings_summary(
+        %(building_id)s, ARRAY[%(room_id)s::text], %(start)s::timestamptz, %(end)s::timestamptz,
+        %(bucket)s::interval, true
+    )
+    GROUP BY at ORDER BY at
+"""
+"""For a room, and an interval or buckets in which no hour of the summaries fits."""
+
+OF_ANY = b"""
+    WITH asked AS MATERIALIZED (
+        SELECT
+            tstzmultirange(tstzrange(%(start)s::timestamptz, %(end)s::timestamptz)) AS everything,
+            tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
+            tstzmultirange(tstzrange(first_hour, greatest(first_hour, CASE
+                WHEN %(end)s <= dropped_before
+                THEN date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
+                WHEN %(by_hours)s::boolean THEN date_bin('1 hour', %(end)s, '2000-01-03 00:00+00')
+                ELSE dropped_before
+            END))) AS hours,
+            tstzmultirange(tstzrange(first_day, greatest(first_day, CASE
+                WHEN %(by_days)s::boolean THEN date_bin('1 day', %(end)s, '2000-01-03 00:00+00')
+            END))) AS days
+        FROM upkeep
+        CROSS JOIN date_bin('1 hour', %(start)s + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
+        CROSS JOIN date_bin('1 day', %(start)s + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day
+    ), room AS MATERIALIZED (
+        SELECT room_id, everything * (tstzmultirange(
+            CASE WHEN late_from IS NULL THEN 'empty' ELSE tstzrange(late_from, late_to) END,
+            CASE WHEN timestamp < summed_until THEN 'empty' ELSE tstzrange(summed_until, NULL) END
+        ) - dropped) AS stale
+        FROM (
+            SELECT * FROM rooms WHERE building_id = %(building_id)s::text AND room_id = %(room_id)s::text
+            UNION ALL
+            SELECT * FROM rooms WHERE building_id = %(building_id)s AND %(room_id)s IS NULL
+        ) AS meant CROSS JOIN asked
+    ), building AS MATERIALIZED (
+        SELECT days, hours - stale - days AS hours
+        FROM (
+            SELECT hours, stale, days - touched_days(stale) AS days
+            FROM asked CROSS JOIN (SELECT range_agg(stale) AS stale FROM room) AS of_every_room
+            WHERE %(room_id)s IS NULL
+            UNION ALL
+            SELECT '{}', '{}', '{}' WHERE %(room_id)s IS NOT NULL
+        ) AS of_all_rooms
+    ), part AS MATERIALIZED (
+        SELECT
+            among, own.days, own_hours.hours,
+            everything - building.days - building.hours - own.days - own_hours.hours + everything * dropped AS readings
+        FROM (SELECT stale, array_agg(room_id) AS among FROM room GROUP BY stale) AS alike
+        CROSS JOIN asked CROSS JOIN building
+        CROSS JOIN LATERAL (SELECT asked.days - touched_days(stale + building.hours) - building.days AS days) AS own
+        CROSS JOIN LATERAL (
+            SELECT asked.hours - stale - building.days - building.hours - own.days AS hours
+        ) AS own_hours
+    )
+    SELECT
+        greatest(date_bin(%(bucket)s::interval, at, '2000-01-03 00:00+00'), '0001-01-01 00:00+00'),
+        sum(count)::bigint, sum(sum), min(min), max(max)
+    FROM (
+        SELECT summary.* FROM building CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
+            SELECT day AS at, count, sum, min, max FROM building_days
+            WHERE building_id = %(building_id)s AND day >= lower(span) AND day < upper(span) OFFSET 0
+        ) AS summary
+        UNION ALL
+        SELECT summary.* FROM building CROSS JOIN unnest(hours) AS span CROSS JOIN LATERAL (
+            SELECT hour, count, sum, min, max FROM building_hours
+            WHERE building_id = %(building_id)s AND hour >= lower(span) AND hour < upper(span) OFFSET 0
+        ) AS summary
+        UNION ALL
+        SELECT summary.* FROM part CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
+            SELECT day, count, sum, min, max FROM room_days
+            WHERE building_id = %(building_id)s AND room_id = ANY (among)
+              AND day >= lower(span) AND day < upper(span) OFFSET 0
+        ) AS summary
+        UNION ALL
+        SELECT summary.* FROM part CROSS JOIN unnest(hours) AS span CROSS JOIN LATERAL (
+            SELECT hour, count, sum, min, max FROM room_hours
+            WHERE building_id = %(building_id)s AND room_id = ANY (among)
+              AND hour >= lower(span) AND hour < upper(span) OFFSET 0
+        ) AS summary
+        UNION ALL
+        SELECT summary.at, count, sum, min, max FROM part CROSS JOIN unnest(readings) AS span
+        CROSS JOIN LATERAL readings_summary(
+            %(building_id)s, among, lower(span), upper(span), %(bucket)s, false
+        ) AS summary
+    ) AS covered
+    GROUP BY 1 ORDER BY 1
+"""
+"""For a room, or for the whole building where there is no `room_id`.
+
+`asked` has ranges of time: all of the interval, the time of which readings were dropped, whole hours and whole days. A
+dropped hour counts where it begins. `room` has for each room the hours that are not summed up yet. `building` is what
+the summaries of the building cover, which are those of all its rooms. `part` is what is left, for rooms that are alike:
+by days, by hours, and by readings. OFFSET 0 keeps a query apart, so that each span is one range of an index.
+"""

@@ -1,0 +1,54 @@
+-- Readings of some rooms of a building, since <= timestamp < before, put together for each room and bucket of a width;
+-- without a width in one bucket. If it is to count what was dropped too, hours of which only the summary is left count
+-- where they begin; they may have a row beside that of the readings.
+--
+-- The sum is that of the numbers as they are stored, without any rounding: a double from 1/32 to 64 is a whole multiple
+-- of 2^-57, and so many of these fit into a bigint. What a temperature closer to zero has beyond that is summed up in
+-- multiples of 2^-109.
+CREATE OR REPLACE FUNCTION readings_summary(
+    building text, among text[], since timestamptz, before timestamptz, width interval, dropped_too boolean
+)
+RETURNS TABLE (room_id text, at timestamptz, count bigint, sum numeric, min double precision, max double precision)
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT
+        reading.room_id,
+        date_bin(width, reading.timestamp, '2000-01-03 00:00+00'),
+        count(*),
+        sum((temperature * 144115188075855872)::bigint) * 6.938893903907228377647697925567626953125E-18
+            + coalesce(
+                sum(((
+                    temperature * 144115188075855872 - (temperature * 144115188075855872)::bigint
+                ) * 4503599627370496)::bigint) FILTER (WHERE temperature < 0.03125 AND temperature > -0.03125)
+                    * 6.938893903907228377647697925567626953125E-18 * 2.220446049250313080847263336181640625E-16,
+                0
+            ),
+        min(temperature),
+        max(temperature)
+    FROM temperatures AS reading
+    WHERE building_id = building AND reading.room_id = ANY (among) AND timestamp >= since AND timestamp < before
+    GROUP BY 1, 2;
+    IF dropped_too AND since < (SELECT dropped_before FROM upkeep) THEN
+        RETURN QUERY
+        SELECT kept.room_id, date_bin(width, kept.hour, '2000-01-03 00:00+00'), kept.count, kept.sum, kept.min, kept.max
+        FROM room_hours AS kept
+        WHERE building_id = building AND kept.room_id = ANY (among)
+          AND hour >= since AND hour < least(before, (SELECT dropped_before FROM upkeep));
+    END IF;
+END
+$$;
+
+-- The latest reading of a room up to an instant.
+CREATE OR REPLACE FUNCTION latest_reading(building text, room text, until timestamptz)
+RETURNS TABLE ("timestamp" timestamptz, temperature double precision)
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT reading.timestamp, reading.temperature FROM temperatures AS reading
+    WHERE building_id = building AND room_id = room AND reading.timestamp <= until
+    ORDER BY reading.timestamp DESC, reading.temperature DESC LIMIT 1;
+END
+$$;

@@ -1,0 +1,33 @@
+-- Drops the oldest chunk of readings that is older than the retention; its summaries stay. Returns whether it did.
+CREATE OR REPLACE FUNCTION drop_expired() RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    -- An hour is dropped as a whole or not at all, whatever the chunks are like.
+    boundary constant timestamptz := (
+        SELECT min(range_end) FROM timescaledb_information.chunks, upkeep
+        WHERE hypertable_schema = current_schema() AND hypertable_name = 'temperatures'
+          AND range_end <= now() - retention AND range_end = date_bin('1 hour', range_end, '2000-01-03 00:00+00')
+    );
+    horizon timestamptz;
+BEGIN
+    IF boundary IS NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM set_config('lock_timeout', '50ms', true);
+    BEGIN
+        -- Writers wait meanwhile, so that no late reading is dropped.
+        LOCK TABLE temperatures IN SHARE ROW EXCLUSIVE MODE;
+        horizon := (SELECT dropped_before FROM upkeep);
+        IF EXISTS (SELECT FROM unsummarized WHERE since < boundary) OR (
+            boundary <= horizon AND EXISTS (SELECT FROM temperatures WHERE timestamp < boundary)
+        ) THEN
+            RETURN false;
+        END IF;
+        PERFORM drop_chunks('temperatures', older_than => boundary);
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN false;
+    END;
+    UPDATE upkeep SET dropped_before = greatest(dropped_before, boundary);
+    RETURN true;
+END
+$$;

@@ -1,0 +1,70 @@
+-- Brings all summaries up to date, and drops what is older than the retention: as a job of TimescaleDB, whose arguments
+-- it has, or by CALL summarize(). It commits often, and holds up a writer for less than 0.1 s each time; it may end
+-- anywhere, and run twice at once, when one of the two leaves the work to the other. {"seconds": 5} in `config` says how
+-- long it goes on at most.
+CREATE OR REPLACE PROCEDURE summarize(job_id integer DEFAULT 0, config jsonb DEFAULT '{}')
+LANGUAGE plpgsql AS $$
+DECLARE
+    deadline constant timestamptz := clock_timestamp()
+        + make_interval(secs => coalesce((config ->> 'seconds')::double precision, 50));
+    most_rooms constant integer := 500;
+    -- For one transaction. A processor takes 0.4 µs for a reading, or 1 µs in the columnstore.
+    readings_wanted constant integer := 40000;
+    room_hours integer := 16;
+    buildings text[];
+    names text[];
+    next integer := 1;
+    width integer;
+    done record;
+    held record;
+BEGIN
+    -- A procedure that commits cannot have its own search_path.
+    PERFORM set_config('search_path', @search_path@, true);
+    SELECT array_agg(building_id ORDER BY building_id, room_id), array_agg(room_id ORDER BY building_id, room_id)
+    INTO buildings, names FROM unsummarized;
+    WHILE next <= cardinality(buildings) AND clock_timestamp() < deadline LOOP
+        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries')) THEN
+            RETURN;
+        END IF;
+        -- A summary that is lost in a crash is made again.
+        PERFORM set_config('synchronous_commit', 'off', true);
+        width := least(room_hours, most_rooms);
+        done := summarize_rooms(
+            buildings[next : next + width - 1], names[next : next + width - 1], room_hours / width, patient => false
+        );
+        COMMIT;
+        PERFORM set_config('search_path', @search_path@, true);
+        IF NOT done.more THEN
+            next := next + width;
+        END IF;
+        room_hours := CASE
+            WHEN done.readings < readings_wanted / 2 THEN least(2 * room_hours, 100000)
+            WHEN done.readings > readings_wanted THEN greatest(1, room_hours / 2)
+            ELSE room_hours
+        END;
+    END LOOP;
+    -- Those that writers held, one at a time: who waits holds nothing that another one waits for.
+    FOR held IN SELECT building_id, room_id FROM unsummarized LOOP
+        EXIT WHEN clock_timestamp() > deadline;
+        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries')) THEN
+            RETURN;
+        END IF;
+        PERFORM set_config('lock_timeout', '50ms', true);
+        BEGIN
+            PERFORM summarize_rooms(ARRAY[held.building_id], ARRAY[held.room_id], room_hours, patient => true);
+        EXCEPTION WHEN lock_not_available THEN
+            -- The next run tries again.
+        END;
+        COMMIT;
+        PERFORM set_config('search_path', @search_path@, true);
+    END LOOP;
+    WHILE clock_timestamp() < deadline LOOP
+        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries')) THEN
+            RETURN;
+        END IF;
+        EXIT WHEN NOT drop_expired();
+        COMMIT;
+        PERFORM set_config('search_path', @search_path@, true);
+    END LOOP;
+END
+$$;

@@ -1,0 +1,278 @@
+"""What every run of the migrations brings about, whatever was there before: functions, views, jobs, grants.
+
+Revisions make the tables, once. The rest is a desired state: it follows the settings, and roles, extensions and
+licences that came later. What is as it should be is left alone, so that jobs keep their history.
+"""
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from migrations import roles
+from migrations.database import transaction
+from migrations.edition import Edition, detect, has_aggregate, has_hypertable
+from migrations.settings import Settings
+from shared.settings import SettingError
+
+log = logging.getLogger("migrations")
+
+BUCKET = "avg_temperature_time_interval"
+VIEWS = (BUCKET, "avg_temperature_hourly", "avg_temperature_daily", "avg_temperature_stale")
+SUMMARIES = ("rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep")
+REFRESH_BATCH_BUCKETS = 1000
+"""Buckets refreshed in one transaction. With the default of 10, the backlog of a device makes thousands of them."""
+ROOMS_AT_ONCE = 200
+"""Rooms made known in one transaction, during which their writers wait."""
+
+_SQL = Path(__file__).parent / "sql"
+_FROM_READINGS = """
+    SELECT {bucket} AS bucket, building_id, room_id, avg(temperature) AS avg_temp,
+           sum(temperature) AS sum, count(*) AS count, min(temperature) AS min, max(temperature) AS max
+    FROM temperatures GROUP BY 1, building_id, room_id
+"""
+
+
+def bring_about(settings: Settings) -> Edition:
+    """Bring the database to what the settings say, and return its edition. It may end anywhere and begin again.
+
+    Raises SettingError for a bucket width whose averages could not be built anew from the readings that are left.
+    """
+    with transaction() as connection:
+        edition = detect(connection)
+        _make_functions(connection, edition)
+    _make_rooms_known()
+    with transaction() as connection:
+        _make_bucket_averages(connection, edition, settings)
+        connection.exec_driver_sql(
+            f"UPDATE upkeep SET retention = {interval(settings.retention) if settings.retention else 'NULL'}"
+        )
+        if edition is Edition.COMMUNITY:
+            _keep_jobs(connection, settings)
+        elif has_aggregate(connection, BUCKET):
+            log.warning("TimescaleDB's licence does not allow jobs any more: %s is not refreshed", BUCKET)
+        if edition is not Edition.PLAIN and not has_hypertable(connection):
+            log.warning("the extension timescaledb came after the readings, which stay in a plain table")
+        _grant(connection, settings)
+    return edition
+
+
+def _make_functions(connection: Connection, edition: Edition) -> None:
+    schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
+    # That of the extension is for what is called in there.
+    extension = connection.scalar(
+        text(
+            "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace"
+            " WHERE extname = 'timescaledb'"
+        )
+    )
+    path = ", ".join(dict.fromkeys(filter(None, (schema, extension, "pg_temp"))))
+    connection.exec_driver_sql(f"SET LOCAL search_path = {path}")
+    kind = "hypertable" if has_hypertable(connection) else "table"
+    for name in ("rooms", "readings", "summaries", f"retention_of_{kind}", "summarize"):
+        _run(connection, name, path)
+    if not connection.scalar(text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms'")):
+        _run(connection, "triggers", path)
+    # On a hypertable a generic plan has a part for each chunk, of which one or two are meant.
+    plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
+    for function in (
+        "readings_summary(text, text[], timestamptz, timestamptz, interval, boolean)",
+        "latest_reading(text, text, timestamptz)",
+    ):
+        connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
+
+
+def _run(connection: Connection, name: str, path: str) -> None:
+    literal = connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path})
+    connection.exec_driver_sql((_SQL / f"{name}.sql").read_text(encoding="utf-8").replace("@search_path@", literal))
+
+
+_NEXT_ROOMS = """
+    WITH RECURSIVE room AS (
+        (
+            SELECT building_id, room_id FROM temperatures
+            WHERE (building_id, room_id) > (:building_id, :room_id) ORDER BY building_id, room_id LIMIT 1
+        )
+        UNION ALL
+        SELECT next.building_id, next.room_id
+        FROM room CROSS JOIN LATERAL (
+            SELECT building_id, room_id FROM temperatures
+            WHERE (building_id, room_id) > (room.building_id, room.room_id) ORDER BY building_id, room_id LIMIT 1
+        ) AS next
+    )
+    SELECT building_id, room_id FROM room LIMIT :number
+"""
+"""A jump along the primary key from room to room, instead of reading all of it."""
+_KNOW_ROOMS = """
+    INSERT INTO rooms AS room (building_id, room_id, timestamp, temperature, summed_until)
+    SELECT building_id, room_id, latest.timestamp, latest.temperature,
+           date_bin('1 hour', first.timestamp, '2000-01-03 00:00+00')
+    FROM unnest(CAST(:buildings AS text[]), CAST(:rooms AS text[])) AS chosen (building_id, room_id)
+    CROSS JOIN LATERAL latest_reading(building_id, room_id, 'infinity') AS latest
+    CROSS JOIN LATERAL (
+        SELECT min(timestamp) AS timestamp FROM temperatures
+        WHERE temperatures.building_id = chosen.building_id AND temperatures.room_id = chosen.room_id
+    ) AS first
+    ORDER BY building_id, room_id
+    ON CONFLICT (building_id, room_id) DO UPDATE SET
+        timestamp = greatest(room.timestamp, excluded.timestamp),
+        temperature = CASE
+            WHEN (excluded.timestamp, excluded.temperature) > (room.timestamp, room.temperature)
+            THEN excluded.temperature ELSE room.temperature
+        END,
+        summed_until = least(room.summed_until, excluded.summed_until),
+        late_from = NULL, late_to = NULL
+"""
+
+
+def _make_rooms_known() -> None:
+    """Make known the rooms of readings that came before there were rooms. Writers go on meanwhile.
+
+    Nobody may read the summaries before that, since the grants come later.
+    """
+    last, known = ("", ""), 0
+    while True:
+        with transaction() as connection:
+            if connection.scalar(text("SELECT rooms_known FROM upkeep")):
+                return
+            found = connection.execute(
+                text(_NEXT_ROOMS), {"building_id": last[0], "room_id": last[1], "number": ROOMS_AT_ONCE}
+            ).all()
+            if not found:
+                connection.execute(text("UPDATE upkeep SET rooms_known = true"))
+                return
+            buildings, names = ([str(room[place]) for room in found] for place in (0, 1))
+            connection.execute(text(_KNOW_ROOMS), {"buildings": buildings, "rooms": names})
+        last = buildings[-1], names[-1]
+        known += len(found)
+        log.info("%d rooms are known", known)
+
+
+def _make_bucket_averages(connection: Connection, edition: Edition, settings: Settings) -> None:
+    """Make the averages that people read by SQL: a continuous aggregate on the community edition, elsewhere a view."""
+    width = interval(settings.bucket)
+    before = connection.scalar(text("SELECT avg_temperature_bucket_width()"))
+    if has_aggregate(connection, BUCKET):
+        if before == settings.bucket or edition is not Edition.COMMUNITY:
+            return
+        if connection.scalar(text("SELECT dropped_before > '-infinity' FROM upkeep")):
+            raise SettingError(
+                f"BUCKET_MINUTES is {settings.bucket}, but this database has buckets of {before}, some of readings that"
+                f" were dropped since. To build {BUCKET} anew without these, drop it first: DROP MATERIALIZED VIEW"
+            )
+        log.warning("%s is built anew with buckets of %s instead of %s", BUCKET, settings.bucket, before)
+        connection.exec_driver_sql(f"DROP MATERIALIZED VIEW {BUCKET}")
+    connection.exec_driver_sql(
+        "CREATE OR REPLACE FUNCTION avg_temperature_bucket_width() RETURNS interval"
+        f" LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN {width}"
+    )
+    if edition is Edition.COMMUNITY and has_hypertable(connection):
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {BUCKET}")
+        query = _FROM_READINGS.format(bucket=f"time_bucket({width}, timestamp)")
+        connection.exec_driver_sql(
+            f"CREATE MATERIALIZED VIEW {BUCKET} WITH (timescaledb.continuous, timescaledb.materialized_only = false,"
+            f" timescaledb.create_group_indexes = false) AS {query} WITH NO DATA"
+        )
+        connection.exec_driver_sql(f"CREATE INDEX ON {BUCKET} (building_id, room_id, bucket)")
+    else:
+        # time_bucket's own origin, so that buckets are the same everywhere.
+        query = _FROM_READINGS.format(bucket=f"date_bin({width}, timestamp, '2000-01-03 00:00+00')")
+        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {BUCKET} AS {query}")
+
+
+def _keep_jobs(connection: Connection, settings: Settings) -> None:
+    """Have TimescaleDB summarize, refresh and compress as the settings say."""
+    schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
+    if not _job(connection, "summarize"):
+        connection.exec_driver_sql(
+            f"SELECT add_job('{schema}.summarize', interval '1 minute', fixed_schedule => false)"
+        )
+    # A retention policy of TimescaleDB's own would drop readings before they are summed up: summarize() drops them.
+    connection.exec_driver_sql("SELECT remove_retention_policy('temperatures', if_exists => true)")
+    if has_aggregate(connection, BUCKET):
+        _keep_refresh(connection, settings)
+    if has_hypertable(connection):
+        _keep_columnstore(connection, settings)
+
+
+def _keep_refresh(connection: Connection, settings: Settings) -> None:
+    # Everything that changed is refreshed, however old: devices send days later what they read. But nothing of which
+    # readings were dropped, where a refresh would find none any more and empty the averages.
+    dropped = connection.scalar(
+        text(
+            "SELECT date_trunc('hour', now() - nullif(dropped_before, '-infinity')) FROM upkeep"
+            " WHERE dropped_before > '-infinity'"
+        )
+    )
+    ages = [age for age in (dropped, settings.retention) if age is not None]
+    start = interval(min(ages)) if ages else "NULL"
+    wanted = {"start": start, "every": interval(settings.bucket)}
+    job = _job(connection, "policy_refresh_continuous_aggregate")
+    if job and connection.scalar(
+        text(
+            f"SELECT ({start})::interval IS NOT DISTINCT FROM (config ->> 'start_offset')::interval"
+            f" AND schedule_interval = {wanted['every']} FROM timescaledb_information.jobs WHERE job_id = :job"
+        ),
+        {"job": job},
+    ):
+        return
+    connection.exec_driver_sql(f"SELECT remove_continuous_aggregate_policy('{BUCKET}', if_exists => true)")
+    connection.exec_driver_sql(
+        f"SELECT add_continuous_aggregate_policy('{BUCKET}', start_offset => {start},"
+        f" end_offset => interval '10 seconds', schedule_interval => {wanted['every']},"
+        f" buckets_per_batch => {REFRESH_BATCH_BUCKETS})"
+    )
+
+
+def _keep_columnstore(connection: Connection, settings: Settings) -> None:
+    job = _job(connection, "policy_compression")
+    after = settings.columnstore_after
+    if (
+        job
+        and after
+        and connection.scalar(
+            text(
+                f"SELECT (config ->> 'compress_after')::interval = {interval(after)}"
+                " FROM timescaledb_information.jobs WHERE job_id = :job"
+            ),
+            {"job": job},
+        )
+    ):
+        return
+    connection.exec_driver_sql("CALL remove_columnstore_policy('temperatures', if_exists => true)")
+    if after:
+        connection.exec_driver_sql(
+            "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
+            " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp, temperature')"
+        )
+        connection.exec_driver_sql(f"CALL add_columnstore_policy('temperatures', after => {interval(after)})")
+
+
+def _job(connection: Connection, procedure: str) -> Any:
+    """The number of the job of this schema that runs the procedure, None if there is none."""
+    return connection.scalar(
+        text(
+            "SELECT min(job_id) FROM timescaledb_information.jobs AS job"
+            " LEFT JOIN timescaledb_information.continuous_aggregates AS aggregate"
+            " ON job.hypertable_schema = aggregate.materialization_hypertable_schema"
+            " AND job.hypertable_name = aggregate.materialization_hypertable_name"
+            " WHERE proc_name = :procedure"
+            " AND current_schema() IN (job.proc_schema, job.hypertable_schema, aggregate.view_schema)"
+        ),
+        {"procedure": procedure},
+    )
+
+
+def _grant(connection: Connection, settings: Settings) -> None:
+    roles.grant(connection, "INSERT", ["temperatures"], settings.writer)
+    roles.grant(connection, "SELECT", ["temperatures", "alarms", *SUMMARIES, *VIEWS], settings.reader)
+    roles.grant(connection, "SELECT", ["temperatures", "rooms"], settings.watcher)
+    roles.grant(connection, "SELECT, INSERT, UPDATE", ["alarms", "watched"], settings.watcher)
+
+
+def interval(width: timedelta) -> str:
+    """The width as an SQL literal, in hours and minutes: a day may be longer in the zone of a session."""
+    minutes = int(width.total_seconds()) // 60
+    return f"interval '{minutes // 60}:{minutes % 60:02}'"
