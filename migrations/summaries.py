@@ -9,7 +9,7 @@ log = logging.getLogger("migrations")
 
 STEP_SECONDS = 5
 """After so long it is said how far the work is."""
-MOST_SECONDS = 300
+MOST_SECONDS = 270
 """After so long the rest is left to the timer."""
 
 _LEFT = """

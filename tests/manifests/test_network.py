@@ -20,7 +20,7 @@ from tests.manifests.support import (
 IN_FRONT = {"activator", "gateway"}
 # What it asks, it asks of the functions themselves.
 OBSERVERS = {"prometheus"}
-CLIENTS = {"average", "ingest", "migrations", "watch"}
+CLIENTS = {"average", "ingest", "migrations", "summaries", "watch"}
 MANAGERS = {"database", "operator", "pooler"}
 
 

@@ -15,7 +15,13 @@ CONFINED = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-ROLES = {"average": "reader", "ingest": "writer", "migrations": "owner", "watch": "watcher"}
+ROLES = {
+    "average": "reader",
+    "ingest": "writer",
+    "migrations": "owner",
+    "summaries": "owner",
+    "watch": "watcher",
+}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

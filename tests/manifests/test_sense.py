@@ -11,6 +11,7 @@ import average.api
 import ingest.api
 import simulate.api
 import watch.api
+from migrations import summaries
 from simulate import simulation
 from simulate.events import EVENT_TYPE
 from tests.manifests.support import (
@@ -125,6 +126,19 @@ def test_a_function_knows_whether_it_is_behind_the_pooler(name: str) -> None:
         assert (settings["PGHOST"], settings.get("DATABASE_POOLER")) == expected
     # A session's lock keeps migrations from each other, which a pooler for transactions does not carry.
     assert environment(templates(objects)["migrations"])["PGHOST"] == "temperature-db"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_timer_brings_the_summaries_up_to_date_as_the_owner_of_the_schema(name: str) -> None:
+    pods = templates(overlay(name))
+    settings = environment(pods["summaries"])
+    assert settings.items() <= environment(pods["migrations"]).items()
+    (container,) = containers(pods["summaries"])
+    assert container["command"] == ["python", "-m", "migrations", "summarize"]
+    # It stops before the next one begins.
+    job = of_kind(overlay(name), "CronJob")["summaries"]["spec"]
+    assert (job["schedule"], job["jobTemplate"]["spec"]["activeDeadlineSeconds"]) == ("*/5 * * * *", 290)
+    assert summaries.MOST_SECONDS <= 280
 
 
 def test_production_has_two_instances_of_the_database_and_wide_buckets() -> None:
