@@ -1,67 +1,80 @@
-"""Exact averages: `average` against avg() over the readings, and against the bucket aggregate alone."""
+"""Exact averages: what `average` asks the database, against avg() over the readings themselves."""
 
 import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from statistics import median
+from typing import Any
 from urllib.parse import quote
 
 import psycopg
 from matplotlib.axes import Axes
 
+from average.intervals import DAY, HOUR
 from average.queries import Scope, Temperatures
 from bench import load, stack
 from bench.report import Figure, Row, say
 from local.postgres import OWNER, READER
-from migrations.policies import BUCKET, DAY, HOUR
 from shared.database import Database
 from tests.support import TimescaleMissing, Urls, alembic, migrate, timescale
 
-ROOMS, DAYS, STEP = 10, 350, 30
-FIRST = datetime(2025, 12, 1, tzinfo=UTC)
-INTERVALS = {
-    "hour": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "month": timedelta(days=30),
-    "year": timedelta(days=349),
-}
+BUILDING, ROOMS, STEP_SECONDS = "Y", 20, 30
+"""A building with a reading of each room every 30 seconds."""
+LARGE_BUILDING, MANY_ROOMS, LARGE_STEP_SECONDS = "Z", 1_000, 3 * 3600
+"""One with many rooms, of which a reading comes every three hours."""
+DAYS, DAYS_IN_WEBASSEMBLY = 365, 100
+FIRST = datetime(2025, 11, 20, tzinfo=UTC)
+INTERVALS = {"hour": HOUR, "day": DAY, "month": 30 * DAY, "year": 364 * DAY}
 CONNECTIONS = (1, 8, 32)
 SECONDS, REPEATS = 2.0, 15
+SLOW_MS = 500
+"""What takes longer is asked three times only."""
 
-RAW = """
+AVERAGE = """
     SELECT count(*), avg(temperature) FROM temperatures
-    WHERE building_id = 'B1' AND room_id = %s AND timestamp >= %s AND timestamp < %s
+    WHERE building_id = %(building)s AND room_id = %(room)s AND timestamp >= %(start)s AND timestamp < %(end)s
 """
-BUCKETS = """
-    SELECT sum(count), sum(sum) / sum(count) FROM avg_temperature_time_interval
-    WHERE building_id = 'B1' AND room_id = %s AND bucket >= %s AND bucket < %s
-"""
-Ask = Callable[[str, datetime, datetime], Awaitable[int]]
-"""Averages a room over an interval and returns how many readings that were."""
+AVERAGE_OF_BUILDING = AVERAGE.replace("AND room_id = %(room)s ", "")
+SERIES = AVERAGE.replace("SELECT", "SELECT date_bin('1 day', timestamp, '2000-01-03 00:00+00'),") + " GROUP BY 1"
+SERIES_OF_BUILDING = SERIES.replace("AND room_id = %(room)s ", "")
+LIST_OF_ALL = "SELECT building_id, room_id, timestamp, temperature FROM rooms ORDER BY building_id, room_id"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of `average`, and the SQL whose answer it is compared with."""
+
+    name: str
+    ask: Callable[[Temperatures, str], Awaitable[int]]
+    """Asks about a room and returns how many readings, or rows, that were."""
+    reference: str
+    building: str = BUILDING
+    length: timedelta = DAYS * DAY
 
 
 def measure(scale: float) -> Iterator[Figure]:
-    """Milliseconds of a statement over the interval, and answers per second over the number of connections."""
+    """Milliseconds of a question, and answers per second over the number of connections."""
     days = DAYS if scale >= 1 else 7
     statements: list[Row] = []
     answers: list[Row] = []
     with stack.postgres() as postgres:
-        _measure("PostgreSQL", postgres.url, days, scale, statements, answers)
+        _measure("PostgreSQL", postgres.url, days, ROOMS, scale, statements, answers)
     try:
         with timescale(None) as urls, _migrated(urls):
-            _measure("TimescaleDB in WebAssembly", urls, days, scale, statements, answers)
+            _measure("TimescaleDB in WebAssembly", urls, min(days, DAYS_IN_WEBASSEMBLY), 2, scale, statements, answers)
     except TimescaleMissing as missing:
         say(f"left out: {missing}")
     if url := os.environ.get("TIMESCALE_URL"):
         with timescale(url) as urls, _migrated(urls):
-            _measure("TimescaleDB", urls, days, scale, statements, answers)
-    readings = f"{ROOMS * days * 86_400 // STEP:,} readings"
-    yield Figure("averages", f"Average of a room, one of {ROOMS} with {readings}", statements, _draw_statements)
+            _measure("TimescaleDB", urls, days, ROOMS, scale, statements, answers)
+    title = f"{ROOMS} rooms with a reading every {STEP_SECONDS} s, and {MANY_ROOMS:,} rooms"
+    yield Figure("averages", title, statements, _draw_statements)
     yield Figure("answers", "Averages over HTTP", answers, _draw_answers)
 
 
@@ -72,19 +85,22 @@ def _migrated(urls: Urls) -> Iterator[None]:
     alembic(urls(OWNER), "downgrade", "base")
 
 
-def _measure(database: str, urls: Urls, days: int, scale: float, statements: list[Row], answers: list[Row]) -> None:
-    community = database != "PostgreSQL"
-    _fill(urls(OWNER), days, community)
+def _measure(
+    database: str, urls: Urls, days: int, rooms: int, scale: float, statements: list[Row], answers: list[Row]
+) -> None:
+    large = MANY_ROOMS if rooms == ROOMS else 0
+    _fill(urls(OWNER), days, rooms, large)
     intervals = {name: length for name, length in INTERVALS.items() if length.days < days}
     say(f"{database}: statements")
-    statements += asyncio.run(_statements(database, urls(READER), intervals, community, max(3, round(REPEATS * scale))))
+    asked = [*_averages(intervals), *_of_buildings(max(intervals.values()), bool(large))]
+    statements += asyncio.run(_statements(database, urls(READER), asked, rooms, max(3, round(REPEATS * scale))))
     with stack.function("average", urls(READER)) as average:
         for name, length in intervals.items():
             for connections in CONNECTIONS:
                 say(f"{database}: averages of one {name}, connections: {connections}")
                 outcome = load.run(
                     average.port,
-                    _questions(length, days),
+                    _questions(length, days, rooms),
                     connections=connections,
                     seconds=SECONDS * scale,
                     expected={HTTPStatus.OK},
@@ -101,88 +117,125 @@ def _measure(database: str, urls: Urls, days: int, scale: float, statements: lis
                 )
 
 
-def _fill(url: str, days: int, community: bool) -> None:
+def _fill(url: str, days: int, rooms: int, large: int) -> None:
     started = time.monotonic()
     with psycopg.connect(url, autocommit=True) as connection:
-        for day in range(0, days, 7):
-            say(f"storing readings: day {day} of {days}")
-            connection.execute(
-                "INSERT INTO temperatures SELECT 'B1', room::text, at, 20 + extract(minute FROM at) / 8"
-                " FROM generate_series(1, %s) room, generate_series(%s::timestamptz, %s, %s) at",
-                (
-                    ROOMS,
-                    FIRST + timedelta(days=day),
-                    FIRST + timedelta(days=min(day + 7, days), seconds=-STEP),
-                    timedelta(seconds=STEP),
-                ),
-            )
-        for aggregate in (BUCKET, HOUR, DAY) if community else ():
-            say(f"refreshing {aggregate}")
-            connection.execute(f"CALL refresh_continuous_aggregate('{aggregate}', NULL, NULL)")
-        connection.execute("VACUUM ANALYZE temperatures")
-    say(f"stored in {time.monotonic() - started:.0f} s")
+        for building, number, step in ((BUILDING, rooms, STEP_SECONDS), (LARGE_BUILDING, large, LARGE_STEP_SECONDS)):
+            for day in range(0, days, 7):
+                say(f"storing readings of {number} rooms: day {day} of {days}")
+                connection.execute(
+                    "INSERT INTO temperatures"
+                    " SELECT %s, room::text, at, (20 + 5 * sin(extract(epoch FROM at) / 13000 + room))::numeric(3, 1)"
+                    " FROM generate_series(1, %s) room, generate_series(%s::timestamptz, %s, %s) at",
+                    (
+                        building,
+                        number,
+                        FIRST + timedelta(days=day),
+                        FIRST + timedelta(days=min(day + 7, days), seconds=-step),
+                        timedelta(seconds=step),
+                    ),
+                )
+        say(f"stored in {time.monotonic() - started:.0f} s")
+        started = time.monotonic()
+        connection.execute("CALL summarize(0, '{\"seconds\": 3600}')")
+        say(f"summed up in {time.monotonic() - started:.0f} s")
+        connection.execute("VACUUM ANALYZE")
 
 
-async def _statements(
-    database: str, url: str, intervals: dict[str, timedelta], community: bool, repeats: int
-) -> list[Row]:
+# Ragged at both ends, so that days, hours and single readings all take part.
+_RAGGED_START = FIRST + timedelta(hours=5, minutes=17, seconds=29.5)
+
+
+def _averages(intervals: dict[str, timedelta]) -> Iterator[Question]:
+    for name, length in intervals.items():
+        yield Question(f"average of a room, {name}", _average(BUILDING, length), AVERAGE, length=length)
+
+
+def _of_buildings(length: timedelta, large: bool) -> Iterator[Question]:
+    yield Question(
+        "average of the building", _average(BUILDING, length, whole=True), AVERAGE_OF_BUILDING, length=length
+    )
+    yield Question("days of a room", _days(BUILDING, length), SERIES, length=length)
+    yield Question("days of the building", _days(BUILDING, length, whole=True), SERIES_OF_BUILDING, length=length)
+    if large:
+        yield Question(
+            f"average of a building of {MANY_ROOMS:,} rooms",
+            _average(LARGE_BUILDING, length, whole=True),
+            AVERAGE_OF_BUILDING,
+            LARGE_BUILDING,
+            length,
+        )
+
+    async def rooms(temperatures: Temperatures, room: str) -> int:
+        del room
+        return len(await temperatures.rooms(BUILDING, ("", ""), 10_000))
+
+    yield Question("rooms of the building", rooms, LIST_OF_ALL)
+
+
+def _average(building: str, length: timedelta, *, whole: bool = False) -> Callable[[Temperatures, str], Awaitable[int]]:
+    async def ask(temperatures: Temperatures, room: str) -> int:
+        scope = Scope(building, None if whole else room, _RAGGED_START, _RAGGED_START + length)
+        summary = await temperatures.summary(scope)
+        assert summary
+        return summary.count
+
+    return ask
+
+
+def _days(building: str, length: timedelta, *, whole: bool = False) -> Callable[[Temperatures, str], Awaitable[int]]:
+    async def ask(temperatures: Temperatures, room: str) -> int:
+        scope = Scope(building, None if whole else room, _RAGGED_START, _RAGGED_START + length)
+        return sum(summary.count for _, summary in await temperatures.series(scope, DAY))
+
+    return ask
+
+
+async def _statements(database: str, url: str, asked: Sequence[Question], rooms: int, repeats: int) -> list[Row]:
     rows: list[Row] = []
-    # Ragged at both ends: days, hours, buckets and single readings all take part.
-    start = FIRST + timedelta(hours=5, minutes=17, seconds=29.5)
-    async with _asks(url) as asks:
-        if not community:
-            del asks["bucket aggregate ms"]
-        for name, length in intervals.items():
-            milliseconds: dict[str, list[float]] = {column: [] for column in asks}
+    temperatures = Temperatures(Database(url, connections=1, pooled=False, deadline=60))
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        for question in asked:
+            ours: list[float] = []
+            reference: list[float] = []
             for repeat in range(repeats):
-                # Another room each time, as if nobody had just asked for the same, and another one first: it brings
-                # pages to memory for the others.
-                room = str(repeat % ROOMS + 1)
-                first = repeat % len(asks)
-                found = {}
-                for column, ask in [*asks.items()][first:] + [*asks.items()][:first]:
+                # Another room each time, as if nobody had just asked for the same.
+                room = str(repeat % rooms + 1)
+                started = time.perf_counter()
+                found = await question.ask(temperatures, room)
+                ours.append(1000 * (time.perf_counter() - started))
+                if len(reference) < 3 or reference[-1] < SLOW_MS:
                     started = time.perf_counter()
-                    found[column] = await ask(room, start, start + length)
-                    milliseconds[column].append(1000 * (time.perf_counter() - started))
-                assert found["average ms"] == found["avg() ms"], "the average is not exact"
-            medians = {column: median(measured) for column, measured in milliseconds.items()}
+                    expected = await _reference(connection, question, room)
+                    reference.append(1000 * (time.perf_counter() - started))
+                    assert question.reference == LIST_OF_ALL or found == expected, "the answer is not exact"
             rows.append(
                 {
                     "database": database,
-                    "interval": name,
-                    "readings": found["average ms"],
-                    "bucket aggregate ms": "",
-                    **medians,
-                    "times avg()": medians["avg() ms"] / medians["average ms"],
+                    "question": question.name,
+                    "readings": "" if question.reference == LIST_OF_ALL else found,
+                    "ms": median(ours),
+                    "reference ms": median(reference),
+                    "times": median(reference) / median(ours),
                 }
             )
     return rows
 
 
-@asynccontextmanager
-async def _asks(url: str) -> AsyncIterator[dict[str, Ask]]:
-    temperatures = Temperatures(Database(url, connections=1, pooled=False, deadline=60))
-
-    async def exact(room: str, start: datetime, end: datetime) -> int:
-        summary = await temperatures.summary(Scope("B1", room, start, end))
-        assert summary
-        return summary.count
-
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-
-        def of(statement: str) -> Ask:
-            async def ask(room: str, start: datetime, end: datetime) -> int:
-                cursor = await connection.execute(statement.encode(), (room, start, end))
-                row = await cursor.fetchone()
-                assert row
-                return int(row[0])
-
-            return ask
-
-        yield {"average ms": exact, "avg() ms": of(RAW), "bucket aggregate ms": of(BUCKETS)}
+async def _reference(connection: "psycopg.AsyncConnection[Any]", question: Question, room: str) -> int:
+    cursor = await connection.execute(
+        question.reference.encode(),
+        {
+            "building": question.building,
+            "room": room,
+            "start": _RAGGED_START,
+            "end": _RAGGED_START + question.length,
+        },
+    )
+    return sum(row[-2] for row in await cursor.fetchall() if isinstance(row[-2], int))
 
 
-def _questions(length: timedelta, days: int) -> Iterator[bytes]:
+def _questions(length: timedelta, days: int, rooms: int) -> Iterator[bytes]:
     """Requests for the average of some room over some interval of the length."""
     chance = random.Random(1)  # noqa: S311 - the same questions in each run
     latest = (timedelta(days=days) - length).total_seconds()
@@ -190,16 +243,16 @@ def _questions(length: timedelta, days: int) -> Iterator[bytes]:
         start = FIRST + timedelta(seconds=chance.uniform(0, latest))
         interval = f"start={quote(start.isoformat())}&end={quote((start + length).isoformat())}"
         yield load.request(
-            "GET", f"/v1/temperature/average?building_id=B1&room_id={chance.randint(1, ROOMS)}&{interval}"
+            "GET", f"/v1/temperature/average?building_id={BUILDING}&room_id={chance.randint(1, rooms)}&{interval}"
         )
 
 
 def _draw_statements(axes: Axes, rows: Sequence[Row]) -> None:
     for database in dict.fromkeys(row["database"] for row in rows):
-        own = [row for row in rows if row["database"] == database]
-        intervals = [row["interval"] for row in own]
-        axes.plot(intervals, [row["avg() ms"] for row in own], "--", marker="o", label=f"avg(): {database}")
-        axes.plot(intervals, [row["average ms"] for row in own], marker="o", label=f"average: {database}")
+        own = [row for row in rows if row["database"] == database and row["question"].startswith("average of a room")]
+        intervals = [row["question"].rpartition(" ")[2] for row in own]
+        axes.plot(intervals, [row["reference ms"] for row in own], "--", marker="o", label=f"avg(): {database}")
+        axes.plot(intervals, [row["ms"] for row in own], marker="o", label=f"average: {database}")
     axes.set_yscale("log")
     axes.set_xlabel("interval")
     axes.set_ylabel("milliseconds")
