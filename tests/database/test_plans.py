@@ -1,0 +1,76 @@
+"""What the statements of `average` read: ranges of indexes, whatever the interval, and no table as a whole."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from average import summaries
+from local.postgres import OWNER, READER
+from tests.support import Urls
+
+FIRST = datetime(2025, 1, 1, tzinfo=UTC)
+PARAMETERS = {
+    "building_id": "B1",
+    "start": FIRST + timedelta(minutes=7),
+    "bucket": None,
+    "by_hours": True,
+    "by_days": True,
+}
+FILL = """
+    INSERT INTO rooms SELECT 'B1', room::text, %(last)s, 20, date_bin('1 hour', %(last)s, '2000-01-03 00:00+00')
+    FROM generate_series(1, 30) AS room;
+    INSERT INTO room_hours SELECT 'B1', room::text, %(first)s + hour * interval '1 hour', 120, 2400, 19, 21
+    FROM generate_series(1, 30) AS room CROSS JOIN generate_series(0, 2400) AS hour;
+    INSERT INTO room_days SELECT 'B1', room::text, %(first)s + day * interval '24 hours', 2880, 57600, 19, 21
+    FROM generate_series(1, 30) AS room CROSS JOIN generate_series(0, 99) AS day;
+    INSERT INTO building_hours SELECT 'B1', %(first)s + hour * interval '1 hour', 3600, 72000, 19, 21
+    FROM generate_series(0, 24000) AS hour;
+    INSERT INTO building_days SELECT 'B1', %(first)s + day * interval '24 hours', 86400, 1728000, 19, 21
+    FROM generate_series(0, 10000) AS day
+"""
+
+
+@pytest.fixture
+def reader(plain: Urls) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        for statement in FILL.split(";"):
+            owner.execute(statement.encode(), {"first": FIRST, "last": FIRST + timedelta(days=100)})
+        owner.execute("ANALYZE")
+    with psycopg.connect(plain(READER), autocommit=True) as connection:
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        yield connection
+
+
+def scans(connection: psycopg.Connection[Any], **parameters: object) -> dict[str, tuple[str, float]]:
+    """How each table is reached that the statement reads, and how many rows that were."""
+    (plan,) = connection.execute(
+        b"EXPLAIN (ANALYZE, FORMAT JSON) " + summaries.OF_ANY, {**PARAMETERS, **parameters}, prepare=True
+    ).fetchone() or [None]
+    found: dict[str, tuple[str, float]] = {}
+
+    def visit(node: dict[str, Any]) -> None:
+        if (name := node.get("Relation Name")) and node["Actual Loops"]:
+            found[name] = node["Node Type"], found.get(name, ("", 0.0))[1] + node["Actual Rows"] * node["Actual Loops"]
+        for part in node.get("Plans", []):
+            visit(part)
+
+    visit((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
+    return {name: scan for name, scan in found.items() if name not in {"rooms", "upkeep"}}
+
+
+@pytest.mark.parametrize("days", [1, 10, 90])
+def test_an_average_of_a_room_reads_whole_days_and_a_few_hours(reader: psycopg.Connection[Any], days: int) -> None:
+    read = scans(reader, room_id="7", end=FIRST + timedelta(days=days, hours=5, minutes=9))
+    assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
+    assert read["room_hours"][1] == 23 + 5
+    assert read.get("room_days", ("", 0))[1] == days - 1
+
+
+def test_an_average_of_a_building_reads_its_own_summaries(reader: psycopg.Connection[Any]) -> None:
+    read = scans(reader, room_id=None, end=FIRST + timedelta(days=90, hours=5, minutes=9))
+    assert {name: rows for name, (_, rows) in read.items()} == {"building_hours": 23 + 5, "building_days": 89}
+    assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
