@@ -185,8 +185,10 @@ _ROOMS = b"""
     SELECT building_id, room_id, coalesce(past.timestamp, room.timestamp), coalesce(past.temperature, room.temperature)
     FROM rooms AS room
     -- Clocks go wrong: a reading of the future is the latest one when its time has come.
-    LEFT JOIN LATERAL latest_reading(building_id, room_id, now()) AS past ON room.timestamp > now()
+    LEFT JOIN LATERAL (
+        SELECT * FROM latest_reading(building_id, room_id, now()) WHERE room.timestamp > now() OFFSET 0
+    ) AS past ON true
     WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s)
     ORDER BY building_id, room_id LIMIT %(limit)s
 """
-_ROOMS_OF_BUILDING = _ROOMS.replace(b"WHERE", b"WHERE building_id = %(building_id)s AND")
+_ROOMS_OF_BUILDING = _ROOMS.replace(b"WHERE (", b"WHERE building_id = %(building_id)s AND (")
