@@ -156,7 +156,8 @@ class Session:
         return new
 
     async def _store_each(self, requests: Sequence[Request], acknowledge: Acknowledge) -> None:
-        for chain in chains(requests):
+        # One that nobody waits for any more has lost its readings.
+        for chain in chains([request for request in requests if request.waits]):
             added = await self._commit(*((INSERT_NEW, [request]) for request in chain))
             for request, new in zip(chain, added, strict=True):
                 acknowledge(request, request.size - new)

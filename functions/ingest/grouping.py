@@ -113,9 +113,12 @@ class Groups:
                     self._idle.remove(idle)
         self._attended = self._loop.time()
 
-    def take(self) -> Group | None:
-        """What a connection is to store now, None if it is to wait."""
-        while self._worthwhile(others=self._connections - len(self._idle) - 1):
+    def take(self, *, called: bool) -> Group | None:
+        """What a connection is to store now, None if it is to wait until it is wanted.
+
+        `called` is whether it was wanted since it took something: it takes whatever there is then.
+        """
+        while (called and self._new) or self._worthwhile(others=self._connections - len(self._idle) - 1):
             suspects = self._may_try() and (self._suspects_next or not self._new)
             self._suspects_next = not suspects
             group = self._take_suspects() if suspects else self._take_new()
@@ -186,7 +189,8 @@ class Groups:
     def _look_again(self) -> None:
         """See to it that what is not worthwhile now is taken when it has waited for long enough."""
         if self._new and self._timer is None:
-            self._timer = self._loop.call_at(self._attended + PATIENCE, self._look)
+            # A millisecond more: timers may be that much early.
+            self._timer = self._loop.call_at(self._attended + PATIENCE + 0.001, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -69,7 +69,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._groups = Groups(connections=connections, batch=batch)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._closing = self._ended = False
         self._drained = asyncio.Event()
         self._copies_known_until = 0.0
         for _ in range(connections):
@@ -103,6 +103,7 @@ class Writer:
         self._closing = True
         if self._admission.waiting:
             await self._drained.wait()
+        self._ended = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -133,12 +134,14 @@ class Writer:
         try:
             async with self._connect() as session:
                 watch.cancel()
+                called = True
                 while True:
-                    if group := self._groups.take():
+                    if group := self._groups.take(called=called):
                         await self._store(session, group)
                         pause.begin()
                     else:
                         await self._groups.wanted()
+                    called = group is None
         finally:
             watch.cancel()
 
@@ -156,7 +159,8 @@ class Writer:
         if group:
             self._groups.again(group)
             self._groups.done(group)
-        self._start()
+        if not self._ended:
+            self._start()
 
     async def _store(self, session: Session, group: Group) -> None:
         """Store a group or have it tried again. Raises an error after which the connection is of no use."""
