@@ -124,6 +124,8 @@ class Expected:
     """Seconds until an answer: fewer than a fault lasts."""
     recovered: float = 3
     """Seconds from the end of the fault until readings are acknowledged again."""
+    steady: bool = True
+    """Whether what was counted once stays."""
 
 
 # Nobody is there for a moment: on a cluster there is another instance, or the request waits. A function that is told to
@@ -244,7 +246,7 @@ def test_it_recovers_by_itself(stack: Stack, name: str, record_property: Record)
 
 def endure(stack: Stack, name: str, fault: Fault, expected: Expected, record: Record, *, works: bool = True) -> None:
     """Do the fault under load, and see that all is well afterwards."""
-    load = Load(f"F{next(_buildings)}", stack.address("ingest"), stack.address("average"))
+    load = Load(f"F{next(_buildings)}", stack.address("ingest"), stack.address("average"), steady=expected.steady)
     with load.running():
         if works:
             load.wait_for_acknowledgement()
