@@ -42,7 +42,7 @@ async def _check(_: Request) -> Response:
             sent, unsent, reason = 0, checked.unsent, ""
             if unsent and (url := sink.url("ALARM_SINK_URL")):
                 sent, unsent, reason = await _send(url)
-        except (TimeoutError, psycopg.OperationalError, Unconfirmed) as error:
+        except (TimeoutError, psycopg.OperationalError, psycopg.InternalError, Unconfirmed) as error:
             raise unavailable("deadline", "The database does not answer; check again", 5) from error
     counts = {"raised": checked.raised, "cleared": checked.cleared, "sent": sent, "unsent": unsent}
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
