@@ -21,7 +21,7 @@ import psycopg
 import pytest
 import requests
 
-from local.postgres import OWNER, READER, WRITER
+from local.postgres import _PROGRAMS, OWNER, READER, WRITER
 from tests.faults.load import DAYS, Load, Reading
 from tests.faults.stack import DEADLINE, Stack
 from tests.support import LONG, ROOT, alembic, leave_out, python
@@ -279,6 +279,7 @@ def endure(stack: Stack, name: str, fault: Fault, expected: Expected, record: Re
     assert_averages_are_exact(stack, load)
     redeliver(stack, load)
     assert stored(stack, load.building_id) == rows
+    assert_undamaged(stack)
 
 
 def stored(stack: Stack, building_id: str) -> Counter[Reading]:
@@ -297,6 +298,18 @@ def assert_averages_are_exact(stack: Stack, load: Load) -> None:
         found = (answer["count"], answer["min"], answer["max"])
         assert found == (len(temperatures), min(temperatures), max(temperatures))
         assert answer["average_temperature"] == pytest.approx(fmean(temperatures), rel=1e-12, abs=1e-12)
+
+
+def assert_undamaged(stack: Stack) -> None:
+    """Let PostgreSQL compare each row with its indexes, and each page that it read with its checksum."""
+    program = _PROGRAMS / "pg_amcheck"
+    checks = ["--install-missing", "--heapallindexed", "--parent-check"]
+    run = subprocess.run([program, *checks, stack.postgres.url()], capture_output=True, check=False, text=True)
+    assert (run.returncode, run.stdout) == (0, ""), run.stdout + run.stderr
+    with stack.connected("postgres") as connection:
+        assert connection.execute("SHOW data_checksums").fetchone() == ("on",)
+        failures = connection.execute("SELECT sum(checksum_failures) FROM pg_stat_database")
+        assert failures.fetchone() == (0,)
 
 
 def redeliver(stack: Stack, load: Load) -> None:

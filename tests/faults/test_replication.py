@@ -2,10 +2,8 @@
 
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -27,13 +25,6 @@ READING: dict[str, Any] = {
     "temperature": 22.5,
     "timestamp": "2024-12-01T12:34:56Z",
 }
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    # Not in a folder of pytest, which the next run of pytest closes to the user of PostgreSQL.
-    with tempfile.TemporaryDirectory(prefix="temperature-pair-") as folder, Pair.running(Path(folder)) as running:
-        yield running
 
 
 def the_standby_hears_nothing(pair: Pair) -> None:
