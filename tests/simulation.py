@@ -291,6 +291,8 @@ class SimulatedConnection:
                 self.end()
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(10 * chance.random())
+                if chance.random() < 0.3:
+                    raise psycopg.OperationalError("the server did not stop")
         if self.database.away or chance.random() < faults.breaks:
             self.end()
         if not self._alive:

@@ -65,8 +65,6 @@ class Group:
     """Requests that one connection tries to store."""
 
     requests: list[Request]
-    suspect: bool
-    """Whether it failed before. No other request joins it then."""
 
     def alone(self) -> bool:
         """Whether what fails with it can be the fault of no other request."""
@@ -77,8 +75,8 @@ class Groups:
     """The requests that wait, and the connections that wait for them.
 
     The first connection stores whatever there is. Another one helps where there is enough for it, or where nobody took
-    anything for a while. A group that failed comes back in halves, so that in the end only a request at fault fails;
-    and one connection is left to the others, if there are several.
+    anything for a while. A group that failed is suspect: it comes back in halves, which no other request joins, so that
+    in the end only a request at fault fails. One connection is left to the others, if there are several.
     """
 
     def __init__(self, *, connections: int, batch: int) -> None:
@@ -88,7 +86,7 @@ class Groups:
         self._new: deque[Request] = deque()
         self._size = 0
         self._suspects: deque[list[Request]] = deque()
-        self._tried: set[Group] = set()
+        self._suspects_taken: set[Group] = set()
         self._suspects_next = False
         self._attended = 0.0
         self._idle: list[asyncio.Future[None]] = []
@@ -140,7 +138,7 @@ class Groups:
 
     def done(self, group: Group) -> None:
         """Say that a connection does no more about a group."""
-        self._tried.discard(group)
+        self._suspects_taken.discard(group)
         self._wake()
 
     def _put_alone(self, request: Request) -> None:
@@ -149,12 +147,12 @@ class Groups:
             self._wake()
 
     def _may_try(self) -> bool:
-        return bool(self._suspects) and len(self._tried) < max(1, self._connections - 1)
+        return bool(self._suspects) and len(self._suspects_taken) < max(1, self._connections - 1)
 
     def _take_suspects(self) -> Group:
-        group = Group([request for request in self._suspects.popleft() if request.waits], suspect=True)
+        group = Group([request for request in self._suspects.popleft() if request.waits])
         if group.requests:
-            self._tried.add(group)
+            self._suspects_taken.add(group)
         return group
 
     def _take_new(self) -> Group:
@@ -167,7 +165,7 @@ class Groups:
                 requests.append(request)
                 room -= request.size
         self._attended = self._loop.time()
-        return Group(requests, suspect=False)
+        return Group(requests)
 
     def _worthwhile(self, others: int) -> bool:
         """Whether there is something for one connection more, while `others` are busy."""

@@ -168,6 +168,8 @@ class Writer:
         try:
             await self._commit(session, group.requests)
         except Exception as error:
+            if _is_replaced():
+                raise
             found = failure(error)
             if found is Failure.FAULTY and group.alone():
                 log.exception("the database refused readings that had passed validation")

@@ -1,5 +1,6 @@
 """A reading that was answered 201 is on the standby too: whatever happens to the standby, and then to the primary."""
 
+import re
 import subprocess
 import sys
 import time
@@ -172,3 +173,9 @@ def test_an_operator_sees_how_many_copies_confirm(pair: Pair) -> None:
 
     # It asks when nobody waits for it.
     soon(lambda: seen() == {"temperature_copies 2.0", "temperature_copies_meant 2.0"})
+
+
+def test_the_documentation_has_a_row_for_each_fault() -> None:
+    document = (ROOT / "docs" / "reliability.md").read_text()
+    for name in FAULTS:
+        assert re.search(r"\| " + re.sub(r"\d+", r"\\d+", re.escape(name)) + r" \|", document), name
