@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import psycopg
 import pytest
@@ -23,6 +25,7 @@ import requests
 
 from local.postgres import _PROGRAMS, OWNER, READER, WRITER
 from tests.faults.load import DAYS, Load, Reading
+from tests.faults.powerloss import PowerLoss
 from tests.faults.stack import DEADLINE, Stack
 from tests.support import LONG, ROOT, alembic, leave_out, python
 
@@ -189,6 +192,45 @@ def test_it_recovers_where_the_disk_is_full(tmp_path: Path, record_property: Rec
         subprocess.run([*root, "umount", disk], check=True)
 
 
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="writes are watched as Linux names files")
+def test_a_loss_of_power_takes_nothing_that_is_acknowledged(record_property: Record) -> None:
+    with tempfile.TemporaryDirectory(prefix="temperature-power-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        power = PowerLoss(folder, folder / "postgres")
+        with Stack.running(folder) as stack, pytest.MonkeyPatch.context() as patch:
+            stack.postgres.stop()
+            for variable, value in power.variables.items():
+                patch.setenv(variable, value)
+            stack.postgres.start()
+
+            def fail(_: Stack) -> None:
+                for _number in range(TIMES):
+                    time.sleep(0.5)
+                    stack.kill_postgres()
+                    assert power.happen() > 0
+                    stack.postgres.start()
+
+            endure(stack, f"the power fails, {TIMES} times", fail, Expected(slowest=5), record_property)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="writes are watched as Linux names files")
+def test_a_loss_of_power_takes_what_was_not_fsynced(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    power = PowerLoss(tmp_path, data)
+    script = (
+        "import os; file = open('kept', 'wb', buffering=0); file.write(b'one two'); os.fsync(file);"
+        " os.pwrite(file.fileno(), b'TWO and three', 4); os.pwrite(file.fileno(), b'ONE', 0); file.truncate(1)"
+    )
+    variables = {**os.environ, **power.variables}
+    subprocess.run([sys.executable, "-c", script], cwd=data, env=variables, check=True)
+    assert (data / "kept").read_bytes() == b"O"
+    assert power.happen() == 3
+    assert (data / "kept").read_bytes() == b"one two"
+
+
 def test_it_does_not_mind_a_clock_that_is_moved(tmp_path: Path, record_property: Record) -> None:
     found = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not found:
@@ -318,8 +360,15 @@ def redeliver(stack: Stack, load: Load) -> None:
     random.Random(1).shuffle(readings)
     batches = [readings[first : first + 777] for first in range(0, len(readings), 777)]
     bodies = [[reading.json(load.building_id) for reading in batch] for batch in batches]
+
+    def send(body: list[dict[str, Any]]) -> requests.Response:
+        end = time.monotonic() + 30
+        while (answer := requests.post(stack.address("ingest"), json=body, timeout=30)).status_code == 503:
+            assert time.monotonic() < end
+        return answer
+
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda body: requests.post(stack.address("ingest"), json=body, timeout=30), bodies))
+        answers = list(pool.map(send, bodies))
     for batch, answer in zip(batches, answers, strict=True):
         assert (answer.status_code, answer.json()["accepted"]) == (201, len(batch))
         assert answer.json()["duplicates"] == len(batch)
