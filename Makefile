@@ -67,8 +67,8 @@ test: install ## run all tests; those of TimescaleDB need Node.js, or a server a
 	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/cluster
 
 torture: export TORTURE = 1
-torture: install ## what takes long: faults and overload that last, ten times as many random inputs (half an hour)
-	.venv/bin/python -m pytest tests/faults tests/database/test_bad_input.py tests/database/test_description.py --timeout 1800
+torture: install ## what takes long: faults and overload that last, ten times as many random inputs (an hour); settings: SEED, RUNS
+	.venv/bin/python -m pytest tests/faults tests/unit/test_writer.py tests/database/test_bad_input.py tests/database/test_description.py --timeout 1800
 
 bench: install ## measure it; settings: FIGURES (all), LONG=1, RESULTS (build/bench)
 	@PYTHONPATH=functions:. .venv/bin/python -m bench $(FIGURES) $(if $(LONG),--long)

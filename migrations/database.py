@@ -7,6 +7,7 @@ import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from shared import settings
+from shared.confirmation import confirming
 
 REVISION_TABLE = "temperature_revision"
 """Where Alembic keeps the revision of the schema; `alembic_version` may be another application's."""
@@ -21,12 +22,18 @@ def connect() -> "psycopg.Connection[tuple[object, ...]]":
 def transaction() -> Iterator[Connection]:
     """A transaction on that database.
 
-    A second runner (a Job that was retried, another machine) waits here until the first has committed.
+    A second runner (a Job that was retried, another machine) waits here until the first has committed. Raises
+    Unconfirmed if not all that the transaction found and did is on as many copies as are promised.
     """
-    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+    raw = connect()
+    confirm = confirming(raw)
+    engine = create_engine("postgresql+psycopg://", creator=lambda: raw, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('temperature migrations'))"))
+        # The commit of a transaction that changes nothing waits for no copy: one before it may have been cut short.
+        connection.execute(text("SELECT pg_logical_emit_message(true, 'temperature', '')"))
         yield connection
+    confirm()
 
 
 def name_revision_table(connection: Connection) -> None:

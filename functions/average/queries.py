@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from average import summaries
 from average.intervals import DAY, HOUR, floor
-from shared.database import Database, within
+from shared.database import Database, fetch, within
 from shared.metrics import SECONDS
 from shared.problems import unavailable
 
@@ -71,6 +71,7 @@ class Temperatures:
 
     def __init__(self, database: Database) -> None:
         self._deadline = database.deadline
+        self._bounds = database.bounds
         self._pool = AsyncConnectionPool(
             database.url,
             kwargs=database.options,
@@ -151,8 +152,7 @@ class Temperatures:
         while True:
             try:
                 async with self._pool.connection() as connection:
-                    cursor = await connection.execute(statement, parameters, binary=True)
-                    return await cursor.fetchall()
+                    return await fetch(connection, self._bounds, statement, parameters)
             except psycopg.errors.QueryCanceled:
                 raise
             except psycopg.OperationalError as error:

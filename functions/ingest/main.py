@@ -8,21 +8,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingest import bodies
-from ingest.writer import WAITING_LIMIT, Writer
+from ingest.admission import Admission
+from ingest.committing import Sessions
+from ingest.writer import COPIES_MEANT, Writer
 from shared import access, body, database, edge, logs, routes, settings
 
 MOST_BYTES = 8 * 1024 * 1024
-BYTES = 100
-"""Of a reading in a body, about."""
+LOCK_SECONDS = 0.2
+"""How long a statement waits for a lock that another holds, before readings that are not locked go ahead of it."""
 MOMENT = 0.25
 """Seconds that a request waits for room in the queue, and a client at least before it comes again."""
 
 logs.configure()
 edge.spare_collections()
-DATABASE = database.load(connections=2)
+DATABASE = database.load(connections=2, lock=LOCK_SECONDS)
 TOKENS = access.tokens("WRITE_TOKENS")
-QUEUE = settings.number("QUEUE_LIMIT", 50_000, least=bodies.MOST_READINGS, most=10_000_000)
-WAITING_LIMIT.set(QUEUE)
+COPIES_MEANT.set(settings.number("COPIES", 1, least=1, most=100))
+ADMISSION = Admission(settings.number("QUEUE_LIMIT", 50_000, least=bodies.MOST_READINGS, most=10_000_000))
 
 # Made by the first request: the framework imports this module before the server forks, and the writer needs its loop.
 _writer: Writer | None = None
@@ -38,11 +40,20 @@ async def ingest(request: Request) -> Response:
 async def _store(request: Request) -> Response:
     global _writer
     headers = edge.headers(request)
-    await _room(body.length(headers), MOMENT)
+    if body.length(headers) <= MOST_BYTES and ADMISSION.full:
+        # Before a body costs what the readings that are in the queue wait for.
+        await asyncio.sleep(MOMENT)
+        ADMISSION.check()
     content = await body.receive(request, headers, MOST_BYTES)
-    await _room(len(content))
+    ADMISSION.check()
     readings = bodies.parse(headers, content)
-    _writer = _writer or Writer(DATABASE, batch=bodies.MOST_READINGS, queue=QUEUE)
+    _writer = _writer or Writer(
+        Sessions(DATABASE).connect,
+        ADMISSION,
+        connections=DATABASE.connections,
+        deadline=DATABASE.deadline,
+        batch=bodies.MOST_READINGS,
+    )
     duplicates = await _writer.store(readings) if readings else 0
     if headers.get("prefer") == "reply":
         # Knative's Broker and Channel send this, and take any body that is not an event for a failed delivery.
@@ -50,16 +61,6 @@ async def _store(request: Request) -> Response:
     return edge.json(
         {"message": "Temperature data added", "accepted": len(readings), "duplicates": duplicates}, HTTPStatus.CREATED
     )
-
-
-async def _room(size: int, moment: float = 0.0) -> None:
-    """Wait a moment for room in a full queue for the readings of a body. Raises Problem 503 if there is none.
-
-    Asked before the body costs what the readings that are in the queue wait for.
-    """
-    if _writer and _writer.full(size // BYTES):
-        await asyncio.sleep(moment)
-        _writer.admit(size // BYTES)
 
 
 _post = (edge.POST, access.needs(TOKENS, _store))

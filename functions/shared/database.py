@@ -1,9 +1,9 @@
 """How a function reaches PostgreSQL."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from starlette.requests import Request
@@ -13,6 +13,11 @@ from shared import edge, settings
 from shared.problems import unavailable
 
 T = TypeVar("T")
+
+IDLE_SECONDS = 2
+"""How long a transaction may wait for a function that has nothing else to do."""
+READY_SECONDS = 1
+"""How long it counts as known whether the database answers."""
 
 # Work that is being cancelled; the event loop itself would let it be collected.
 _given_up: set[asyncio.Task[Any]] = set()
@@ -30,6 +35,10 @@ class Database:
     """Whether a pooler such as PgBouncer lends connections for a transaction at a time: DATABASE_POOLER."""
     deadline: int
     """Seconds a request may wait for the database before it is answered 503: DEADLINE_SECONDS."""
+    idle: int = IDLE_SECONDS
+    """Seconds that a transaction may wait for the function, which may be frozen and hold its locks."""
+    lock: float | None = None
+    """Seconds that a statement may wait for a lock, None for as long as for anything else."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -45,8 +54,7 @@ class Database:
             # Neither prepared statements nor session settings outlive the transaction.
             return {**options, "prepare_threshold": None}
         settings = {
-            # The database stops what nobody waits for any more.
-            "statement_timeout": self.deadline * 1000,
+            **self._bounds,
             # On TimescaleDB, where a statement has a part for each chunk, planning it takes longer than running it.
             # The values of its parameters call for no other plan.
             "plan_cache_mode": "force_generic_plan",
@@ -58,6 +66,40 @@ class Database:
             "prepare_threshold": 0,
             "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         }
+
+    @property
+    def bounds(self) -> LiteralString | None:
+        """What a transaction has to begin with behind a pooler, which lets no session setting through.
+
+        Role settings would do without, but nobody who runs the migrations may set those of another role.
+        """
+        if not self.pooled:
+            return None
+        settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in self._bounds.items())
+        return f"SELECT {settings}"
+
+    @property
+    def _bounds(self) -> dict[str, int]:
+        """Settings of PostgreSQL, in milliseconds, which end what nobody waits for any more."""
+        bounds = {
+            "statement_timeout": self.deadline * 1000,
+            "idle_in_transaction_session_timeout": self.idle * 1000,
+        }
+        return bounds if self.lock is None else {**bounds, "lock_timeout": round(self.lock * 1000)}
+
+
+async def fetch(
+    connection: psycopg.AsyncConnection, bounds: LiteralString | None, statement: bytes, parameters: Mapping[str, Any]
+) -> list[Any]:
+    """The rows of a statement in a transaction of its own, within the `bounds` of the Database."""
+    if bounds is None:
+        cursor = await connection.execute(statement, parameters, binary=True)
+    else:
+        # What is in a pipeline is one transaction, and one round trip.
+        async with connection.pipeline():
+            await connection.execute(bounds)
+            cursor = await connection.execute(statement, parameters, binary=True)
+    return await cursor.fetchall()
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -83,15 +125,28 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 
 def ready(database: Database) -> edge.Function:
-    """What answers 200 if the database answers a new connection, and raises Problem 503 otherwise."""
+    """What answers 200 if the database answers a new connection, and raises Problem 503 otherwise.
+
+    Whoever asks meanwhile, and for a second afterwards, gets the same answer: anybody may ask, as often as they like.
+    """
+    probe: asyncio.Task[None] | None = None
+    asked = 0.0
 
     async def ask() -> None:
-        async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
-            await connection.execute("SELECT 1")
+        nonlocal asked
+        try:
+            await within(database.deadline, _reach(database))
+        finally:
+            asked = asyncio.get_running_loop().time()
 
     async def answer(_: Request) -> Response:
+        nonlocal probe
+        now = asyncio.get_running_loop().time()
+        if probe is None or (probe.done() and now - asked >= READY_SECONDS):
+            probe = asyncio.create_task(ask())
         try:
-            await within(database.deadline, ask())
+            # It goes on where one of those who asked goes away.
+            await asyncio.shield(probe)
         except (TimeoutError, psycopg.Error) as error:
             raise unavailable("not_ready", "The database does not answer") from error
         return edge.json({"status": "ok", "message": "The database answers"})
@@ -99,11 +154,21 @@ def ready(database: Database) -> edge.Function:
     return answer
 
 
-def load(*, connections: int) -> Database:
-    """The database of this function from the environment, with `connections` unless POOL_SIZE says otherwise."""
+async def _reach(database: Database) -> None:
+    async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
+        await connection.execute("SELECT 1")
+
+
+def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = None) -> Database:
+    """The database of this function from the environment, with `connections` unless POOL_SIZE says otherwise.
+
+    A transaction may wait `idle` seconds for the function, and a statement `lock` seconds for a lock.
+    """
     return Database(
         url=settings.text("DATABASE_URL"),
         connections=settings.number("POOL_SIZE", connections, least=1, most=100),
         pooled=settings.switch("DATABASE_POOLER"),
         deadline=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
+        idle=idle,
+        lock=lock,
     )

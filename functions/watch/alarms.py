@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 
+from shared.confirmation import confirming
 from shared.database import Database
 from watch.rules import Rules
 
@@ -71,26 +72,36 @@ class Checked:
 
 
 async def check(database: Database, rules: Rules) -> Checked:
-    """Compare all rooms with the rules, and commit."""
-    async with (
-        await psycopg.AsyncConnection.connect(database.url, **database.options) as connection,
-        connection.transaction(),
-    ):
-        # One check at a time: the next one goes on from where this ends. What it reads, it reads after that.
-        await connection.execute(_LOCK)
-        [(now,)] = await _rows(connection, "SELECT clock_timestamp()")
-        ledger = _Ledger(now, await _open(connection))
-        rooms = await _rooms(connection, rules)
-        last: list[Turn] = []
-        for turn in await _turns(connection, rooms, now):
-            thresholds = rooms[turn.building_id, turn.room_id]
-            ledger.compare(turn, thresholds)
-            if turn.last:
-                ledger.compare_silence(turn, thresholds)
-                last.append(turn)
-        ledger.clear_without_rule(rules)
-        await _keep(connection, ledger, [turn for turn in last if not turn.known])
-        return Checked(ledger.raised, ledger.cleared, await unsent(connection))
+    """Compare all rooms with the rules, and commit.
+
+    Raises Unconfirmed if not all that it saw and did is on as many copies as are promised.
+    """
+    async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
+        confirm = confirming(connection)
+        async with connection.transaction():
+            if database.bounds:
+                await connection.execute(database.bounds)
+            # One check at a time: the next one goes on from where this ends. What it reads, it reads after that.
+            await connection.execute(_LOCK)
+            checked = await _check(connection, rules)
+        confirm()
+        return checked
+
+
+async def _check(connection: psycopg.AsyncConnection, rules: Rules) -> Checked:
+    [(now,)] = await _rows(connection, "SELECT clock_timestamp()")
+    ledger = _Ledger(now, await _open(connection))
+    rooms = await _rooms(connection, rules)
+    last: list[Turn] = []
+    for turn in await _turns(connection, rooms, now):
+        thresholds = rooms[turn.building_id, turn.room_id]
+        ledger.compare(turn, thresholds)
+        if turn.last:
+            ledger.compare_silence(turn, thresholds)
+            last.append(turn)
+    ledger.clear_without_rule(rules)
+    await _keep(connection, ledger, [turn for turn in last if not turn.known])
+    return Checked(ledger.raised, ledger.cleared, await unsent(connection))
 
 
 async def unsent(connection: psycopg.AsyncConnection) -> int:
@@ -212,7 +223,10 @@ async def _rows(connection: psycopg.AsyncConnection, statement: Any, parameters:
     return await (await connection.execute(statement, parameters, binary=True)).fetchall()
 
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtext('temperature watch'))"
+# With what a commit waits for, also of a transaction that changes nothing: that all it read is on every copy.
+_LOCK = """
+    SELECT pg_advisory_xact_lock(hashtext('temperature watch')), pg_logical_emit_message(true, 'temperature', '')
+"""
 _ROOMS = "SELECT building_id, room_id FROM rooms"
 # A reading whose instant is still to come is looked at when it has come. Of a room that no check has looked at before,
 # the latest one counts.

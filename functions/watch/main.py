@@ -10,17 +10,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import access, database, edge, logs, routes, settings, sink
+from shared.confirmation import Unconfirmed
 from shared.problems import Problem, unavailable
 from watch import alarms, rules
 
 logs.configure()
 log = logging.getLogger("watch")
-DATABASE = database.load(connections=1)
 TOKENS = access.tokens("WRITE_TOKENS")
 RULES = rules.load()
 EXTENSIONS = sink.extensions()
 TOKEN = settings.text("ALARM_SINK_TOKEN")
 PATIENCE = sink.patience()
+# A transaction waits while its events are sent.
+DATABASE = database.load(connections=1, idle=30 + PATIENCE)
 
 # Checks of one process take turns, and so need one connection.
 _turn = asyncio.Lock()
@@ -40,7 +42,7 @@ async def _check(_: Request) -> Response:
             sent, unsent, reason = 0, checked.unsent, ""
             if unsent and (url := sink.url("ALARM_SINK_URL")):
                 sent, unsent, reason = await _send(url)
-        except (TimeoutError, psycopg.OperationalError) as error:
+        except (TimeoutError, psycopg.OperationalError, psycopg.InternalError, Unconfirmed) as error:
             raise unavailable("deadline", "The database does not answer; check again", 5) from error
     counts = {"raised": checked.raised, "cleared": checked.cleared, "sent": sent, "unsent": unsent}
     words = ", ".join(f"{count} {name}" for name, count in counts.items())

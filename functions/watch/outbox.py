@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Event
+from typing import LiteralString
 from uuid import UUID
 
 import psycopg
 from cloudevents.http import CloudEvent
 
 from shared import delivery
+from shared.confirmation import confirming
 from shared.database import Database
 from shared.readings import written
 from watch.alarms import UNSENT, unsent
@@ -82,8 +84,10 @@ async def send(database: Database, sink: delivery.Sink, extensions: Mapping[str,
     sent, left, reason = 0, 0, ""
     try:
         async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
+            confirm = confirming(connection)
             while not (stop.is_set() or reason):
-                outcome = await _send_batch(connection, sink, extensions, stop)
+                outcome = await _send_batch(connection, database.bounds, sink, extensions, stop)
+                confirm()
                 if not outcome.emitted + outcome.failed:
                     break
                 sent += outcome.emitted
@@ -97,9 +101,15 @@ async def send(database: Database, sink: delivery.Sink, extensions: Mapping[str,
 
 
 async def _send_batch(
-    connection: psycopg.AsyncConnection, sink: delivery.Sink, extensions: Mapping[str, str], stop: Event
+    connection: psycopg.AsyncConnection,
+    bounds: LiteralString | None,
+    sink: delivery.Sink,
+    extensions: Mapping[str, str],
+    stop: Event,
 ) -> delivery.Outcome:
     async with connection.transaction():
+        if bounds:
+            await connection.execute(bounds)
         # Whoever has it keeps it until what was sent is written down, or until it dies, and the next one sends again.
         [(mine,)] = await (await connection.execute(_LOCK)).fetchall()
         rows = await (await connection.execute(_DUE, (BATCH,), binary=True)).fetchall() if mine else []

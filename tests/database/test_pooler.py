@@ -14,6 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WATCHER, WRITER
+from shared import database
 from tests.sink import Sink
 from tests.support import Urls, program
 
@@ -26,8 +27,8 @@ def pooled(plain: Urls) -> Iterator[Urls]:
     pgbouncer = program("pgbouncer")
     folder = Path(tempfile.mkdtemp(prefix="temperature-pooler-"))
     folder.chmod(0o777)
-    database = urlsplit(plain(READER))
-    (server,) = parse_qs(database.query)["host"]
+    reached = urlsplit(plain(READER))
+    (server,) = parse_qs(reached.query)["host"]
     settings = folder / "pgbouncer.ini"
     settings.write_text(
         f"[databases]\n* = host={server}\n"
@@ -42,7 +43,7 @@ def pooled(plain: Urls) -> Iterator[Urls]:
     with subprocess.Popen([pgbouncer, *options, settings]) as process:
 
         def url(role: str) -> str:
-            return f"postgresql://{role}@{database.path}?host={folder}&port=6432"
+            return f"postgresql://{role}@{reached.path}?host={folder}&port=6432"
 
         end = time.monotonic() + 10
         while not (folder / ".s.PGSQL.6432").exists() and time.monotonic() < end:
@@ -75,6 +76,46 @@ def test_alarms_are_raised_and_sent_through_it(
             owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now(), %s)", (20 + number % 2 * 10,))
             answer = watch.post("/").json()
             assert (answer["raised"] + answer["cleared"], answer["sent"]) == ((0, 0) if number == 0 else (1, 1))
+
+
+@pytest.mark.parametrize("through", ["the pooler", "nothing"])
+def test_whoever_is_frozen_holds_nothing_for_long(
+    monkeypatch: pytest.MonkeyPatch, plain: Urls, pooled: Urls, through: str
+) -> None:
+    url = pooled(WRITER) if through == "the pooler" else plain(WRITER)
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("DATABASE_POOLER", "true" if through == "the pooler" else "false")
+    settings = database.load(connections=1)
+    statement = "INSERT INTO temperatures VALUES ('B1', '101', '2024-12-01T12:00:00Z', 22.5)"
+    with psycopg.connect(settings.url, **settings.options) as frozen, psycopg.connect(plain(OWNER)) as other:
+        frozen.execute("BEGIN")
+        if settings.bounds:
+            frozen.execute(settings.bounds)
+        frozen.execute(statement)
+        other.execute("SET lock_timeout = '10s'")
+        started = time.monotonic()
+        other.execute(statement)
+        assert time.monotonic() - started < database.IDLE_SECONDS + 2
+        with pytest.raises(psycopg.Error):
+            frozen.execute("COMMIT")
+
+
+def test_what_nobody_waits_for_any_more_ends_behind_it(
+    serve: Callable[..., TestClient], plain: Urls, pooled: Urls
+) -> None:
+    environment = {"DATABASE_POOLER": "true", "DEADLINE_SECONDS": "1"}
+    ingest = serve("ingest", DATABASE_URL=pooled(WRITER), **environment)
+    average = serve("average", DATABASE_URL=pooled(READER), **environment)
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner, owner.transaction():
+        owner.execute("LOCK TABLE temperatures")
+        assert ingest.post("/", json={**READING, "timestamp": "2024-12-01T12:00:00Z"}).status_code == 503
+        assert average.get("/v1/temperature/average", params=DAY).status_code == 503
+        time.sleep(1)
+        active = owner.execute(
+            "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+            " AND pid <> pg_backend_pid() AND query_start < now() - interval '1.5 s'"
+        )
+        assert active.fetchall() == []
 
 
 def test_it_refuses_what_is_asked_of_a_database_that_is_reached_directly(pooled: Urls) -> None:

@@ -54,6 +54,8 @@ class Load:
     acknowledged: list[Reading] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
     """By status; `503 without Retry-After`, `refused` (not connected) and `broken` (connected and not answered)."""
+    steady: bool = True
+    """Whether what was counted once stays: a failover takes what nobody acknowledged."""
     slowest: float = 0.0
     """Seconds until the answer that came last."""
     acknowledged_last: float = 0.0
@@ -121,9 +123,10 @@ class Load:
                 with self._lock:
                     known = sum(reading.room_id == room_id for reading in self.acknowledged)
                 if answer := self._ask(session, "GET", url, params=asked):
-                    if answer["count"] < max(counted, known):
-                        self.problems.append(f"{answer['count']} readings are counted, {max(counted, known)} are known")
-                    counted = answer["count"]
+                    known = max(known, counted)
+                    if answer["count"] < known:
+                        self.problems.append(f"{answer['count']} readings are counted, {known} are known")
+                    counted = answer["count"] if self.steady else 0
                 time.sleep(5 * PAUSE)
 
     def _ask(self, session: requests.Session, method: str, url: str, **arguments: Any) -> Any:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,13 +17,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import psycopg
 import pytest
 import requests
 
-from local.postgres import OWNER, READER, WRITER
+from local.postgres import _PROGRAMS, OWNER, READER, WRITER
 from tests.faults.load import DAYS, Load, Reading
+from tests.faults.powerloss import PowerLoss
 from tests.faults.stack import DEADLINE, Stack
 from tests.support import LONG, ROOT, alembic, leave_out, python
 
@@ -124,6 +127,8 @@ class Expected:
     """Seconds until an answer: fewer than a fault lasts."""
     recovered: float = 3
     """Seconds from the end of the fault until readings are acknowledged again."""
+    steady: bool = True
+    """Whether what was counted once stays."""
 
 
 # Nobody is there for a moment: on a cluster there is another instance, or the request waits. A function that is told to
@@ -187,6 +192,45 @@ def test_it_recovers_where_the_disk_is_full(tmp_path: Path, record_property: Rec
         subprocess.run([*root, "umount", disk], check=True)
 
 
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="writes are watched as Linux names files")
+def test_a_loss_of_power_takes_nothing_that_is_acknowledged(record_property: Record) -> None:
+    with tempfile.TemporaryDirectory(prefix="temperature-power-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        power = PowerLoss(folder, folder / "postgres")
+        with Stack.running(folder) as stack, pytest.MonkeyPatch.context() as patch:
+            stack.postgres.stop()
+            for variable, value in power.variables.items():
+                patch.setenv(variable, value)
+            stack.postgres.start()
+
+            def fail(_: Stack) -> None:
+                for _number in range(TIMES):
+                    time.sleep(0.5)
+                    stack.kill_postgres()
+                    assert power.happen() > 0
+                    stack.postgres.start()
+
+            endure(stack, f"the power fails, {TIMES} times", fail, Expected(slowest=5), record_property)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="writes are watched as Linux names files")
+def test_a_loss_of_power_takes_what_was_not_fsynced(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    power = PowerLoss(tmp_path, data)
+    script = (
+        "import os; file = open('kept', 'wb', buffering=0); file.write(b'one two'); os.fsync(file);"
+        " os.pwrite(file.fileno(), b'TWO and three', 4); os.pwrite(file.fileno(), b'ONE', 0); file.truncate(1)"
+    )
+    variables = {**os.environ, **power.variables}
+    subprocess.run([sys.executable, "-c", script], cwd=data, env=variables, check=True)
+    assert (data / "kept").read_bytes() == b"O"
+    assert power.happen() == 3
+    assert (data / "kept").read_bytes() == b"one two"
+
+
 def test_it_does_not_mind_a_clock_that_is_moved(tmp_path: Path, record_property: Record) -> None:
     found = list(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not found:
@@ -244,7 +288,7 @@ def test_it_recovers_by_itself(stack: Stack, name: str, record_property: Record)
 
 def endure(stack: Stack, name: str, fault: Fault, expected: Expected, record: Record, *, works: bool = True) -> None:
     """Do the fault under load, and see that all is well afterwards."""
-    load = Load(f"F{next(_buildings)}", stack.address("ingest"), stack.address("average"))
+    load = Load(f"F{next(_buildings)}", stack.address("ingest"), stack.address("average"), steady=expected.steady)
     with load.running():
         if works:
             load.wait_for_acknowledgement()
@@ -277,6 +321,7 @@ def endure(stack: Stack, name: str, fault: Fault, expected: Expected, record: Re
     assert_averages_are_exact(stack, load)
     redeliver(stack, load)
     assert stored(stack, load.building_id) == rows
+    assert_undamaged(stack)
 
 
 def stored(stack: Stack, building_id: str) -> Counter[Reading]:
@@ -297,14 +342,33 @@ def assert_averages_are_exact(stack: Stack, load: Load) -> None:
         assert answer["average_temperature"] == pytest.approx(fmean(temperatures), rel=1e-12, abs=1e-12)
 
 
+def assert_undamaged(stack: Stack) -> None:
+    """Let PostgreSQL compare each row with its indexes, and each page that it read with its checksum."""
+    program = _PROGRAMS / "pg_amcheck"
+    checks = ["--install-missing", "--heapallindexed", "--parent-check"]
+    run = subprocess.run([program, *checks, stack.postgres.url()], capture_output=True, check=False, text=True)
+    assert (run.returncode, run.stdout) == (0, ""), run.stdout + run.stderr
+    with stack.connected("postgres") as connection:
+        assert connection.execute("SHOW data_checksums").fetchone() == ("on",)
+        failures = connection.execute("SELECT sum(checksum_failures) FROM pg_stat_database")
+        assert failures.fetchone() == (0,)
+
+
 def redeliver(stack: Stack, load: Load) -> None:
     """Send everything again, twice, in another order and other batches."""
     readings = 2 * load.acknowledged
     random.Random(1).shuffle(readings)
     batches = [readings[first : first + 777] for first in range(0, len(readings), 777)]
     bodies = [[reading.json(load.building_id) for reading in batch] for batch in batches]
+
+    def send(body: list[dict[str, Any]]) -> requests.Response:
+        end = time.monotonic() + 30
+        while (answer := requests.post(stack.address("ingest"), json=body, timeout=30)).status_code == 503:
+            assert time.monotonic() < end
+        return answer
+
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda body: requests.post(stack.address("ingest"), json=body, timeout=30), bodies))
+        answers = list(pool.map(send, bodies))
     for batch, answer in zip(batches, answers, strict=True):
         assert (answer.status_code, answer.json()["accepted"]) == (201, len(batch))
         assert answer.json()["duplicates"] == len(batch)

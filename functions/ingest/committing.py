@@ -1,0 +1,220 @@
+"""A connection that stores requests, and says only of those that they are stored that will stay so."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from enum import Enum
+from operator import itemgetter
+from typing import LiteralString
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from ingest import arrays
+from ingest.grouping import Request
+from shared.confirmation import Unconfirmed, confirming
+from shared.database import Database
+
+INSERT = """
+    INSERT INTO temperatures (building_id, room_id, timestamp, temperature)
+    SELECT * FROM unnest(%b, %b, %b, %b) AS reading (building_id, room_id, timestamp, temperature)
+    -- One order for all: writers that meet on the same readings wait for each other and never deadlock.
+    ORDER BY building_id COLLATE "C", room_id COLLATE "C", timestamp, temperature
+"""
+"""Stores readings that are all new, and fails for others."""
+INSERT_NEW = """
+    INSERT INTO temperatures (building_id, room_id, timestamp, temperature)
+    SELECT * FROM unnest(%b, %b, %b, %b) AS reading (building_id, room_id, timestamp, temperature)
+    -- A transaction that adds nothing writes no WAL, and its commit waits for no disk and no standby. This has it wait
+    -- until whatever it found is there too.
+    WHERE (SELECT pg_logical_emit_message(true, 'temperature', '')) IS NOT NULL
+    ORDER BY building_id COLLATE "C", room_id COLLATE "C", timestamp, temperature
+    ON CONFLICT DO NOTHING
+"""
+"""Stores those of the readings that are new, and waits for the others."""
+PROMISED = "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+CAREFUL = 300
+"""Seconds after a duplicate in which readings are not taken for new: PostgreSQL logs each time that they are not."""
+
+Acknowledge = Callable[[Request, int], None]
+
+
+class Failure(Enum):
+    """What an error says about who is at fault."""
+
+    AWAY = "the connection, or the database as a whole"
+    REFUSED = "a request perhaps, which may succeed later"
+    FAULTY = "a request perhaps, which will never succeed"
+
+
+_AWAY = re.compile("08|25|28|3D|42|53(?!200)|57P")
+"""SQLSTATE: connections; a server that only reads; no access; no database; no schema; no place; a server that ends."""
+_FAULTY = re.compile("22|23")
+"""SQLSTATE: data, constraints."""
+
+
+def failure(error: Exception) -> Failure:
+    """Classify what `Session.store` or a connection raised."""
+    if isinstance(error, TimeoutError | OSError | Unconfirmed):
+        return Failure.AWAY
+    if not isinstance(error, psycopg.Error):
+        return Failure.FAULTY
+    if error.sqlstate is None or _AWAY.match(error.sqlstate):
+        return Failure.AWAY
+    return Failure.FAULTY if _FAULTY.match(error.sqlstate) else Failure.REFUSED
+
+
+class Sessions:
+    """Connects to the database. It belongs to the event loop in which it was made."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._loop = asyncio.get_running_loop()
+        self._careful_until = 0.0
+
+    @asynccontextmanager
+    async def connect(self) -> "AsyncIterator[Session]":
+        """A connection, until the end of the context. Raises what `failure` classifies."""
+        async with await psycopg.AsyncConnection.connect(self._database.url, **self._database.options) as connection:
+            arrays.register(connection)
+            yield Session(self, connection, self._database.bounds)
+
+    @property
+    def careful(self) -> bool:
+        """Whether readings are not taken for new."""
+        return self._loop.time() < self._careful_until
+
+    def beware(self) -> None:
+        """Take no readings for new for a while."""
+        self._careful_until = self._loop.time() + CAREFUL
+
+
+class Session:
+    """One connection to the database.
+
+    Nearly all readings are new, and an INSERT that relies on it costs the database little more than half of one that
+    does not. The writer may not read the table, so the one thing it learns of the latter is how many rows it added. As
+    long as that is all of them, one statement serves all requests; otherwise each request gets its own.
+    """
+
+    def __init__(self, sessions: Sessions, connection: psycopg.AsyncConnection, bounds: LiteralString | None) -> None:
+        self._sessions = sessions
+        self._connection = connection
+        self._bounds = bounds
+        self._confirm = confirming(connection)
+
+    async def store(self, requests: Sequence[Request], acknowledge: Acknowledge) -> None:
+        """Commit the readings of the requests, and acknowledge each with how many of it were there already.
+
+        What it raises, `failure` classifies; what it did not acknowledge then may be stored or not.
+        """
+        try:
+            if await self._store_all_new(requests):
+                for request in requests:
+                    acknowledge(request, 0)
+            else:
+                await self._store_each(requests, acknowledge)
+        except psycopg.Error:
+            if self._connection.info.transaction_status in {TransactionStatus.INTRANS, TransactionStatus.INERROR}:
+                await self._connection.rollback()
+            raise
+
+    async def copies(self) -> int:
+        """How many copies of a reading there are before it is acknowledged, as the database is configured now."""
+        cursor = await self._connection.execute(PROMISED)
+        [(commit, names)] = await cursor.fetchall()
+        return copies(commit, names)
+
+    async def _store_all_new(self, requests: Sequence[Request]) -> bool:
+        """Commit the readings of the requests if all of them are new, otherwise none; return whether they were."""
+        if self._sessions.careful:
+            return len(requests) > 1 and await self._store_if_new(requests)
+        try:
+            await self._commit((INSERT, requests))
+        except psycopg.errors.UniqueViolation:
+            self._sessions.beware()
+            return False
+        return True
+
+    async def _store_if_new(self, requests: Sequence[Request]) -> bool:
+        # The pipeline spares the round trip of the BEGIN.
+        async with self._connection.pipeline() as pipeline:
+            await self._connection.execute("BEGIN")
+            if self._bounds:
+                await self._connection.execute(self._bounds)
+            cursor = await self._execute(INSERT_NEW, requests)
+            await pipeline.sync()
+            if new := cursor.rowcount == sum(request.size for request in requests):
+                await self._connection.execute("COMMIT")
+        if new:
+            self._confirm()
+        else:
+            # Not in the pipeline, at the end of which psycopg would forget to deallocate what a ROLLBACK makes it
+            # prepare anew.
+            await self._connection.rollback()
+        return new
+
+    async def _store_each(self, requests: Sequence[Request], acknowledge: Acknowledge) -> None:
+        # One that nobody waits for any more has lost its readings.
+        for chain in chains([request for request in requests if request.waits]):
+            added = await self._commit(*((INSERT_NEW, [request]) for request in chain))
+            for request, new in zip(chain, added, strict=True):
+                acknowledge(request, request.size - new)
+
+    async def _commit(self, *inserts: tuple[LiteralString, Sequence[Request]]) -> list[int]:
+        """Run statements with one commit, and return how many readings each added."""
+        if len(inserts) == 1 and not self._bounds:
+            cursors = [await self._execute(*inserts[0])]
+        else:
+            # What is in a pipeline is one transaction.
+            async with self._connection.pipeline():
+                if self._bounds:
+                    await self._connection.execute(self._bounds)
+                cursors = [await self._execute(*insert) for insert in inserts]
+        self._confirm()
+        return [cursor.rowcount for cursor in cursors]
+
+    async def _execute(self, statement: LiteralString, requests: Sequence[Request]) -> psycopg.AsyncCursor:
+        readings = [reading for request in requests for reading in request.readings]
+        return await self._connection.execute(
+            statement,
+            (
+                arrays.TextArray.of([reading["building_id"] for reading in readings]),
+                arrays.TextArray.of([reading["room_id"] for reading in readings]),
+                arrays.TimestampArray.of([reading["timestamp"] for reading in readings]),
+                arrays.FloatArray.of([reading["temperature"] for reading in readings]),
+            ),
+        )
+
+
+_KEY = itemgetter("building_id", "room_id", "timestamp", "temperature")
+
+
+def chains(requests: Sequence[Request]) -> list[list[Request]]:
+    """The requests in parts, each of which can be stored request by request in the order that all writers keep to."""
+    spans = []
+    for number, request in enumerate(requests):
+        keys = [_KEY(reading) for reading in request.readings]
+        spans.append((min(keys), max(keys), number))
+    found: list[list[Request]] = []
+    end = None
+    for first, last, number in sorted(spans):
+        if end is None or first < end:
+            found.append([])
+        found[-1].append(requests[number])
+        end = last
+    return found
+
+
+def copies(synchronous_commit: str, synchronous_standby_names: str) -> int:
+    """How many copies of a commit there are before it succeeds: 0 if not even the server's own is on its disk.
+
+    Both are settings of PostgreSQL, as it shows them.
+    """
+    if synchronous_commit == "off":
+        return 0
+    if synchronous_commit == "local" or not synchronous_standby_names.strip():
+        return 1
+    number = re.match(r"\s*(?:ANY|FIRST)?\s*(\d+)\s*\(", synchronous_standby_names, re.IGNORECASE)
+    return 1 + int(number[1] if number else 1)

@@ -1,0 +1,181 @@
+"""What one client sends, or one connection suffers, is not what the others wait for or lose."""
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, WRITER
+from tests.database.test_metrics import Counted
+from tests.support import SUPERUSER, Urls
+
+BEGIN = datetime(2024, 12, 1, tzinfo=UTC)
+Serve = Callable[..., TestClient]
+Send = Callable[[object], "Future[Any]"]
+
+
+def reading(second: int, room_id: str = "101", building_id: str = "B1") -> dict[str, Any]:
+    instant = (BEGIN + timedelta(seconds=second)).isoformat()
+    return {"building_id": building_id, "room_id": room_id, "temperature": 22.5, "timestamp": instant}
+
+
+@pytest.fixture
+def ingest(serve: Serve, plain: Urls) -> TestClient:
+    client = serve("ingest", DATABASE_URL=plain(WRITER), DEADLINE_SECONDS="3", QUEUE_LIMIT="10000")
+    assert client.post("/", json=reading(0, "begin")).status_code == 201
+    return client
+
+
+@contextmanager
+def clients(ingest: TestClient) -> Iterator[Send]:
+    """Send bodies at the same time."""
+    with ThreadPoolExecutor(32) as pool:
+
+        def send(body: object) -> "Future[Any]":
+            return pool.submit(ingest.post, "/", json=body)
+
+        yield send
+
+
+def statuses(answers: "Sequence[Future[Any]]") -> list[int]:
+    return [answer.result().status_code for answer in answers]
+
+
+def test_an_array_that_fits_is_not_refused_for_its_bytes(ingest: TestClient, plain: Urls) -> None:
+    large = [reading(second, "r" * 255, "b" * 255) for second in range(9_000)]
+    assert len(json.dumps(large)) > 5_000_000
+    with clients(ingest) as send:
+        with psycopg.connect(plain(OWNER)) as owner:
+            owner.execute("LOCK TABLE temperatures")
+            few = [send(reading(second)) for second in range(8)]
+            time.sleep(0.3)
+            many = send(large)
+            time.sleep(1.5)
+        assert statuses([*few, many]) == [201] * 9
+
+
+def test_a_body_that_is_too_large_is_413_whatever_waits(ingest: TestClient, plain: Urls) -> None:
+    with clients(ingest) as send, psycopg.connect(plain(OWNER)) as owner:
+        owner.execute("LOCK TABLE temperatures")
+        waiting = send([reading(second) for second in range(10_000)])
+        time.sleep(1)
+        assert ingest.post("/", json=reading(1)).status_code == 503
+        assert ingest.post("/", content=b" " * (8 * 1024 * 1024 + 1)).status_code == 413
+        owner.rollback()
+        assert waiting.result().status_code == 201
+
+
+FAILS = {
+    "for want of memory": "RAISE EXCEPTION 'out of memory' USING ERRCODE = 'out_of_memory'",
+    "as a deadlock": "RAISE EXCEPTION 'deadlock detected' USING ERRCODE = 'deadlock_detected'",
+    "with its connection": "PERFORM pg_terminate_backend(pg_backend_pid())",
+}
+
+
+@pytest.mark.parametrize("how", FAILS)
+def test_only_the_request_that_fails_fails(ingest: TestClient, plain: Urls, how: str) -> None:
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
+            f" IF NEW.room_id = 'culprit' THEN {FAILS[how]}; END IF; RETURN NEW; END $$"
+        )
+        superuser.execute("CREATE TRIGGER fail BEFORE INSERT ON temperatures FOR EACH ROW EXECUTE FUNCTION fail()")
+    with clients(ingest) as send:
+        started = time.monotonic()
+        culprit = send(reading(1, "culprit"))
+        others = [send(reading(second)) for second in range(11)]
+        assert statuses(others) == [201] * 11
+        assert time.monotonic() - started < 2.5
+        assert culprit.result().status_code == 503
+
+
+def test_only_the_request_whose_reading_another_holds_waits(ingest: TestClient, plain: Urls) -> None:
+    with clients(ingest) as send, psycopg.connect(plain(OWNER)) as owner:
+        owner.execute("INSERT INTO temperatures VALUES ('B1', 'held', %s, 22.5)", (BEGIN,))
+        held = send(reading(0, "held"))
+        others = [send(reading(second)) for second in range(11)]
+        assert statuses(others) == [201] * 11
+        assert not held.done()
+        owner.rollback()
+        assert held.result().json()["duplicates"] == 0
+
+
+def test_a_request_waits_for_no_connection_that_hangs(ingest: TestClient, plain: Urls) -> None:
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser, clients(ingest) as send:
+        [(pid,)] = superuser.execute(
+            "SELECT pid FROM pg_stat_activity WHERE usename = %s AND datname = current_database()", (WRITER,)
+        ).fetchall()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            hanging = send(reading(1))
+            time.sleep(0.05)
+            started = time.monotonic()
+            assert ingest.post("/", json=reading(2)).status_code == 201
+            assert time.monotonic() - started < 1
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert hanging.result().status_code == 201
+
+
+def test_instances_that_get_the_same_again_in_other_parts_never_deadlock(serve: Serve, plain: Urls) -> None:
+    instances = [serve("ingest", DATABASE_URL=plain(WRITER)) for _ in range(2)]
+    chance = random.Random(1)
+    for instance in instances:
+        # From now on they count duplicates, request by request.
+        assert [instance.post("/", json=reading(0)).status_code for _ in range(2)] == [201, 201]
+    with ThreadPoolExecutor(24) as pool:
+        for first in range(1, 2_000, 200):
+            seconds = [*range(first, first + 200)]
+            bodies = [[reading(second) for second in chance.sample(seconds, 20)] for _ in range(48)]
+            answers = [pool.submit(instances[n % 2].post, "/", json=body) for n, body in enumerate(bodies)]
+            assert {answer.result().status_code for answer in answers} == {201}
+    with psycopg.connect(plain(OWNER)) as owner:
+        deadlocks = owner.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert deadlocks.fetchone() == (0,)
+
+
+def test_readings_are_counted_as_stored_when_their_sender_was_told_so(serve: Serve, plain: Urls) -> None:
+    ingest = serve("ingest", DATABASE_URL=plain(WRITER), DEADLINE_SECONDS="1")
+    counted = Counted(ingest)
+    with clients(ingest) as send, psycopg.connect(plain(OWNER)) as owner:
+        owner.execute("LOCK TABLE temperatures")
+        assert statuses([send([reading(3 * part + each) for each in range(3)]) for part in range(5)]) == [503] * 5
+    time.sleep(1)
+    assert counted("temperature_readings_total", "stored") == 0
+    stored = ingest.post("/", json=[reading(second) for second in range(20)]).json()
+    assert counted("temperature_readings_total", "stored") == 20 - stored["duplicates"]
+    assert counted("temperature_readings_total", "duplicate") == stored["duplicates"]
+
+
+def test_whoever_asks_whether_it_is_ready_takes_no_connection_from_others(ingest: TestClient, plain: Urls) -> None:
+    def sessions() -> int:
+        with psycopg.connect(plain(SUPERUSER)) as superuser:
+            superuser.execute("SELECT pg_stat_clear_snapshot()")
+            [(number,)] = superuser.execute(
+                "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+            ).fetchall()
+            return int(number)
+
+    before = sessions()
+    threads = [threading.Thread(target=lambda: answers.append(ingest.get("/ready").status_code)) for _ in range(120)]
+    answers: list[int] = []
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.monotonic() - started
+    assert answers == [200] * 120
+    time.sleep(1)
+    assert sessions() - before <= seconds + 3

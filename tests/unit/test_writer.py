@@ -1,0 +1,340 @@
+"""What the writer of `ingest` does with any order of events, on a clock and a database that are made up."""
+
+import asyncio
+import gc
+import logging
+import os
+import random
+from collections.abc import Coroutine
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import pytest
+
+from ingest.admission import Admission
+from ingest.committing import copies
+from ingest.grouping import PATIENCE
+from ingest.writer import DUPLICATE, STORED, Writer
+from shared.problems import Problem
+from tests.simulation import Faults, SimulatedDatabase, SimulatedLoop, reading
+from tests.support import LONG
+
+T = TypeVar("T")
+DEADLINE = 5.0
+SCHEDULES = 100_000 if LONG else 2_000
+SEED = int(os.environ.get("SEED") or random.randrange(10**9))
+
+
+def simulated(work: Coroutine[Any, Any, T]) -> T:
+    # Nobody reads what so many failures have to say.
+    logging.getLogger("ingest").setLevel(logging.CRITICAL)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 50)
+    try:
+        return SimulatedLoop().run(work)
+    finally:
+        gc.set_threshold(*thresholds)
+        logging.getLogger("ingest").setLevel(logging.NOTSET)
+
+
+def writer_on(database: SimulatedDatabase, *, connections: int = 2, queue: int = 50_000) -> Writer:
+    return Writer(database.connector(), Admission(queue), connections=connections, deadline=DEADLINE, batch=10_000)
+
+
+@dataclass
+class Answer:
+    """What became of a request: its status, its duplicates, and the seconds that it took."""
+
+    status: int
+    duplicates: int
+    seconds: float
+
+
+async def send(writer: Writer, numbers: list[int]) -> Answer:
+    started = asyncio.get_running_loop().time()
+    status, duplicates = 201, 0
+    try:
+        duplicates = await writer.store([reading(number) for number in numbers])
+    except Problem as problem:
+        status = int(problem.status)
+    return Answer(status, duplicates, asyncio.get_running_loop().time() - started)
+
+
+def statuses(answers: list[Answer]) -> list[int]:
+    return [answer.status for answer in answers]
+
+
+def test_only_the_request_that_the_database_has_no_memory_for_fails() -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1))
+        database.poison = {7}
+        writer = writer_on(database)
+        answers = await asyncio.gather(*(send(writer, [number]) for number in range(12)))
+        assert statuses(answers) == [503 if number == 7 else 201 for number in range(12)]
+        assert max(answer.seconds for answer in answers if answer.status == 201) < 0.2
+        await writer.close()
+
+    simulated(play())
+
+
+def test_only_the_request_whose_reading_another_holds_waits() -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1))
+        database.locks[7] = "somebody"
+        writer = writer_on(database)
+        answers = [asyncio.create_task(send(writer, [number])) for number in range(300)]
+        await asyncio.sleep(4)
+        assert [number for number, answer in enumerate(answers) if not answer.done()] == [7]
+        late = await send(writer, [1000])
+        assert (late.status, late.seconds < 0.2) == (201, True)
+        del database.locks[7]
+        database.change()
+        assert (await answers[7]).status == 201
+        assert max(answer.result().seconds for answer in answers if answer is not answers[7]) < 2.5
+        await writer.close()
+
+    simulated(play())
+
+
+@pytest.mark.parametrize("later", [0.0, 0.05, 0.5])
+def test_a_lone_request_waits_for_no_connection_that_hangs(later: float) -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1), Faults(hangs=1.0))
+        writer = writer_on(database)
+        hanging = asyncio.create_task(send(writer, [1]))
+        await asyncio.sleep(0.001)
+        database.faults = Faults()
+        await asyncio.sleep(later)
+        answer = await send(writer, [2])
+        assert answer.status == 201
+        assert answer.seconds < PATIENCE + 0.02
+        await hanging
+        await writer.close()
+
+    simulated(play())
+
+
+def test_no_duplicate_is_acknowledged_that_the_standby_does_not_have() -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1))
+        writer = writer_on(database)
+        assert (await send(writer, [1])).status == 201
+        database.stall()
+        first = asyncio.create_task(send(writer, [2]))
+        await asyncio.sleep(1)
+        database.cancel_waits()
+        await asyncio.sleep(1)
+        assert 2 in database.visible
+        assert not first.done()
+        assert statuses([await first, await send(writer, [2]), await send(writer, [1, 2])]) == [503, 503, 503]
+        database.resume()
+        assert (await send(writer, [2])).duplicates == 1
+        await writer.close()
+
+    simulated(play())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_writers_that_get_the_same_in_other_orders_never_deadlock(seed: int) -> None:
+    async def play() -> None:
+        chance = random.Random(seed)
+        database = SimulatedDatabase(chance)
+        writers = [writer_on(database), writer_on(database)]
+        for writer in writers:
+            # From now on they count duplicates, request by request.
+            assert statuses([await send(writer, [0]), await send(writer, [0])]) == [201, 201]
+        requests = [(chance.choice(writers), chance.sample(range(40), 8)) for _ in range(60)]
+        assert statuses(await asyncio.gather(*(send(*request) for request in requests))) == [201] * 60
+        assert database.deadlocks == 0
+        for writer in writers:
+            await writer.close()
+
+    simulated(play())
+
+
+def test_the_end_answers_what_waits_and_takes_no_more() -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1))
+        writer = writer_on(database)
+        waiting = [asyncio.create_task(send(writer, [number])) for number in range(5)]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(writer.close())
+        await asyncio.sleep(0)
+        assert (await send(writer, [9])).status == 503
+        await closing
+        assert statuses([await answer for answer in waiting]) == [201] * 5
+        assert database.connections == []
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    simulated(play())
+
+
+def test_a_request_is_refused_for_what_waits_and_not_for_its_size() -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1))
+        writer = writer_on(database, queue=10)
+        first, second = (asyncio.create_task(send(writer, numbers)) for numbers in ([1, 2, 3], list(range(10, 30))))
+        await asyncio.sleep(0)
+        assert (await send(writer, [4])).status == 503
+        assert statuses([await first, await second, await send(writer, [4])]) == [201, 201, 201]
+        await writer.close()
+
+    simulated(play())
+
+
+@pytest.mark.parametrize(
+    ("commit", "names", "expected"),
+    [
+        ("on", "", 1),
+        ("on", " ", 1),
+        ("off", "*", 0),
+        ("local", "*", 1),
+        ("on", "*", 2),
+        ("remote_apply", '"temperature-db-1"', 2),
+        ("on", "a, b", 2),
+        ("on", "2 (a, b, c)", 3),
+        ("on", "ANY 2 (a, b, c)", 3),
+        ("on", "first 1(a)", 2),
+    ],
+)
+def test_copies_are_what_the_settings_of_the_database_promise(commit: str, names: str, expected: int) -> None:
+    assert copies(commit, names) == expected
+
+
+@dataclass
+class Schedule:
+    """Arrivals, and what goes wrong meanwhile, all of it from a seed; and what must hold nevertheless."""
+
+    seed: int
+    acknowledged: set[int] = field(default_factory=set)
+    counted: int = 0
+    new: int = 0
+
+    async def play(self) -> None:
+        chance = self.chance = random.Random(self.seed)
+        share = (0.0, 0.0, 0.05, 0.3)
+        faults = Faults(*(chance.choice(share) for _ in range(4)))
+        database = self.database = SimulatedDatabase(chance, faults)
+        numbers = chance.randint(2, 12)
+        if chance.random() < 0.2:
+            database.poison = {chance.randrange(numbers)}
+        if chance.random() < 0.2:
+            database.faulty = {chance.randrange(numbers)}
+        self.fair = faults == Faults()
+        writers = [writer_on(database, connections=chance.choice((1, 2, 3))) for _ in range(chance.choice((1, 1, 2)))]
+        self.never = database.poison | database.faulty
+        self.excused = set(self.never)
+        before = STORED._value.get() + DUPLICATE._value.get()
+        events = [self._happen() for _ in range(chance.choice((0, 0, 1, 2, 3)))]
+        clients = [
+            self._client(chance.choice(writers), chance.choices(range(numbers), k=chance.choice((1, 1, 1, 2, 5))))
+            for _ in range(chance.randint(1, 8))
+        ]
+        await asyncio.gather(*events, *clients)
+        await self._mend(writers)
+        assert STORED._value.get() + DUPLICATE._value.get() - before == self.counted
+        assert database.deadlocks == 0
+        if self.seed % 100 == 0:
+            # Looking takes a while.
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def _client(self, writer: Writer, numbers: list[int]) -> None:
+        await asyncio.sleep(self.chance.choice((0, 0.05, 1, 4)) * self.chance.random())
+        for _ in range(self.chance.choice((1, 2, 3))):
+            sending = asyncio.create_task(send(writer, numbers))
+            if self.chance.random() < 0.1:
+                # The client goes away.
+                await asyncio.sleep(0.1 * self.chance.random())
+                sending.cancel()
+                await asyncio.wait([sending])
+                if sending.cancelled():
+                    return
+            answer = await sending
+            self._look_at(numbers, answer)
+            if answer.status != 503:
+                break
+
+    def _look_at(self, numbers: list[int], answer: Answer) -> None:
+        assert answer.seconds < DEADLINE + 0.001
+        if answer.status == 201:
+            assert not self.never & set(numbers)
+            assert set(numbers) <= self.database.replicated
+            self.acknowledged |= set(numbers)
+            self.counted += len(numbers)
+            self.new += len(numbers) - answer.duplicates
+        elif answer.status == 500:
+            assert self.database.faulty & set(numbers)
+        else:
+            assert answer.status == 503
+            assert not self.fair or self.excused & set(numbers), "a request fails for another"
+
+    async def _happen(self) -> None:
+        chance, database = self.chance, self.database
+        await asyncio.sleep(3 * chance.random())
+        seconds = chance.choice((0.1, 1, 7)) * chance.random()
+        kind = chance.choice(("stall", "fail over", "cancel", "away", "lock"))
+        if kind == "lock":
+            # It holds up whoever has it, and nobody else.
+            number = chance.randrange(12)
+            if number not in database.locks:
+                self.excused.add(number)
+                holder = database.locks[number] = object()
+                await asyncio.sleep(seconds)
+                if database.locks.get(number) is holder:
+                    del database.locks[number]
+                database.change()
+            return
+        self.fair = False
+        if kind == "away":
+            database.away = True
+            await asyncio.sleep(seconds)
+            database.away = False
+            return
+        database.stall()
+        await asyncio.sleep(seconds)
+        if kind == "cancel":
+            database.cancel_waits()
+            await asyncio.sleep(seconds)
+        if kind == "fail over":
+            database.fail_over()
+        database.resume()
+        assert self.acknowledged <= database.visible, "an acknowledged reading is lost"
+
+    async def _mend(self, writers: list[Writer]) -> None:
+        """End all that is wrong; then each writer stores what comes, soon, and ends."""
+        self.database.faults = Faults()
+        # What hangs is given up by then.
+        await asyncio.sleep(3 * DEADLINE)
+        for writer in writers:
+            answer = await send(writer, [1000])
+            assert (answer.status, answer.seconds < 1.5) == (201, True), answer
+            self.counted += 1
+            await writer.close()
+        assert self.acknowledged <= self.database.replicated
+        assert self.database.connections == []
+
+
+def play(first: int, number: int) -> None:
+    """Play schedules, from the one with that seed on."""
+
+    async def each() -> None:
+        for seed in range(first, first + number):
+            try:
+                await Schedule(seed).play()
+            except BaseException as error:
+                error.add_note(f"SEED={seed}")
+                raise
+
+    simulated(each())
+
+
+def test_whatever_happens_in_whatever_order() -> None:
+    print(f"SEED={SEED}")
+    if not LONG:
+        play(SEED, SCHEDULES)
+        return
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        parts = range(SEED, SEED + SCHEDULES, 1000)
+        assert [*pool.map(play, parts, [1000] * len(parts))]
