@@ -107,7 +107,7 @@ def test_what_nobody_waits_for_any_more_ends_behind_it(
     ingest = serve("ingest", DATABASE_URL=pooled(WRITER), **environment)
     average = serve("average", DATABASE_URL=pooled(READER), **environment)
     with psycopg.connect(plain(OWNER), autocommit=True) as owner, owner.transaction():
-        owner.execute("LOCK TABLE temperatures")
+        owner.execute("LOCK TABLE temperatures, rooms")
         assert ingest.post("/", json={**READING, "timestamp": "2024-12-01T12:00:00Z"}).status_code == 503
         assert average.get("/v1/temperature/average", params=DAY).status_code == 503
         time.sleep(1)
