@@ -5,7 +5,6 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import Enum
-from operator import itemgetter
 from typing import LiteralString
 
 import psycopg
@@ -131,7 +130,7 @@ class Session:
         if self._sessions.careful:
             return len(requests) > 1 and await self._store_if_new(requests)
         try:
-            await self._commit((INSERT, requests))
+            await self._commit(INSERT, requests)
         except psycopg.errors.UniqueViolation:
             self._sessions.beware()
             return False
@@ -156,24 +155,24 @@ class Session:
         return new
 
     async def _store_each(self, requests: Sequence[Request], acknowledge: Acknowledge) -> None:
-        # One that nobody waits for any more has lost its readings.
-        for chain in chains([request for request in requests if request.waits]):
-            added = await self._commit(*((INSERT_NEW, [request]) for request in chain))
-            for request, new in zip(chain, added, strict=True):
-                acknowledge(request, request.size - new)
+        # Each by itself: a transaction that goes on to a second statement would hold the rooms of the first, which
+        # another writer waits for that holds what the second meets. One that nobody waits for any more has lost its
+        # readings.
+        for request in requests:
+            if request.waits:
+                acknowledge(request, request.size - await self._commit(INSERT_NEW, [request]))
 
-    async def _commit(self, *inserts: tuple[LiteralString, Sequence[Request]]) -> list[int]:
-        """Run statements with one commit, and return how many readings each added."""
-        if len(inserts) == 1 and not self._bounds:
-            cursors = [await self._execute(*inserts[0])]
-        else:
+    async def _commit(self, insert: LiteralString, requests: Sequence[Request]) -> int:
+        """Run the statement in a transaction of its own, and return how many readings it added."""
+        if self._bounds:
             # What is in a pipeline is one transaction.
             async with self._connection.pipeline():
-                if self._bounds:
-                    await self._connection.execute(self._bounds)
-                cursors = [await self._execute(*insert) for insert in inserts]
+                await self._connection.execute(self._bounds)
+                cursor = await self._execute(insert, requests)
+        else:
+            cursor = await self._execute(insert, requests)
         self._confirm()
-        return [cursor.rowcount for cursor in cursors]
+        return cursor.rowcount
 
     async def _execute(self, statement: LiteralString, requests: Sequence[Request]) -> psycopg.AsyncCursor:
         readings = [reading for request in requests for reading in request.readings]
@@ -186,25 +185,6 @@ class Session:
                 arrays.FloatArray.of([reading["temperature"] for reading in readings]),
             ),
         )
-
-
-_KEY = itemgetter("building_id", "room_id", "timestamp", "temperature")
-
-
-def chains(requests: Sequence[Request]) -> list[list[Request]]:
-    """The requests in parts, each of which can be stored request by request in the order that all writers keep to."""
-    spans = []
-    for number, request in enumerate(requests):
-        keys = [_KEY(reading) for reading in request.readings]
-        spans.append((min(keys), max(keys), number))
-    found: list[list[Request]] = []
-    end = None
-    for first, last, number in sorted(spans):
-        if end is None or first < end:
-            found.append([])
-        found[-1].append(requests[number])
-        end = last
-    return found
 
 
 def copies(synchronous_commit: str, synchronous_standby_names: str) -> int:
