@@ -38,13 +38,14 @@ async def ingest(request: Request) -> Response:
 async def _store(request: Request) -> Response:
     global _writer
     headers = edge.headers(request)
+    body.require(headers)
     await _room(body.length(headers), MOMENT)
     content = await body.receive(request, headers, MOST_BYTES)
     await _room(len(content))
-    readings = bodies.parse(headers, content)
+    readings = await bodies.parse(headers, content)
     _writer = _writer or Writer(DATABASE, batch=bodies.MOST_READINGS, queue=QUEUE)
     duplicates = await _writer.store(readings) if readings else 0
-    if headers.get("prefer") == "reply":
+    if "prefer" in headers and edge.prefers(headers["prefer"], "reply"):
         # Knative's Broker and Channel send this, and take any body that is not an event for a failed delivery.
         return Response(status_code=HTTPStatus.CREATED)
     return edge.json(

@@ -92,7 +92,7 @@ def test_there_is_nothing_else(serve: Serve, path: str) -> None:
 
 def test_the_page_is_only_looked_at(serve: Serve) -> None:
     answer = serve("average").post("/")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     assert serve("average").head("/").status_code == 200
 
 
