@@ -16,7 +16,7 @@ from shared.readings import READING, Reading, faults, not_json, only_error, rule
 MOST_READINGS = 10_000
 MOST_VALUES, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
 """Of a body: a parser makes all of them before anybody looks at one, and an object of 7 bytes takes 750 in memory."""
-SLICE = 250
+SLICE = 100
 """Readings that are looked through at a time when there may be many faults: others are served in between."""
 NDJSON = {
     "application/x-ndjson",
@@ -179,28 +179,41 @@ async def _array(validators: _Many, body: bytes) -> list[Any]:
         failed = error
     first = failed.errors(include_url=False, include_context=False, include_input=False)[0]
     if not first["loc"]:
-        raise _not_json(failed, _index(first["msg"], body)) or _refusal(failed, body)
-    raise _broken(await _faults(validators.every, body), failed.title, body)
+        raise _not_json(failed, await _index(first["msg"], body)) or _refusal(failed, body)
+    raise _broken(await _faults(validators.every, body, first["loc"][0]), failed.title, body)
 
 
-async def _faults(validator: SchemaValidator, body: bytes) -> Sequence[Fault]:
-    """The faults of the items of an array, more than are listed in an answer if there are more."""
-    items = from_json(body)
-    parts = [to_json(items[begin : begin + SLICE], inf_nan_mode="constants") for begin in range(0, len(items), SLICE)]
-    del items
-    found: list[Fault] = []
-    for number, part in enumerate(parts):
+_looking = False
+
+
+async def _faults(validator: SchemaValidator, body: bytes, first: int | str) -> Sequence[Fault]:
+    """The faults of the items of an array from the first on, more than are listed in an answer if there are more.
+
+    One body at a time, since its items take many times its memory.
+    """
+    global _looking
+    # A lock belongs to one event loop.
+    while _looking:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    _looking = True
+    try:
         await asyncio.sleep(0)
-        try:
-            validator.validate_json(part)
-        except ValidationError as error:
-            found += [{**fault, "index": fault["index"] + number * SLICE} for fault in faults(error)]
-        if len(found) > MOST_FAULTS:
-            break
-    return found
+        items = from_json(body)
+        found: list[Fault] = []
+        for begin in range(int(first), len(items), SLICE):
+            await asyncio.sleep(0)
+            try:
+                validator.validate_json(to_json(items[begin : begin + SLICE], inf_nan_mode="constants"))
+            except ValidationError as error:
+                found += [{**fault, "index": fault["index"] + begin} for fault in faults(error)]
+            if len(found) > MOST_FAULTS:
+                break
+        return found
+    finally:
+        _looking = False
 
 
-def _index(message: str, body: bytes) -> int | None:
+async def _index(message: str, body: bytes) -> int | None:
     """Which item of an array it is that is not JSON, from the message of the parser; None if that takes too long."""
     place = re.search(r"at line (\d+) column (\d+)$", message)
     if not place or int(place[1]) > MOST_CONTAINERS:
@@ -209,10 +222,12 @@ def _index(message: str, body: bytes) -> int | None:
     for _ in range(int(place[1]) - 1):
         begin = body.find(b"\n", begin) + 1
     before = body[: begin + int(place[2]) - 1].rstrip(_WORD)
+    await asyncio.sleep(0)
     try:
         items = from_json(before, allow_partial=True)
     except ValueError:
         return None
+    await asyncio.sleep(0)
     try:
         from_json(before + b"{}]")
     except ValueError:

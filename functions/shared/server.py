@@ -155,7 +155,7 @@ class Protocol(HttpToolsProtocol):
         self._stop_waiting()
         if "path" not in self.scope:
             self._answer(problem)
-            self.cycle.transport = _Lingering(self.transport, self.loop)  # type: ignore[assignment]
+            self.cycle.transport = _Lingering(self.transport, self.loop)
         elif self.cycle.response_complete:
             self.transport.close()
         else:
