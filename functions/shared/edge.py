@@ -11,6 +11,7 @@ from time import perf_counter
 from uuid import uuid4
 
 from pydantic_core import to_json
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,6 +24,9 @@ GET, POST = ("GET", "HEAD"), ("POST",)
 Routes = Mapping[str, tuple[tuple[str, ...], Function]]
 """For each path, without a slash at its end: the methods allowed there, and what answers them. With a slash at its end,
 a path stands for everything below it."""
+
+MOST_PARAMETERS = 50
+"""Of a query string."""
 
 log = logging.getLogger("edge")
 
@@ -122,6 +126,13 @@ async def route(request: Request, routes: Routes) -> Response:
 def prefers(value: str, name: str) -> bool:
     """Whether a header Prefer (RFC 7240) names the preference, among others or with parameters."""
     return any(re.split("[;=]", each, maxsplit=1)[0].strip().lower() == name for each in value.split(","))
+
+
+def query(request: Request) -> QueryParams:
+    """What the query string asks. Raises Problem 422 for one of more names than any question has, before it costs."""
+    if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A question has at most {MOST_PARAMETERS} parameters")
+    return request.query_params
 
 
 def spare_collections() -> None:
