@@ -131,13 +131,16 @@ def test_a_body_that_is_arriving_may_end_when_the_server_does(ingest: stack.Serv
 
 
 def test_slow_bodies_make_room_for_others(ingest: stack.Served) -> None:
-    body = b"[" + b",".join([READING.replace(b"22.5", b"99")] * 3000) + b"]"
+    faulty = READING.replace(b"22.5", b'99, "ignored": "%b"' % (b"x" * 1000))
+    body = b"[" + b",".join([faulty] * 3000) + b"]"
     with ExitStack() as clients:
         slow = [clients.enter_context(connect(ingest, LARGE + b" " * (7 * MEBIBYTE))) for _ in range(12)]
         time.sleep(2.5)
         for _ in range(5):
             answer = requests.post(f"http://127.0.0.1:{ingest.port}/", data=body, timeout=10)
             assert answer.status_code == 422
+        # For a second is read for nothing what the slow ones still send.
+        time.sleep(1.5)
         metrics = requests.get(f"http://127.0.0.1:{ingest.port}/metrics", timeout=10).text
         assert 'reason="body_slow",status="503"' in metrics
         assert any(b'"The body arrives too slowly' in client.recv(1000) for client in slow[:1])
