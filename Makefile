@@ -8,7 +8,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make requirements"
-TEST_SERVER = tests/timescale/server
+# What tests run on Node.js.
+NODE = tests/timescale/server tests/clients/node
 
 help:
 	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -52,7 +53,7 @@ e2e: .venv/develop ## test what the current kubectl context has
 	.venv/bin/python -m pytest --verbose tests/cluster
 
 ##@ Develop
-install: .venv/develop $(TEST_SERVER)/node_modules ## install what the targets below need (they do so by themselves)
+install: .venv/develop $(NODE:=/node_modules) ## install what the targets below need (they do so by themselves)
 
 check: .venv/develop ## look for mistakes without running anything: lint, format, types
 	.venv/bin/ruff check
@@ -83,12 +84,13 @@ requirements: .venv/develop ## pin what the requirements.in files name, keeping 
 	for folder in functions/ingest functions/average functions/simulate functions/watch migrations local; do \
 		$(COMPILE) --constraint requirements-dev.txt $$folder/requirements.in --output-file $$folder/requirements.txt \
 			|| exit; done
+	$(COMPILE) tests/clients/python/requirements.in --output-file tests/clients/python/requirements.txt
 
 upgrade: COMPILE += --upgrade
 upgrade: requirements ## the same with the newest versions
 
 clean: ## remove what was installed and cached; data/ stays
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache $(TEST_SERVER)/node_modules
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache $(NODE:=/node_modules)
 	find functions local migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -113,13 +115,13 @@ clean: ## remove what was installed and cached; data/ stays
 	@$(INSTALL) -r $<
 	@touch .venv/run $@
 
-$(TEST_SERVER)/node_modules: $(TEST_SERVER)/package-lock.json
-	@if [ -n "$$TIMESCALE_URL" ]; then \
+$(NODE:=/node_modules): %/node_modules: %/package-lock.json
+	@if [ -n "$$TIMESCALE_URL" ] && [ $* = tests/timescale/server ]; then \
 		echo "the tests of TimescaleDB will run on the server at TIMESCALE_URL"; \
 	elif command -v npm >/dev/null; then \
-		cd $(TEST_SERVER) && npm ci --no-audit --no-fund && touch node_modules; \
+		cd $* && npm ci --no-audit --no-fund && touch node_modules; \
 	elif [ -n "$$CI" ]; then \
 		echo "npm was not found, and CI leaves no test out" >&2; exit 1; \
 	else \
-		echo "npm was not found: the tests of TimescaleDB will be skipped"; \
+		echo "npm was not found: tests that need $@ will be skipped"; \
 	fi

@@ -18,7 +18,7 @@ MILLION = 1_000_000
 BY_COMMAND_LINE = "ingest, by functions-framework's own command"
 UVICORN = "--lifespan off --no-server-header --no-access-log"
 
-LOAD_FUNCTION = "import uvicorn; uvicorn.Config('functions_framework.aio:create_asgi_app', factory=True).load()"
+LOAD_FUNCTION = "from shared import server; server.configuration(server.application()).load()"
 LOAD_BARE = "import uvicorn; uvicorn.Config('bench.functions.bare:bare').load()"
 
 

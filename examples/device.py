@@ -36,10 +36,9 @@ def send(url: str, token: str, readings: list[str]) -> tuple[list[str], float]:
             return [], 0
     except urllib.error.HTTPError as error:
         answer = error.read().decode()
-        if error.code == 422:
+        if error.code in {400, 422} and (broken := faulty(answer)):
             # Nothing of the request is stored. What breaks a rule never will be; the others are sent without it.
             print(f"given up: {answer}", file=sys.stderr)
-            broken = {fault["index"] for fault in json.loads(answer)["errors"]}
             return [reading for index, reading in enumerate(readings) if index not in broken], 0
         print(f"{error.code}: {answer}", file=sys.stderr)
         return readings, float(error.headers.get("Retry-After", 60))
@@ -48,11 +47,39 @@ def send(url: str, token: str, readings: list[str]) -> tuple[list[str], float]:
         return readings, 5
 
 
+def faulty(answer: str) -> set[int]:
+    """Which readings of a request an answer names as faulty."""
+    try:
+        return {fault["index"] for fault in json.loads(answer).get("errors", [])}
+    except ValueError:
+        # It is not from the function, but from something in between.
+        return set()
+
+
 def keep(readings: list[str], file: Path) -> None:
-    """Have the file hold the readings, whatever happens meanwhile."""
+    """Have the file hold the readings, whatever happens meanwhile, a loss of power too."""
     new = file.with_suffix(".new")
-    new.write_text("".join(f"{reading}\n" for reading in readings))
+    with new.open("w") as output:
+        output.writelines(f"{reading}\n" for reading in readings)
+        output.flush()
+        os.fsync(output.fileno())
     new.replace(file)
+    # The new name is on the disk when the folder is.
+    folder = os.open(file.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def kept(file: Path) -> list[str]:
+    """The readings that the file holds, without what is no reading: a line that somebody else cut, say."""
+    readings = []
+    for line in file.read_text(errors="replace").splitlines() if file.exists() else []:
+        try:
+            json.loads(line)
+            readings.append(line)
+        except ValueError:
+            print(f"given up: {line!r} is no reading", file=sys.stderr)
+    return readings
 
 
 def main() -> None:
@@ -68,7 +95,7 @@ def main() -> None:
     token = os.environ.get("TOKEN", "")
 
     # What an earlier run did not get rid of comes first.
-    unsent = options.file.read_text().splitlines() if options.file.exists() else []
+    unsent = kept(options.file)
     measured, next_reading, next_attempt = 0, time.monotonic(), 0.0
     while unsent or options.count is None or measured < options.count:
         if time.monotonic() >= next_reading and (options.count is None or measured < options.count):

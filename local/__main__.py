@@ -22,6 +22,7 @@ import migrations.__main__ as migrations
 from local import gateway
 from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres, PostgresError
 from shared import access, settings
+from shared.server import configuration
 from shared.settings import SettingError
 
 PERIOD = 60
@@ -150,16 +151,7 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
     application = gateway.application(
         {"simulate": {}, **{function: {"DATABASE_URL": url} for function, url in urls.items()}}
     )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application,
-            lifespan="off",
-            log_config=None,
-            timeout_graceful_shutdown=2,
-            server_header=False,
-            headers=[("X-Content-Type-Options", "nosniff")],
-        )
-    )
+    server = uvicorn.Server(configuration(application, timeout_graceful_shutdown=2))
     received: set[int] = set()
 
     def stop(number: int, frame: FrameType | None) -> None:

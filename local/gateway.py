@@ -5,14 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from functions_framework.aio import create_asgi_app
 from starlette.responses import JSONResponse
 
 import average.api
 import ingest.api
 import simulate.api
 import watch.api
-from shared import access
+from shared import access, edge, server
 
 Message = MutableMapping[str, Any]
 Application = Callable[
@@ -28,7 +27,7 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
 
     async def gateway(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
         answer = functions[_route(scope["method"], scope["path"])]
-        if scope["path"] == "/openapi.json" and scope["method"] == "GET":
+        if scope["path"] == "/openapi.json" and scope["method"] in edge.GET:
             answer = JSONResponse(_document())
         await answer(scope, receive, send)
 
@@ -39,8 +38,7 @@ def _function(name: str, environment: Mapping[str, str]) -> Application:
     before = dict(os.environ)
     os.environ.update(environment)
     try:
-        function: Application = create_asgi_app(name, FUNCTIONS / name / "main.py", "http")
-        return function
+        return server.application(name, FUNCTIONS / name / "main.py")
     finally:
         os.environ.clear()
         os.environ.update(before)

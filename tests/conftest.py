@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from functions_framework.aio import create_asgi_app
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, Postgres
+from shared import server
 from tests.sink import Sink, listening
 from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, embedded, migrate, timescale
 
@@ -112,7 +112,7 @@ def serve() -> Iterator[Callable[..., TestClient]]:
 
     def start(function: str, **environment: str) -> TestClient:
         os.environ.update(environment)
-        app = create_asgi_app(function, ROOT / "functions" / function / "main.py", "http")
+        app = server.application(function, ROOT / "functions" / function / "main.py")
         client = TestClient(app)
         clients.append(client)
         client.__enter__()

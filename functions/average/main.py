@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from average import questions
 from average.queries import Scope, Summary, Temperatures
-from shared import access, database, edge, logs, routes, settings
+from shared import access, database, edge, logs, negotiation, routes, settings
 from shared.pages import Site
 from shared.readings import written
 
@@ -41,7 +41,7 @@ async def average(request: Request) -> Response:
 
 
 async def _average(request: Request) -> Response:
-    scope = questions.average(request.query_params, datetime.now(UTC), ALIGNMENT)
+    scope = questions.average(edge.query(request), datetime.now(UTC), ALIGNMENT)
     summary = await _database().summary(scope)
     answer = {**_values(summary), **_named(scope)}
     if summary is None:
@@ -50,16 +50,19 @@ async def _average(request: Request) -> Response:
 
 
 async def _series(request: Request) -> Response:
-    scope, bucket = questions.series(request.query_params, datetime.now(UTC), ALIGNMENT)
+    scope, bucket = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
     found = await _database().series(scope, bucket)
     points = [{"start": written(start), **_values(summary)} for start, summary in found]
-    if "text/csv" in request.headers.get("accept", ""):
-        return _csv(points)
-    return edge.json({**_named(scope), "bucket_seconds": int(bucket.total_seconds()), "series": points})
+    if negotiation.prefers(edge.headers(request).get("accept", ""), "text/csv", "application/json"):
+        answer = _csv(points)
+    else:
+        answer = edge.json({**_named(scope), "bucket_seconds": int(bucket.total_seconds()), "series": points})
+    answer.headers["Vary"] = "Accept"
+    return answer
 
 
 async def _rooms(request: Request) -> Response:
-    building_id, after, limit = questions.rooms(request.query_params)
+    building_id, after, limit = questions.rooms(edge.query(request))
     # One more tells whether there are more.
     found = await _database().rooms(building_id, after, limit + 1)
     return edge.json(
@@ -78,7 +81,7 @@ async def _rooms(request: Request) -> Response:
 
 
 async def _alarms(request: Request) -> Response:
-    found = await _database().alarms(*questions.alarms(request.query_params))
+    found = await _database().alarms(*questions.alarms(edge.query(request)))
     return edge.json(
         {
             "alarms": [

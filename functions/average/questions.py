@@ -111,12 +111,16 @@ def alarms(query: QueryParams) -> tuple[str | None, str | None]:
     return found.get("building_id"), found.get("room_id")
 
 
+_INSTANTS = {"start", "end", "query_datetime"}
+_OFFSET = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (?=\d\d(?::?\d\d)?$)")
+
+
 def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]:
     names = [name for name, _ in query.multi_items()]
     if repeated := [name for name in query if names.count(name) > 1]:
         raise _refused([_fault(name, "must be given once") for name in repeated])
-    # A plus sign that was not encoded arrives as a space.
-    values = {name: re.sub(r" (?=\d\d:\d\d$)", "+", value) for name, value in query.items()}
+    # In an offset a plus sign that was not encoded arrives as a space.
+    values = {name: _OFFSET.sub(r"\1+", value) if name in _INSTANTS else value for name, value in query.items()}
     try:
         found: dict[str, Any] = validator.validate_python(values)
     except ValidationError as error:

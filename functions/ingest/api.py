@@ -55,6 +55,7 @@ def document(*, token: bool = False) -> dict[str, Any]:
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.METHOD_NOT_ALLOWED,
             HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.LENGTH_REQUIRED,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -1,17 +1,32 @@
 """What a request body may hold: readings as JSON or NDJSON, or CloudEvents that carry readings."""
 
+import asyncio
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-from pydantic_core import SchemaValidator, ValidationError, core_schema
+from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json, to_json
 
-from shared.problems import Fault, Problem
+from shared.problems import MOST_FAULTS, Fault, Problem
 from shared.readings import READING, Reading, faults, not_json, only_error, rule
 
 MOST_READINGS = 10_000
+MOST_VALUES, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
+"""Of a body: a parser makes all of them before anybody looks at one, and an object of 7 bytes takes 750 in memory."""
+SLICE = 100
+"""Readings that are looked through at a time when there may be many faults: others are served in between."""
+NDJSON = {
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonl",
+    "application/jsonlines",
+    "application/x-jsonlines",
+}
+BATCH, STRUCTURED = "application/cloudevents-batch+json", "application/cloudevents+json"
 
 _TEXT = core_schema.str_schema(strict=True, min_length=1)
 _ATTRIBUTES = {
@@ -36,11 +51,13 @@ EVENT = core_schema.typed_dict_schema(
             ),
             required=False,
         ),
-        "data": core_schema.typed_dict_field(READING, required=False),
+        "data": core_schema.typed_dict_field(core_schema.nullable_schema(READING), required=False),
         "data_base64": core_schema.typed_dict_field(
-            core_schema.chain_schema(
-                [core_schema.bytes_schema(), core_schema.json_schema(READING)],
-                metadata={"pydantic_js_updates": {"format": "byte", "contentMediaType": "application/json"}},
+            core_schema.nullable_schema(
+                core_schema.chain_schema(
+                    [core_schema.bytes_schema(), core_schema.json_schema(READING)],
+                    metadata={"pydantic_js_updates": {"format": "byte", "contentMediaType": "application/json"}},
+                )
             ),
             required=False,
         ),
@@ -48,42 +65,76 @@ EVENT = core_schema.typed_dict_schema(
     cls_name="Event",
     ref="Event",
     config={"val_json_bytes": "base64"},
-    metadata={"pydantic_js_updates": {"oneOf": [{"required": ["data"]}, {"required": ["data_base64"]}]}},
+    metadata={
+        "pydantic_js_updates": {
+            "oneOf": [
+                {"required": ["data"], "properties": {"data": {"type": "object"}}},
+                {"required": ["data_base64"], "properties": {"data_base64": {"type": "string"}}},
+            ]
+        }
+    },
 )
 READINGS = core_schema.list_schema(READING, max_length=MOST_READINGS)
 EVENTS = core_schema.list_schema(EVENT, max_length=MOST_READINGS)
 
+
+class _Many:
+    """Validators of an array: up to its first item that breaks a rule, and with every fault of all."""
+
+    def __init__(self, items: core_schema.ListSchema) -> None:
+        self.first = SchemaValidator({**items, "fail_fast": True})
+        self.every = SchemaValidator(items)
+
+
 _reading = SchemaValidator(READING)
-_readings = SchemaValidator(READINGS)
+_readings = _Many(READINGS)
 _event = SchemaValidator(EVENT)
-_events = SchemaValidator(EVENTS)
+_events = _Many(EVENTS)
 _HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
 _headers = SchemaValidator(core_schema.typed_dict_schema(_HEADERS))
 # A quotation that does not end goes to the end of the header: looking for its end once for each quote takes long.
 _QUOTED, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"?'), re.compile(r"\\(.)")
 
 
-def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Reading]:
+async def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Reading]:
     """The readings in a body, told by its headers (lower case) what it is.
 
-    Raises Problem: 400 for what is not JSON or not a CloudEvent, 413 for too many readings, 415 for another media type,
-    422 for readings that break a rule, with every fault.
+    Raises Problem: 400 for what is not JSON or not a CloudEvent, 413 for too many readings or values, 415 for another
+    media type, 422 for readings that break a rule, with every fault.
     """
+    # RFC 8259 lets a reader pass over the byte order mark that some writers put in front.
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    _check_cost(body)
     media_type = _media_type(headers.get("content-type", ""))
-    if media_type == "application/cloudevents-batch+json":
-        return _data(_validated(_events, body))
-    if media_type == "application/cloudevents+json":
+    if media_type == BATCH:
+        return _data(await _array(_events, body))
+    if media_type == STRUCTURED:
         return _data([_validated(_event, body)])
     if event := not _HEADERS.keys().isdisjoint(headers):
         _check_attributes(headers)
-    elif media_type == "application/x-ndjson":
-        return _lines(body)
+    elif media_type in NDJSON:
+        return await _lines(body)
     if not _is_json(media_type):
         raise _unsupported(media_type)
     if body.lstrip(b" \t\r\n").startswith(b"[") and not event:
-        readings: list[Reading] = _validated(_readings, body)
-        return readings
+        return await _array(_readings, body)
     return [_validated(_reading, body)]
+
+
+def _check_cost(body: bytes) -> None:
+    """Raise Problem 413 for a body that holds more values than readings can have, before it is parsed.
+
+    What stands in strings is counted too: to tell it apart would cost as much as parsing. Of what is short nothing is
+    counted: it cannot hold much more.
+    """
+    if (len(body) > 2 * MOST_CONTAINERS and body.count(b"{") + body.count(b"[") > MOST_CONTAINERS) or (
+        len(body) > 4 * MOST_VALUES and body.count(b",") > MOST_VALUES
+    ):
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"A request holds at most {MOST_READINGS} readings, {MOST_CONTAINERS} objects and arrays and {MOST_VALUES} "
+            "commas; send them in parts",
+        )
 
 
 def _check_attributes(headers: Mapping[str, str]) -> None:
@@ -116,22 +167,109 @@ def _validated(validator: SchemaValidator, body: bytes) -> Any:
     try:
         return validator.validate_json(body)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _refusal(error, body) from None
 
 
-def _refusal(error: ValidationError, line: int | None = None) -> Problem:
-    """The Problem of a body that did not validate; `line` is the number of its line in NDJSON."""
-    if problem := not_json(error, "The body" if line is None else f"Line {line}"):
+async def _array(validators: _Many, body: bytes) -> list[Any]:
+    """The valid items of a body that is an array. Raises Problem."""
+    try:
+        valid: list[Any] = validators.first.validate_json(body)
+        return valid
+    except ValidationError as error:
+        failed = error
+    first = failed.errors(include_url=False, include_context=False, include_input=False)[0]
+    if not first["loc"]:
+        raise _not_json(failed, await _index(first["msg"], body)) or _refusal(failed, body)
+    raise _broken(await _faults(validators.every, body, first["loc"][0]), failed.title, body)
+
+
+_looking = False
+
+
+async def _faults(validator: SchemaValidator, body: bytes, first: int | str) -> Sequence[Fault]:
+    """The faults of the items of an array from the first on, more than are listed in an answer if there are more.
+
+    One body at a time, since its items take many times its memory.
+    """
+    global _looking
+    # A lock belongs to one event loop.
+    while _looking:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    _looking = True
+    try:
+        await asyncio.sleep(0)
+        items = from_json(body)
+        found: list[Fault] = []
+        for begin in range(int(first), len(items), SLICE):
+            await asyncio.sleep(0)
+            try:
+                validator.validate_json(to_json(items[begin : begin + SLICE], inf_nan_mode="constants"))
+            except ValidationError as error:
+                found += [{**fault, "index": fault["index"] + begin} for fault in faults(error)]
+            if len(found) > MOST_FAULTS:
+                break
+        return found
+    finally:
+        _looking = False
+
+
+async def _index(message: str, body: bytes) -> int | None:
+    """Which item of an array it is that is not JSON, from the message of the parser; None if that takes too long."""
+    place = re.search(r"at line (\d+) column (\d+)$", message)
+    if not place or int(place[1]) > MOST_CONTAINERS:
+        return None
+    begin = 0
+    for _ in range(int(place[1]) - 1):
+        begin = body.find(b"\n", begin) + 1
+    before = body[: begin + int(place[2]) - 1].rstrip(_WORD)
+    await asyncio.sleep(0)
+    try:
+        items = from_json(before, allow_partial=True)
+    except ValueError:
+        return None
+    await asyncio.sleep(0)
+    try:
+        from_json(before + b"{}]")
+    except ValueError:
+        return max(0, len(items) - 1)
+    # Where another item could begin.
+    return len(items)
+
+
+_WORD = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-."
+
+
+def _not_json(error: ValidationError, index: int | None = None) -> Problem | None:
+    """Problem 400 if a body is not JSON, with the reading, if it is known, that it breaks off in."""
+    if problem := not_json(error):
+        _, _, message = problem.detail.partition(": ")
+        if index is not None:
+            problem.faults = [{"index": index, "field": "", "message": f"is not JSON: {message}"}]
+        if "trailing characters" in message:
+            problem.detail += "; a reading on each line is application/x-ndjson"
+    return problem
+
+
+def _refusal(error: ValidationError, body: bytes) -> Problem:
+    """The Problem of a body that did not validate, or of a line of it."""
+    if problem := _not_json(error):
         return problem
     if (only := only_error(error)) and only["type"] == "too_long":
         return _too_many()
-    found = faults(error)
+    return _broken(faults(error), error.title, body)
+
+
+def _broken(found: Sequence[Fault], title: str, body: bytes) -> Problem:
+    """The Problem of faults that validation of a schema with this title found."""
     fields = {fault["field"] for fault in found}
     if "datacontenttype" in fields:
         return _unsupported("The data of an event", found)
-    if fields & _ATTRIBUTES.keys() or (error.title in {"Event", "list[Event]"} and "" in fields):
+    if fields & _ATTRIBUTES.keys() or (title in {"Event", "list[Event]"} and "" in fields):
         return _not_an_event(found)
-    return _refused(found)
+    refusal = _refused(found)
+    if title in {"Reading", "list[Reading]"} and b'"specversion"' in body:
+        refusal.detail += f"; a CloudEvent is {STRUCTURED}, an array of them {BATCH}"
+    return refusal
 
 
 def _refused(found: Sequence[Fault]) -> Problem:
@@ -157,48 +295,74 @@ def _unsupported(what: str, found: Sequence[Fault] = ()) -> Problem:
     )
 
 
-def _lines(body: bytes) -> Sequence[Reading]:
+# Possessive: what was passed over is not looked at again from every place in it.
+_LINE = re.compile(rb"\s*+([^\n]++)")
+
+
+async def _lines(body: bytes) -> Sequence[Reading]:
     """The readings of NDJSON, one a line; empty lines are passed over."""
     readings: list[Reading] = []
     found: list[Fault] = []
-    index = 0
-    for number, line in enumerate(body.split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    position = 0
+    for index in itertools.count():
+        if not (line := _LINE.match(body, position)) or len(found) > MOST_FAULTS:
+            break
         if index == MOST_READINGS:
             raise _too_many()
+        if index % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+        position = line.end()
         try:
-            readings.append(_reading.validate_json(line))
+            readings.append(_reading.validate_json(line[1]))
         except ValidationError as error:
-            refusal = _refusal(error, number)
-            if not refusal.faults:
-                raise refusal from None
-            found += [{**fault, "index": index} for fault in refusal.faults]
-        index += 1
+            number = body.count(b"\n", 0, line.start(1)) + 1
+            if problem := not_json(error, f"Line {number}"):
+                raise _no_lines(problem, index) from None
+            found += [{**fault, "index": index} for fault in _refusal(error, body).faults]
     if found:
-        raise _refused(found)
+        refusal = _broken(found, "Reading", body)
+        if (found[0]["index"], found[0]["field"]) == (0, ""):
+            refusal.detail += _NO_LINES
+        raise refusal
     return readings
+
+
+_NO_LINES = "; JSON that is not a reading on each line is application/json"
+
+
+def _no_lines(problem: Problem, index: int) -> Problem:
+    _, _, message = problem.detail.partition(": ")
+    problem.faults = [{"index": index, "field": "", "message": f"is not JSON: {message}"}]
+    problem.detail += "" if index else _NO_LINES
+    return problem
 
 
 def _data(events: Sequence[Mapping[str, Any]]) -> Sequence[Reading]:
     """The readings that events carry. Raises Problem 400 with every event that carries two, 422 for those with none."""
-    if both := [index for index, event in enumerate(events) if "data" in event and "data_base64" in event]:
-        raise _not_an_event(
-            [{"index": index, "field": "data_base64", "message": "must not be there beside data"} for index in both]
-        )
-    readings = [event.get("data", event.get("data_base64")) for event in events]
-    missing: list[Fault] = [
-        {"index": index, "field": "data", "message": "Field required"}
-        for index, reading in enumerate(readings)
-        if reading is None
-    ]
+    readings: list[Any] = []
+    both: list[Fault] = []
+    missing: list[Fault] = []
+    for index, event in enumerate(events):
+        # As every member of the JSON format, null where it is not set.
+        data, encoded = event.get("data"), event.get("data_base64")
+        if data is None and encoded is None:
+            missing.append({"index": index, "field": "data", "message": "Field required"})
+        elif data is not None and encoded is not None:
+            both.append({"index": index, "field": "data_base64", "message": "must not be there beside data"})
+        readings.append(encoded if data is None else data)
+    if both:
+        raise _not_an_event(both)
     if missing:
         raise _refused(missing)
     return readings
 
 
 def _media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
+    """The media type of a Content-Type, which may have been sent twice."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if "," in media_type and len(each := {part.strip() for part in media_type.split(",")}) == 1:
+        (media_type,) = each
+    return media_type
 
 
 def _is_json(media_type: str) -> bool:

@@ -40,13 +40,14 @@ async def ingest(request: Request) -> Response:
 async def _store(request: Request) -> Response:
     global _writer
     headers = edge.headers(request)
+    body.require(headers)
     if body.length(headers) <= MOST_BYTES and ADMISSION.full:
         # Before a body costs what the readings that are in the queue wait for.
         await asyncio.sleep(MOMENT)
         ADMISSION.check()
     content = await body.receive(request, headers, MOST_BYTES)
     ADMISSION.check()
-    readings = bodies.parse(headers, content)
+    readings = await bodies.parse(headers, content)
     _writer = _writer or Writer(
         Sessions(DATABASE).connect,
         ADMISSION,
@@ -55,7 +56,7 @@ async def _store(request: Request) -> Response:
         batch=bodies.MOST_READINGS,
     )
     duplicates = await _writer.store(readings) if readings else 0
-    if headers.get("prefer") == "reply":
+    if "prefer" in headers and edge.prefers(headers["prefer"], "reply"):
         # Knative's Broker and Channel send this, and take any body that is not an event for a failed delivery.
         return Response(status_code=HTTPStatus.CREATED)
     return edge.json(

@@ -11,9 +11,11 @@ from time import perf_counter
 from uuid import uuid4
 
 from pydantic_core import to_json
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared import origins
 from shared.metrics import REQUESTS
 from shared.problems import Problem
 
@@ -23,6 +25,9 @@ Routes = Mapping[str, tuple[tuple[str, ...], Function]]
 """For each path, without a slash at its end: the methods allowed there, and what answers them. With a slash at its end,
 a path stands for everything below it."""
 
+MOST_PARAMETERS = 50
+"""Of a query string."""
+
 log = logging.getLogger("edge")
 
 
@@ -31,10 +36,11 @@ def answered(function: Function) -> Function:
 
     Answers are counted by their status, and where that does not say enough by the reason. Each has a line in the log:
     at level debug if all went well, info if the request was refused, warning if the function is at fault. An answer
-    other than success has the id of its request.
+    other than success has the id of its request. Pages of the origins that CORS_ORIGINS lists may read all of them.
     """
     # Looked up once for each: that takes longer than counting.
     requests = functools.cache(lambda status, reason: REQUESTS.labels(function.__name__, status, reason))
+    allowed = origins.load()
 
     @functools.wraps(function)
     async def answering(request: Request) -> Response:
@@ -55,6 +61,8 @@ def answered(function: Function) -> Function:
             response.headers["x-request-id"] = _log(request, status, started, failure)
         elif log.isEnabledFor(logging.DEBUG):
             _log(request, status, started, None)
+        if allowed:
+            origins.allow(headers(request), response, allowed)
         return response
 
     return answering
@@ -96,16 +104,35 @@ def _level(status: int) -> int:
 
 
 async def route(request: Request, routes: Routes) -> Response:
-    """Have the request answered by whom its path names. Raises Problem 404, or 405 with the methods allowed."""
+    """Have the request answered by whom its path names.
+
+    Raises Problem 404, 405 with the methods allowed, or the one with which the server refuses the request.
+    """
+    if refusal := request.scope.get("refusal"):
+        raise refusal
     path = request.scope["path"]
     found = routes.get(path.rstrip("/")) or routes.get(f"/{path[1:].partition('/')[0]}/")
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")
     methods, function = found
     if request.method not in methods:
-        allowed = ", ".join(methods)
+        if request.method == "OPTIONS":
+            return origins.options(headers(request), methods)
+        allowed = origins.allow_header(methods)
         raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes {allowed} only", headers={"Allow": allowed})
     return await function(request)
+
+
+def prefers(value: str, name: str) -> bool:
+    """Whether a header Prefer (RFC 7240) names the preference, among others or with parameters."""
+    return any(re.split("[;=]", each, maxsplit=1)[0].strip().lower() == name for each in value.split(","))
+
+
+def query(request: Request) -> QueryParams:
+    """What the query string asks. Raises Problem 422 for one of more names than any question has, before it costs."""
+    if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A question has at most {MOST_PARAMETERS} parameters")
+    return request.query_params
 
 
 def spare_collections() -> None:
@@ -141,4 +168,12 @@ def json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
 
 def headers(request: Request) -> dict[str, str]:
     """The headers by their names in lower case; starlette's own look through all of them for each name."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+    sent = request.scope["headers"]
+    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent}
+    if len(found) < len(sent):
+        # One that is there several times is a list (RFC 9110, 5.3).
+        values: dict[str, list[str]] = {}
+        for name, value in sent:
+            values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+        found = {name: ", ".join(each) for name, each in values.items()}
+    return found

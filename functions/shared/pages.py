@@ -16,6 +16,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared import negotiation
 from shared.edge import Function
 from shared.problems import Problem
 
@@ -61,25 +62,37 @@ class Site:
         self._replaced = replaced or {}
         self._paths = cache(self._find)
         self._version = cache(self._digest)
-        self._file = cache(self._load)
+        self._files: dict[str, File] = {}
 
     def page(self, name: str, policy: Mapping[str, str] = POLICY) -> Function:
         """What answers with a page."""
 
         async def answer(request: Request) -> Response:
-            return _response(request, await asyncio.to_thread(self._file, name), "no-cache", policy)
+            return _response(request, await self._loaded(name), "no-cache", policy)
 
         return answer
 
     async def file(self, request: Request) -> Response:
         """Answer with a file that pages load. Raises Problem 404."""
-        version, _, name = request.url.path.removeprefix(self._address).partition("/")
+        path = request.scope["path"]
+        version, _, name = path.removeprefix(self._address).partition("/")
         if name not in self._paths():
-            raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {request.url.path}")
-        file = await asyncio.to_thread(self._file, name)
+            raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")
+        file = await self._loaded(name)
         # During a rollout a page may be that of another revision: it gets what there is here, and only this once.
         kept = f"max-age={YEAR}, immutable" if version == self._version() else "no-cache"
         return _response(request, file, kept, POLICY)
+
+    async def _loaded(self, name: str) -> File:
+        if name not in self._files:
+            # In a thread of its own: those that all share may be busy for minutes. Imported once it is needed.
+            from concurrent.futures import ThreadPoolExecutor
+
+            executor = ThreadPoolExecutor(1)
+            loaded = asyncio.get_running_loop().run_in_executor(executor, self._load, name)
+            executor.shutdown(wait=False)
+            self._files[name] = await loaded
+        return self._files[name]
 
     def _find(self) -> dict[str, Path]:
         paths = {path.name: path for path in sorted(self._folder.iterdir()) if path.suffix in MEDIA_TYPES}
@@ -119,7 +132,7 @@ def _response(request: Request, file: File, kept: str, policy: Mapping[str, str]
     if file.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     content = file.content
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if negotiation.quality(request.headers.get("accept-encoding", ""), "gzip") > 0:
         headers["Content-Encoding"] = "gzip"
         content = file.compressed
     return Response(content, headers=headers, media_type=file.media_type)

@@ -54,7 +54,7 @@ class Problem(Exception):
         if self.faults:
             body["errors"] = list(self.faults[:MOST_FAULTS])
         if len(self.faults) > MOST_FAULTS:
-            body["detail"] = f"{self.detail}; of {len(self.faults)} faults the first {MOST_FAULTS} are listed"
+            body["detail"] = f"{self.detail}; the first {MOST_FAULTS} faults are listed"
         body |= self.members
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
 

@@ -37,23 +37,38 @@ IDENTIFIER = rule(
     core_schema.str_schema(strict=True, min_length=1, max_length=255, pattern=r"^[^\x00]*$"),
     "a string of 1 to 255 characters, none of them NUL",
 )
-TIMESTAMP = rule(
-    core_schema.chain_schema(
-        [
-            # pydantic alone takes more than RFC 3339: numbers, times without seconds, `+0100`.
-            core_schema.str_schema(
-                strict=True,
-                pattern=r"^[0-9]{4}(-[0-9]{2}){2}[Tt ][0-9]{2}(:[0-9]{2}){2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+_PATTERN = r"^[0-9]{4}(-[0-9]{2}){2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+"""RFC 3339, and what ISO 8601 has beside it that names an instant: Java leaves out seconds that are zero, strftime's %z
+the colon of the offset, PostgreSQL its minutes."""
+# In UTC the year must be one that every client can hold, whatever the offset.
+_DATETIME = core_schema.datetime_schema(
+    tz_constraint="aware", ge=datetime.min.replace(tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC)
+)
+_EXAMPLE = "an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z"
+TIMESTAMP = core_schema.chain_schema(
+    [
+        # pydantic alone takes numbers too, and guesses whether they are seconds or milliseconds.
+        rule(core_schema.str_schema(strict=True), f"{_EXAMPLE}, and no number"),
+        rule(
+            core_schema.chain_schema(
+                [
+                    core_schema.str_schema(pattern=_PATTERN),
+                    core_schema.union_schema(
+                        [_DATETIME, core_schema.no_info_before_validator_function("{}:00".format, _DATETIME)],
+                        mode="left_to_right",
+                    ),
+                ]
             ),
-            # In UTC the year must be one that every client can hold, whatever the offset.
-            core_schema.datetime_schema(
-                tz_constraint="aware", ge=datetime.min.replace(tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC)
-            ),
-        ]
-    ),
-    "an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z",
-    format="date-time",
-    examples=["2024-12-01T12:34:56.000Z"],
+            _EXAMPLE,
+        ),
+    ],
+    metadata={
+        "pydantic_js_updates": {
+            "format": "date-time",
+            "pattern": _PATTERN,
+            "examples": ["2024-12-01T12:34:56.000Z"],
+        }
+    },
 )
 TEMPERATURE = rule(
     core_schema.float_schema(strict=True, ge=-50, le=50),

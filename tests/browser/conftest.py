@@ -24,10 +24,11 @@ KEPT = ROOT / "build" / "browser"
 SCRIPT = """
 import os, uvicorn
 from local import gateway
+from shared.server import configuration
 os.environ["SINK_URL"] = "http://127.0.0.1:" + os.environ["PORT"]
 functions = {"ingest": {"DATABASE_URL": os.environ["WRITER"]}, "average": {"DATABASE_URL": os.environ["READER"]}}
 application = gateway.application({**functions, "simulate": {}, "watch": {"DATABASE_URL": os.environ["WATCHER"]}})
-uvicorn.run(application, port=int(os.environ["PORT"]), lifespan="off", log_config=None)
+uvicorn.Server(configuration(application, port=int(os.environ["PORT"]))).run()
 """
 NewDatabase = Callable[[], AbstractContextManager[Urls]]
 

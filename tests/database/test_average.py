@@ -84,8 +84,20 @@ def test_an_interval_includes_its_start_and_not_its_end(average: TestClient) -> 
 
 def test_an_offset_is_understood_with_its_plus_encoded_or_not(average: TestClient) -> None:
     path = "/v1/temperature/average?building_id=B1&room_id=101&end=2024-12-01T14:00:00%2B01:00&start="
-    for start in ("2024-12-01T13:00:00%2B01:00", "2024-12-01T13:00:00+01:00"):
-        assert average.get(path + start).json() == ask(average, "average", **ROOM, **INTERVAL)
+    for clock in ("13:00:00", "13:00:00.000", "13:00"):
+        for offset in ("01:00", "0100", "01"):
+            for plus in ("%2B", "+"):
+                answer = average.get(f"{path}2024-12-01T{clock}{plus}{offset}").json()
+                assert answer == ask(average, "average", **ROOM, **INTERVAL)
+
+
+def test_a_url_of_thousands_of_parameters_costs_nothing(average: TestClient) -> None:
+    for names in ("x", "building_id", ""):
+        query = "&".join(f"{names}{number if names == 'x' else ''}=1" for number in range(4_000))
+        started = time.monotonic()
+        response = average.get(f"/v1/temperature/series?{query}")
+        assert time.monotonic() - started < 0.2
+        assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
 
 
 def test_no_readings_are_no_data_found(average: TestClient) -> None:
@@ -243,6 +255,29 @@ def test_a_series_comes_as_csv_too(average: TestClient) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("text/csv", True),
+        ("TEXT/CSV; charset=utf-8", True),
+        ("text/*", True),
+        ("text/csv, */*", True),
+        ("application/json;q=0.5, text/csv", True),
+        ("text/csv;q=0", False),
+        ("text/csv;q=0.5, application/json", False),
+        ("text/csv;q=0.2, */*", False),
+        ("*/*", False),
+        ("text/html", False),
+        ("", False),
+    ],
+)
+def test_a_series_is_csv_for_who_would_rather_have_that(average: TestClient, accept: str, expected: bool) -> None:
+    query = {**ROOM, **INTERVAL, "bucket": "30m"}
+    response = average.get("/v1/temperature/series", params=query, headers={"accept": accept})
+    assert response.headers["content-type"].startswith("text/csv" if expected else "application/json")
+    assert response.headers["vary"] == "Accept"
+
+
 def test_the_rooms_come_with_their_latest_reading(average: TestClient) -> None:
     rooms = [
         {**ROOM, "latest": {"temperature": 34.75, "timestamp": "2024-12-01T12:59:00Z"}},
@@ -257,7 +292,8 @@ def test_the_rooms_come_with_their_latest_reading(average: TestClient) -> None:
 
 def test_many_rooms_come_in_pages(average: TestClient) -> None:
     rooms = ask(average, "rooms")["rooms"]
-    pages, more = [], {}
+    pages: list[Any] = []
+    more: dict[str, str] = {}
     while True:
         page = ask(average, "rooms", limit="1", **more)
         pages += page["rooms"]
@@ -284,7 +320,7 @@ def test_settings_and_health_are_those_of_the_original(average: TestClient) -> N
 )
 def test_only_reading_is_allowed(average: TestClient, path: str) -> None:
     response = average.post(path)
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     assert response.headers["content-type"] == "application/problem+json"
 
 

@@ -76,6 +76,33 @@ def test_the_device_gives_up_only_what_breaks_a_rule(addresses: dict[str, str], 
     assert rows(plain) == [("104", 20.0), ("104", 21.0)]
 
 
+@pytest.mark.parametrize("cut", ['{"building_id": "B1", "room_', "\0\0\0\0", "nonsense"])
+def test_the_device_gives_up_a_line_that_was_cut(
+    addresses: dict[str, str], plain: Urls, tmp_path: Path, cut: str
+) -> None:
+    file = tmp_path / "unsent.ndjson"
+    reading = {"building_id": "B1", "room_id": "104", "temperature": 20, "timestamp": "2024-12-01T00:00:00Z"}
+    file.write_text(f"{json.dumps(reading)}\n{cut}\n{json.dumps({**reading, 'temperature': 21})}\n{cut}")
+    with device(addresses["ingest"], file, "--count", "0") as late:
+        assert late.wait(20) == 0
+        assert late.stderr and "given up" in late.stderr.read()
+    assert sorted(rows(plain)) == [("104", 20.0), ("104", 21.0)]
+    assert file.read_text() == ""
+
+
+def test_the_device_gives_up_what_the_function_calls_no_json(
+    addresses: dict[str, str], plain: Urls, tmp_path: Path
+) -> None:
+    # Python reads NaN and more than JSON has.
+    file = tmp_path / "unsent.ndjson"
+    reading = {"building_id": "B1", "room_id": "104", "temperature": 20, "timestamp": "2024-12-01T00:00:00Z"}
+    lone = json.dumps({**reading, "room_id": "\ud800"})
+    file.write_text(f"{lone}\n{json.dumps(reading)}\n{lone}\n")
+    with device(addresses["ingest"], file, "--count", "0") as late:
+        assert late.wait(20) == 0
+    assert rows(plain) == [("104", 20.0)]
+
+
 def test_the_event_of_the_sdk_is_stored(addresses: dict[str, str], plain: Urls) -> None:
     subprocess.run([sys.executable, EXAMPLES / "event.py", addresses["ingest"]], check=True)
     assert rows(plain) == [("105", 21.5)]

@@ -11,8 +11,8 @@ from tests.support import ROOT, python
 # A function that is loaded and one request that it answers, as functions-framework does it; then the names of modules.
 SCRIPT = """
 import json, sys
-from functions_framework.aio import create_asgi_app
-app = create_asgi_app({name!r}, "functions/{name}/main.py", "http")
+from shared import server
+server.configuration(server.application({name!r}, "functions/{name}/main.py")).load()
 print(json.dumps(sorted({{module.partition(".")[0] for module in sys.modules}})))
 """
 # Installed for their static files alone, and what those packages bring.

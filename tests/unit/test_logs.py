@@ -1,6 +1,7 @@
 """What a function writes to its log, as its image runs it."""
 
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,11 @@ def test_the_lines_of_the_server_are_json_too(log: Path) -> None:
         socket.create_connection(("127.0.0.1", served.port)) as connection,
     ):
         connection.sendall(b"nonsense\r\n\r\n")
-        assert b"400 Bad Request" in connection.recv(1000)
-    assert "Invalid HTTP request received." in [line["message"] for line in lines(log)]
+        [request_id] = re.findall(rb"x-request-id: (\w+)", connection.recv(1000))
+    messages = {line["message"]: line for line in lines(log)}
+    assert "Finished server process" in " ".join(messages)
+    [line] = [line for line in messages.values() if line.get("status") == 400]
+    assert (line["request_id"], line["path"]) == (request_id.decode(), "-")
 
 
 def test_success_has_a_line_only_at_level_debug(log: Path) -> None:

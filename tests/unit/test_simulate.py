@@ -1,5 +1,6 @@
 """`simulate` through its HTTP interface and its command line, against a sink that really listens."""
 
+import asyncio
 import json
 import os
 import re
@@ -115,7 +116,7 @@ def test_a_reading_is_a_cloudevent_in_binary_mode(function: TestClient, sink: Si
 def test_what_is_emitted_is_what_ingest_takes(function: TestClient, sink: Sink) -> None:
     function.post("/", json={"rooms": [{"building_id": "Zürich 1/\U0001f3e0", "room_id": "50%"}]})
     [(headers, body)] = sink.requests
-    [reading] = bodies.parse(headers, body)
+    [reading] = asyncio.run(bodies.parse(headers, body))
     assert (reading["building_id"], reading["room_id"]) == ("Zürich 1/\U0001f3e0", "50%")
     assert reading["timestamp"].tzinfo is not None
 
@@ -308,7 +309,7 @@ def test_a_body_without_end_is_refused(function: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/", "POST"), ("PUT", "/simulate", "POST"), ("POST", "/health", "GET, HEAD")],
+    [("GET", "/", "POST, OPTIONS"), ("PUT", "/simulate", "POST, OPTIONS"), ("POST", "/health", "GET, HEAD, OPTIONS")],
 )
 def test_another_method_is_not_allowed(unbound: TestClient, method: str, path: str, allowed: str) -> None:
     response = unbound.request(method, path)

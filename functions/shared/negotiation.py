@@ -1,0 +1,36 @@
+"""What a client can read, from its headers Accept and Accept-Encoding (RFC 9110, 12.5)."""
+
+
+def quality(header: str, wanted: str) -> float:
+    """How much the header asks for what is wanted, from 0 (not at all) to 1: a media type, or the name of a coding.
+
+    Of several ranges that it is in the narrowest counts.
+    """
+    kind = wanted.partition("/")[0]
+    found = {}
+    for each in header.lower().split(","):
+        name, *parameters = (part.strip() for part in each.split(";"))
+        if name in {wanted, f"{kind}/*", "*/*", "*"}:
+            found[name] = _weight(parameters)
+    for name in (wanted, f"{kind}/*", "*/*", "*"):
+        if name in found:
+            return found[name]
+    return 0.0
+
+
+def prefers(header: str, wanted: str, default: str) -> bool:
+    """Whether a client would rather have a media type than the default one, or names it and likes both as much."""
+    named = wanted in (each.partition(";")[0].strip() for each in header.lower().split(","))
+    asked, otherwise = quality(header, wanted), quality(header, default)
+    return asked > otherwise or (named and asked == otherwise > 0)
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                return 0.0
+    return 1.0

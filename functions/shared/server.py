@@ -1,0 +1,303 @@
+"""Serves functions over HTTP: how a server is set up, for the image, `make run`, tests and measurements alike.
+
+`python -m shared.server [HOST]` serves the function that FUNCTION_TARGET and FUNCTION_SOURCE name, at PORT.
+"""
+
+import asyncio
+import sys
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httptools
+import uvicorn
+from functions_framework.aio import create_asgi_app
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from shared import settings
+from shared.problems import Problem, unavailable
+
+KEEP_ALIVE_SECONDS = 120
+"""After which an idle connection is closed. Knative's proxy does so after 90: closed here first, a connection may be
+taking the next request just then, which is a 502 for its sender."""
+ARRIVAL_SECONDS = 30
+"""That a request may take to arrive: as long as Knative lets a request of `ingest` take."""
+LINGER_SECONDS = 1
+"""That a connection stays after its last answer when a request was refused: closed while the client still sends, it
+would take the answer with it."""
+STOP_SECONDS = 1
+"""That is left to a request that is still arriving when the server ends."""
+MOST_HEAD_BYTES = 64 * 1024
+"""Of the target and the headers of a request."""
+
+
+def application(target: str | None = None, source: Path | None = None) -> Starlette:
+    """What functions-framework makes of a function; without arguments, of the one that its variables name.
+
+    What the framework would answer itself, as text and past the metrics (methods that it does not know, two paths that
+    browsers ask for), the function answers as everything else.
+    """
+    framework: Starlette = create_asgi_app(target, source, "http")
+    everything = framework.routes[-1]
+    assert isinstance(everything, Route) and everything.path == "/{path:path}"
+
+    async def answer(request: Request, _: Exception) -> Response:
+        response: Response = await everything.endpoint(request)
+        return response
+
+    framework.add_exception_handler(HTTPException, answer)
+    return framework
+
+
+def configuration(served: Any, **more: Any) -> uvicorn.Config:
+    """The configuration of a server of this ASGI application; `more` is where it listens and how it ends."""
+    return uvicorn.Config(
+        served,
+        interface="asgi3",
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        # Nothing here asks who the client of a proxy is.
+        proxy_headers=False,
+        server_header=False,
+        headers=[("X-Content-Type-Options", "nosniff")],
+        # The functions set up logging. A line for each request would cost a third of what can be taken in; queue-proxy
+        # can log them where they are wanted.
+        log_config=None,
+        access_log=False,
+        **more,
+    )
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1, which answers as the functions do also what it cannot take.
+
+    A request that breaks off, comes too slowly, is too large or no HTTP goes to the application with `refusal` in its
+    scope: the Problem to raise. So it is counted, logged and answered as any other, in its turn.
+    """
+
+    # Whether nothing of a request is missing, and what ends the wait if something is.
+    _whole = True
+    _wait: asyncio.TimerHandle | None = None
+    # Whether what comes belongs to no request any more.
+    _deaf = False
+    # Bytes that came while a head was under way, after those in which it began; and whether it may be too large.
+    _head = 0
+    _large = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close the connection too if nothing is ever sent."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and begin or end to wait for the rest of a request."""
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+        if self._deaf:
+            return
+        self._large = self._head + len(data) > MOST_HEAD_BYTES
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            self._refuse(error.__context__ if isinstance(error.__context__, Problem) else _no_request(error))
+        else:
+            if not self._whole:
+                self._go_on_waiting(len(data))
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                # Another protocol is offered, as Java does by itself: it may be passed over (RFC 9110, 7.8).
+                data = data[offer.args[0] :]
+                self._expect_body()
+                if data:
+                    continue
+            return
+
+    def _expect_body(self) -> None:
+        """Have the body read of a request that offered another protocol: httptools takes it for that protocol."""
+        framing = [b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING]
+        if not framing:
+            return
+        self.parser = httptools.HttpRequestParser(_Body(self, self.parser))
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
+
+    def _go_on_waiting(self, size: int) -> None:
+        if "path" not in self.scope:
+            if self._wait is not None:
+                self._head += size
+            if self._head > MOST_HEAD_BYTES:
+                self._refuse(_too_large())
+                return
+        if self._wait is None:
+            self._wait = self.loop.call_later(ARRIVAL_SECONDS, self._refuse, _late())
+
+    def _stop_waiting(self) -> None:
+        self._head = 0
+        if self._wait is not None:
+            self._wait.cancel()
+            self._wait = None
+
+    def _refuse(self, problem: Problem) -> None:
+        """Have the request that is arriving answered with the Problem, and take nothing more."""
+        self._deaf = True
+        self._stop_waiting()
+        if "path" not in self.scope:
+            self._answer(problem)
+            self.cycle.transport = _Lingering(self.transport, self.loop)
+        elif self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.cycle.scope["refusal"] = problem  # type: ignore[typeddict-unknown-key]
+            self.cycle.keep_alive = False
+            self.cycle.transport = _Lingering(self.transport, self.loop)  # type: ignore[assignment]
+            self.cycle.message_event.set()
+
+    def _answer(self, problem: Problem) -> None:
+        """Have a request answered whose head did not come to its end."""
+        before = self.cycle
+        unknown = {"method": "-", "path": "/", "raw_path": b"-", "query_string": b"", "refusal": problem}
+        self.scope |= unknown  # type: ignore[typeddict-item]
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=False,
+            on_response=self.on_response_complete,
+        )
+        self.cycle.more_body = False
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Go on answering a client that has only stopped to send; say whether there is something to answer."""
+        if not self._whole and not self._deaf:
+            self._refuse(Problem(HTTPStatus.BAD_REQUEST, "The connection ended before the request did"))
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def shutdown(self) -> None:
+        """End after the answer that is under way, for which a request must arrive in a moment."""
+        super().shutdown()
+        if not self._whole and not self._deaf and not self.transport.is_closing():
+            self._stop_waiting()
+            stopping = unavailable("stopping", "This instance ends; send it again")
+            self._wait = self.loop.call_later(STOP_SECONDS, self._refuse, stopping)
+
+    def on_message_begin(self) -> None:
+        """Note that a request begins."""
+        self._whole = False
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the application. Raises Problem 431 if there is too much of it already."""
+        # A header takes four bytes more on the wire.
+        if self._large and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MOST_HEAD_BYTES:
+            raise _too_large()
+        if self.expect_100_continue and self.parser.get_http_version() == "1.0":
+            # Which has no interim answers (RFC 9110, 10.1.1).
+            self.expect_100_continue = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that a request is there."""
+        self._whole = True
+        if self._wait is not None:
+            self._stop_waiting()
+        super().on_message_complete()
+
+
+class _Lingering:
+    """A transport that is closed in two steps: no more is sent, and a moment later no more is read for nothing."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self._transport = transport
+        self._loop = loop
+
+    def close(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._loop.call_later(LINGER_SECONDS, self._transport.close)
+
+
+_FRAMING = {b"content-length", b"transfer-encoding"}
+
+
+class _Body:
+    """What a parser tells that reads a body alone."""
+
+    def __init__(self, protocol: Protocol, parser: Any) -> None:
+        """`parser` reads what comes behind the body."""
+        self._protocol = protocol
+        self._parser = parser
+        self._begun = False
+        self.on_body = protocol.on_body
+
+    def on_message_begin(self) -> None:
+        """Have the request wait for its body. Raises Problem 400 for another request behind it."""
+        if self._begun:
+            self._protocol.on_message_begin()
+            raise Problem(HTTPStatus.BAD_REQUEST, "Behind the offer of another protocol there can be no more requests")
+        self._begun = True
+        self._protocol._whole = False
+        self._protocol.cycle.more_body = True
+        self._protocol.cycle.message_event.clear()
+
+    def on_message_complete(self) -> None:
+        """Note that the request is there."""
+        self._protocol.on_message_complete()
+        self._protocol.parser = self._parser
+
+
+def _no_request(error: httptools.HttpParserError) -> Problem:
+    # What the parser could not even hand over.
+    why = "Invalid target" if isinstance(error, httptools.HttpParserCallbackError) else error
+    return Problem(HTTPStatus.BAD_REQUEST, f"This is not a request of HTTP/1.1: {why}")
+
+
+def _late() -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_TIMEOUT,
+        f"The request did not arrive within {ARRIVAL_SECONDS} seconds; send it in parts",
+    )
+
+
+def _too_large() -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        f"The target and the headers of a request hold at most {MOST_HEAD_BYTES} bytes",
+    )
+
+
+def main() -> None:
+    """Serve until SIGTERM. Raises SettingError for a setting that makes no sense."""
+    host = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1"
+    port = settings.number("PORT", 8080, least=1, most=65535)
+    uvicorn.Server(configuration(application(), host=host, port=port)).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""The server of the image, as clients of every sort meet it. The database is away: no reading is stored."""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from starlette.testclient import TestClient
+
+from bench import stack
+from shared.settings import SettingError
+from tests.support import NOWHERE
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+READING = b'{"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}'
+REQUEST = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(READING), READING)
+MEBIBYTE = 1024 * 1024
+LARGE = HEAD + b"Content-Length: %d\r\n\r\n" % (8 * MEBIBYTE)
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Iterator[stack.Served]:
+    variables = {**stack.target("ingest", NOWHERE), "DEADLINE_SECONDS": "1"}
+    with stack.serve(stack.command(), variables, log=tmp_path / "log") as served:
+        yield served
+
+
+def connect(served: stack.Served, sent: bytes = b"") -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", served.port), timeout=10)
+    client.sendall(sent)
+    return client
+
+
+def heard(client: socket.socket) -> bytes:
+    """All that the server says until it closes."""
+    received = b""
+    while part := client.recv(65536):
+        received += part
+    return received
+
+
+@pytest.mark.parametrize("sent", [REQUEST, REQUEST * 3, REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
+def test_a_client_that_has_stopped_to_send_hears_the_answers(ingest: stack.Served, sent: bytes) -> None:
+    with connect(ingest, sent) as client:
+        client.shutdown(socket.SHUT_WR)
+        # Which take until the deadline, since the database is away.
+        assert heard(client).count(b"HTTP/1.1 503 ") == sent.count(b"POST")
+    with connect(ingest, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") as client:
+        client.shutdown(socket.SHUT_WR)
+        assert heard(client).startswith(b"HTTP/1.1 200 ")
+    with connect(ingest) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert heard(client) == b""
+
+
+@pytest.mark.parametrize("sent", [HEAD, REQUEST[:-10], HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc"])
+def test_a_client_that_stops_in_the_middle_is_told_so(ingest: stack.Served, sent: bytes) -> None:
+    with connect(ingest, sent) as client:
+        client.shutdown(socket.SHUT_WR)
+        answer = heard(client)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"The connection ended before the request did" in answer
+
+
+def test_what_follows_a_request_is_answered_after_it(ingest: stack.Served) -> None:
+    with connect(ingest, REQUEST + b"nonsense\r\n\r\n" + REQUEST) as client:
+        answers = heard(client)
+    first, _, second = answers.partition(b"HTTP/1.1 400 ")
+    assert first.startswith(b"HTTP/1.1 503 ")
+    assert b"application/problem+json" in second
+    assert answers.count(b"HTTP/1.1 ") == 2
+
+
+def test_who_sends_on_what_is_refused_gets_the_answer(ingest: stack.Served) -> None:
+    for beginning in (b"GET / HTTP/1.1\r\nX: ", HEAD + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n"):
+        with connect(ingest, beginning) as client:
+            for _ in range(20):
+                client.sendall(b"x" * 65536)
+                time.sleep(0.01)
+            assert heard(client).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+# What takes as long as the server waits.
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "sent",
+    [HEAD, LARGE, LARGE + b"[", HEAD + b"Transfer-Encoding: chunked\r\n\r\n", REQUEST + LARGE],
+    ids=["half a head", "a body that never begins", "half a body", "chunks that never come", "after another request"],
+)
+def test_a_request_that_does_not_arrive_is_408(ingest: stack.Served, sent: bytes) -> None:
+    started = time.monotonic()
+    with connect(ingest, sent) as client:
+        client.settimeout(40)
+        answer = heard(client)
+    assert b"HTTP/1.1 408 " in answer
+    assert b"application/problem+json" in answer
+    assert 25 < time.monotonic() - started < 40
+
+
+@pytest.mark.parametrize("sent", [HEAD, LARGE, LARGE + b"[", HEAD + b"Transfer-Encoding: chunked\r\n\r\n"])
+def test_what_does_not_arrive_does_not_hold_up_the_end(ingest: stack.Served, sent: bytes) -> None:
+    with ExitStack() as clients:
+        client = clients.enter_context(connect(ingest, sent))
+        clients.enter_context(connect(ingest))
+        time.sleep(0.1)
+        started = time.monotonic()
+        ingest.process.send_signal(signal.SIGTERM)
+        ingest.process.wait(5)
+        assert time.monotonic() - started < 3
+        answer = heard(client)
+    assert answer == b"" if sent == HEAD else answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer
+
+
+def test_a_body_that_is_arriving_may_end_when_the_server_does(ingest: stack.Served) -> None:
+    with connect(ingest, REQUEST[:-10]) as client:
+        time.sleep(0.1)
+        ingest.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        client.sendall(REQUEST[-10:])
+        assert b"The database did not answer in time" in heard(client)
+    ingest.process.wait(5)
+
+
+def test_slow_bodies_make_room_for_others(ingest: stack.Served) -> None:
+    faulty = READING.replace(b"22.5", b'99, "ignored": "%b"' % (b"x" * 1000))
+    body = b"[" + b",".join([faulty] * 3000) + b"]"
+    with ExitStack() as clients:
+        slow = [clients.enter_context(connect(ingest, LARGE + b" " * (7 * MEBIBYTE))) for _ in range(12)]
+        time.sleep(2.5)
+        for _ in range(5):
+            answer = requests.post(f"http://127.0.0.1:{ingest.port}/", data=body, timeout=10)
+            assert answer.status_code == 422
+        # For a second is read for nothing what the slow ones still send.
+        time.sleep(1.5)
+        metrics = requests.get(f"http://127.0.0.1:{ingest.port}/metrics", timeout=10).text
+        assert 'reason="body_slow",status="503"' in metrics
+        assert any(b'"The body arrives too slowly' in client.recv(1000) for client in slow[:1])
+
+
+def test_a_connection_is_kept_for_a_device_that_sends_every_few_seconds(ingest: stack.Served) -> None:
+    request = b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(ingest, request) as client:
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        # uvicorn closes after 5 seconds by itself.
+        time.sleep(5.5)
+        client.sendall(request)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+LOOP = 0.25
+"""Seconds for which other requests may hang, on a machine that does much else."""
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/json", b"[" + b'{"":0},' * (8 * MEBIBYTE // 7 - 1) + b"0]"),
+        ("application/json", b"[" + b"[]," * (8 * MEBIBYTE // 3 - 1) + b"0]"),
+        ("application/x-ndjson", b"\n" * (8 * MEBIBYTE)),
+        ("application/json", b"[" + b",".join([b'{"x": {}, "y": {}, "z": {}}'] * 10_000) + b"]"),
+    ],
+    ids=["objects", "arrays", "empty lines", "faults"],
+)
+def test_no_body_costs_others_time_or_much_memory(ingest: stack.Served, content_type: str, body: bytes) -> None:
+    slowest = [0.0]
+    stopping = threading.Event()
+
+    def ask() -> None:
+        with requests.Session() as session:
+            while not stopping.is_set():
+                started = time.monotonic()
+                session.get(f"http://127.0.0.1:{ingest.port}/health", timeout=10)
+                slowest.append(time.monotonic() - started)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    before = stack.megabytes(ingest)
+    try:
+        for _ in range(3):
+            headers = {"content-type": content_type}
+            answer = requests.post(f"http://127.0.0.1:{ingest.port}/", data=body, headers=headers, timeout=10)
+            assert answer.status_code in {201, 413, 422}
+            assert stack.megabytes(ingest) - before < 100
+    finally:
+        stopping.set()
+        thread.join()
+    assert sorted(slowest)[-3] < LOOP
+
+
+# Who calls from elsewhere.
+
+ORIGIN = "https://example.com"
+PREFLIGHT = {
+    "origin": ORIGIN,
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type",
+}
+
+
+def test_an_event_source_that_asks_may_send(serve: Serve) -> None:
+    ingest = serve("ingest", DATABASE_URL=NOWHERE, WRITE_TOKENS="a-token-0123456789")
+    for path in ("/", "/temperature", "/v1/temperature"):
+        asked = {"WebHook-Request-Origin": "eventgrid.azure.net", "WebHook-Request-Rate": "120"}
+        answer = ingest.options(path, headers=asked)
+        assert (answer.status_code, answer.headers["allow"]) == (200, "POST, OPTIONS")
+        assert answer.headers["webhook-allowed-origin"] == "eventgrid.azure.net"
+        assert answer.headers["webhook-allowed-rate"] == "*"
+    assert "webhook-allowed-origin" not in ingest.options("/health", headers=asked).headers
+    assert ingest.options("/nowhere", headers=asked).status_code == 404
+
+
+def test_options_are_told(serve: Serve) -> None:
+    answer = serve("average").options("/health")
+    assert (answer.status_code, answer.headers["allow"], answer.content) == (204, "GET, HEAD, OPTIONS", b"")
+
+
+def test_by_default_pages_of_other_origins_may_read_nothing(serve: Serve) -> None:
+    for name, path in (("ingest", "/"), ("average", "/health")):
+        for answer in (serve(name, DATABASE_URL=NOWHERE).options(path, headers=PREFLIGHT),):
+            assert not [header for header in answer.headers if header.startswith("access-control-")]
+
+
+@pytest.mark.parametrize("listed", [ORIGIN, f"http://localhost:3000 {ORIGIN}", f"http://localhost,{ORIGIN}", "*"])
+def test_pages_of_origins_that_are_listed_may_read_everything(serve: Serve, listed: str) -> None:
+    ingest = serve("ingest", DATABASE_URL=NOWHERE, CORS_ORIGINS=listed)
+    answer = ingest.options("/v1/temperature", headers=PREFLIGHT)
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["access-control-allow-methods"] == "POST, OPTIONS"
+    assert answer.headers["access-control-allow-headers"] == "authorization,content-type"
+    for refused in (ingest.post("/", content=b"{", headers={"origin": ORIGIN}), ingest.get("/", headers=PREFLIGHT)):
+        assert refused.headers["access-control-allow-origin"] == ORIGIN
+        assert refused.headers["vary"] == "Origin"
+    if listed != "*":
+        other = ingest.post("/", content=b"{", headers={"origin": "https://example.org"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("listed", ["example.com", "https://example.com/", "https://*.example.com/x", "HTTPS://X"])
+def test_what_is_no_origin_stops_the_start(serve: Serve, listed: str) -> None:
+    with pytest.raises(SettingError, match="CORS_ORIGINS lists"):
+        serve("ingest", DATABASE_URL=NOWHERE, CORS_ORIGINS=listed)
+
+
+@pytest.mark.parametrize("name", ["ingest", "average", "simulate", "watch"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("TRACE", "/"), ("TRACE", "/health"), ("PROPFIND", "/metrics"), ("GET", "/favicon.ico"), ("GET", "/robots.txt")],
+)
+def test_what_the_framework_would_answer_is_a_problem_that_is_counted(
+    serve: Serve, name: str, method: str, path: str
+) -> None:
+    function = serve(name, DATABASE_URL=NOWHERE)
+    answer = function.request(method, path)
+    assert answer.status_code == (404 if method == "GET" else 405)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"]
+    assert f'function="{name}",reason="",status="{answer.status_code}"' in function.get("/metrics").text
+
+
+def test_head_says_how_long_get_is(serve: Serve) -> None:
+    average: Any = serve("average", DATABASE_URL=NOWHERE)
+    for path in ("/", "/health", "/settings", "/openapi.json", "/docs", "/nothing"):
+        got, asked = average.get(path), average.head(path)
+        assert (asked.status_code, asked.content) == (got.status_code, b"")
+        assert asked.headers["content-length"] == got.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "expected"),
+    [
+        ("reply", True),
+        ("respond-async, reply", True),
+        ("Reply; x=y , wait=10", True),
+        ('handling=lenient; x="reply"', False),
+        ("respond-async", False),
+        ("", False),
+    ],
+)
+def test_a_broker_that_would_take_any_body_for_a_failure_gets_none(serve: Serve, prefer: str, expected: bool) -> None:
+    ingest = serve("ingest", DATABASE_URL=NOWHERE)
+    answer = ingest.post("/", json=[], headers=[("prefer", "respond-async"), ("prefer", prefer)])
+    assert (answer.status_code, answer.content == b"") == (201, expected)
