@@ -27,6 +27,8 @@ Urls = Callable[[str], str]
 """The connection string for a role."""
 LONG = bool(os.environ.get("TORTURE"))
 """Whether the time does not matter: more inputs, longer faults."""
+ANY_CLOCK = {"EARLIEST_TIMESTAMP": "0001-01-01T00:00:00Z", "MOST_AHEAD_HOURS": "100000000"}
+"""Settings of `ingest` with which every timestamp is taken, whatever clock it is of."""
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """Where there is no database."""
 

@@ -3,16 +3,21 @@
 import asyncio
 import itertools
 import re
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json, to_json
 
+from ingest.clocks import Clock
 from shared.problems import MOST_FAULTS, Fault, Problem
 from shared.readings import READING, Reading, faults, not_json, only_error, rule
 
+BELIEVED = Clock()
 MOST_READINGS = 10_000
 MOST_VALUES, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
 """Of a body: a parser makes all of them before anybody looks at one, and an object of 7 bytes takes 750 in memory."""
@@ -37,43 +42,51 @@ _ATTRIBUTES = {
 }
 """The attributes that every CloudEvent must have (CloudEvents 1.0.2, Required Attributes)."""
 
-EVENT = core_schema.typed_dict_schema(
-    {
-        **_ATTRIBUTES,
-        "datacontenttype": core_schema.typed_dict_field(
-            # As every attribute of the JSON format, null where it is not set.
-            core_schema.nullable_schema(
-                rule(
-                    core_schema.str_schema(strict=True, pattern=r"^[^/;]+/([^/;]+\+)?[Jj][Ss][Oo][Nn][ \t]*(;.*)?$"),
-                    "a JSON media type, such as application/json",
-                    examples=["application/json"],
-                )
+
+def _event(reading: core_schema.CoreSchema) -> core_schema.CoreSchema:
+    """The schema of a CloudEvent that carries a reading."""
+    return core_schema.typed_dict_schema(
+        {
+            **_ATTRIBUTES,
+            "datacontenttype": core_schema.typed_dict_field(
+                # As every attribute of the JSON format, null where it is not set.
+                core_schema.nullable_schema(
+                    rule(
+                        core_schema.str_schema(
+                            strict=True, pattern=r"^[^/;]+/([^/;]+\+)?[Jj][Ss][Oo][Nn][ \t]*(;.*)?$"
+                        ),
+                        "a JSON media type, such as application/json",
+                        examples=["application/json"],
+                    )
+                ),
+                required=False,
             ),
-            required=False,
-        ),
-        "data": core_schema.typed_dict_field(core_schema.nullable_schema(READING), required=False),
-        "data_base64": core_schema.typed_dict_field(
-            core_schema.nullable_schema(
-                core_schema.chain_schema(
-                    [core_schema.bytes_schema(), core_schema.json_schema(READING)],
-                    metadata={"pydantic_js_updates": {"format": "byte", "contentMediaType": "application/json"}},
-                )
+            "data": core_schema.typed_dict_field(core_schema.nullable_schema(reading), required=False),
+            "data_base64": core_schema.typed_dict_field(
+                core_schema.nullable_schema(
+                    core_schema.chain_schema(
+                        [core_schema.bytes_schema(), core_schema.json_schema(reading)],
+                        metadata={"pydantic_js_updates": {"format": "byte", "contentMediaType": "application/json"}},
+                    )
+                ),
+                required=False,
             ),
-            required=False,
-        ),
-    },
-    cls_name="Event",
-    ref="Event",
-    config={"val_json_bytes": "base64"},
-    metadata={
-        "pydantic_js_updates": {
-            "oneOf": [
-                {"required": ["data"], "properties": {"data": {"type": "object"}}},
-                {"required": ["data_base64"], "properties": {"data_base64": {"type": "string"}}},
-            ]
-        }
-    },
-)
+        },
+        cls_name="Event",
+        ref="Event",
+        config={"val_json_bytes": "base64"},
+        metadata={
+            "pydantic_js_updates": {
+                "oneOf": [
+                    {"required": ["data"], "properties": {"data": {"type": "object"}}},
+                    {"required": ["data_base64"], "properties": {"data_base64": {"type": "string"}}},
+                ]
+            }
+        },
+    )
+
+
+EVENT = _event(READING)
 READINGS = core_schema.list_schema(READING, max_length=MOST_READINGS)
 EVENTS = core_schema.list_schema(EVENT, max_length=MOST_READINGS)
 
@@ -86,17 +99,30 @@ class _Many:
         self.every = SchemaValidator(items)
 
 
-_reading = SchemaValidator(READING)
-_readings = _Many(READINGS)
-_event = SchemaValidator(EVENT)
-_events = _Many(EVENTS)
+class _Validators:
+    """The validators of all bodies, with one schema of a reading."""
+
+    def __init__(self, reading: core_schema.CoreSchema) -> None:
+        event = _event(reading)
+        self.reading = SchemaValidator(reading)
+        self.readings = _Many(core_schema.list_schema(reading, max_length=MOST_READINGS))
+        self.event = SchemaValidator(event)
+        self.events = _Many(core_schema.list_schema(event, max_length=MOST_READINGS))
+
+
+@lru_cache(1)
+def _of_minute(clock: Clock, minute: int) -> _Validators:
+    """Those of a minute, since 1970: what is too far ahead moves on, and to make them anew takes next to no time."""
+    return _Validators(clock.reading(datetime.fromtimestamp(60 * (minute + 1), UTC)))
+
+
 _HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
 _headers = SchemaValidator(core_schema.typed_dict_schema(_HEADERS))
 # A quotation that does not end goes to the end of the header: looking for its end once for each quote takes long.
 _QUOTED, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"?'), re.compile(r"\\(.)")
 
 
-async def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Reading]:
+async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = BELIEVED) -> Sequence[Reading]:
     """The readings in a body, told by its headers (lower case) what it is.
 
     Raises Problem: 400 for what is not JSON or not a CloudEvent, 413 for too many readings or values, 415 for another
@@ -105,20 +131,21 @@ async def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Reading]:
     # RFC 8259 lets a reader pass over the byte order mark that some writers put in front.
     body = body.removeprefix(b"\xef\xbb\xbf")
     _check_cost(body)
+    validators = _of_minute(clock, int(time.time()) // 60)
     media_type = _media_type(headers.get("content-type", ""))
     if media_type == BATCH:
-        return _data(await _array(_events, body))
+        return _data(await _array(validators.events, body))
     if media_type == STRUCTURED:
-        return _data([_validated(_event, body)])
+        return _data([_validated(validators.event, body)])
     if event := not _HEADERS.keys().isdisjoint(headers):
         _check_attributes(headers)
     elif media_type in NDJSON:
-        return await _lines(body)
+        return await _lines(validators.reading, body)
     if not _is_json(media_type):
         raise _unsupported(media_type)
     if body.lstrip(b" \t\r\n").startswith(b"[") and not event:
-        return await _array(_readings, body)
-    return [_validated(_reading, body)]
+        return await _array(validators.readings, body)
+    return [_validated(validators.reading, body)]
 
 
 def _check_cost(body: bytes) -> None:
@@ -299,7 +326,7 @@ def _unsupported(what: str, found: Sequence[Fault] = ()) -> Problem:
 _LINE = re.compile(rb"\s*+([^\n]++)")
 
 
-async def _lines(body: bytes) -> Sequence[Reading]:
+async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
     """The readings of NDJSON, one a line; empty lines are passed over."""
     readings: list[Reading] = []
     found: list[Fault] = []
@@ -313,7 +340,7 @@ async def _lines(body: bytes) -> Sequence[Reading]:
             await asyncio.sleep(0)
         position = line.end()
         try:
-            readings.append(_reading.validate_json(line[1]))
+            readings.append(validator.validate_json(line[1]))
         except ValidationError as error:
             number = body.count(b"\n", 0, line.start(1)) + 1
             if problem := not_json(error, f"Line {number}"):

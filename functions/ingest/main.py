@@ -7,7 +7,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest import bodies
+from ingest import bodies, clocks
 from ingest.admission import Admission
 from ingest.committing import Sessions
 from ingest.writer import COPIES_MEANT, Writer
@@ -23,6 +23,7 @@ logs.configure()
 edge.spare_collections()
 DATABASE = database.load(connections=2, lock=LOCK_SECONDS)
 TOKENS = access.tokens("WRITE_TOKENS")
+CLOCK = clocks.load()
 COPIES_MEANT.set(settings.number("COPIES", 1, least=1, most=100))
 ADMISSION = Admission(settings.number("QUEUE_LIMIT", 50_000, least=bodies.MOST_READINGS, most=10_000_000))
 
@@ -47,7 +48,7 @@ async def _store(request: Request) -> Response:
         ADMISSION.check()
     content = await body.receive(request, headers, MOST_BYTES)
     ADMISSION.check()
-    readings = await bodies.parse(headers, content)
+    readings = await bodies.parse(headers, content, CLOCK)
     _writer = _writer or Writer(
         Sessions(DATABASE).connect,
         ADMISSION,

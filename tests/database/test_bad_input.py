@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
-from tests.support import Urls, examples
+from tests.support import ANY_CLOCK, Urls, examples
 
 Serve = Callable[..., TestClient]
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
@@ -93,7 +93,7 @@ headers = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_
 
 @pytest.fixture
 def ingest(serve: Serve, plain: Urls) -> TestClient:
-    return serve("ingest", DATABASE_URL=plain(WRITER))
+    return serve("ingest", DATABASE_URL=plain(WRITER), **ANY_CLOCK)
 
 
 @pytest.fixture

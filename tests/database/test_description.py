@@ -21,7 +21,7 @@ from bench import stack
 from local.postgres import OWNER, READER, WATCHER, WRITER
 from shared.problems import Problem
 from simulate.simulation import parse
-from tests.support import Urls, examples
+from tests.support import ANY_CLOCK, Urls, examples
 
 TOKEN = "a-token-0123456789"
 
@@ -58,7 +58,7 @@ def serving(name: str, url: str = "", **variables: str) -> Iterator[str]:
 
 @pytest.fixture
 def ingest(plain: Urls) -> Iterator[str]:
-    with serving("ingest", plain(WRITER)) as address:
+    with serving("ingest", plain(WRITER), **ANY_CLOCK) as address:
         yield address
 
 

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from bench import stack
 from local.postgres import OWNER, READER, WRITER
-from tests.support import Urls
+from tests.support import ANY_CLOCK, Urls
 
 MOST_BYTES = 8 * 1024 * 1024
 SECONDS = 2
@@ -175,7 +175,7 @@ TAKEN: Sequence[tuple[str, str, Body, tuple[Any, ...]]] = [
 
 @pytest.fixture
 def ingest(serve: Callable[..., TestClient], plain: Urls) -> TestClient:
-    return serve("ingest", DATABASE_URL=plain(WRITER))
+    return serve("ingest", DATABASE_URL=plain(WRITER), **ANY_CLOCK)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cloudevents.http import CloudEvent
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, WRITER, Postgres
-from tests.support import NOWHERE, Urls
+from tests.support import ANY_CLOCK, NOWHERE, Urls
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
 STORED = ("B1", "101", datetime(2024, 12, 1, 12, 34, 56, tzinfo=UTC), 22.5)
@@ -25,7 +25,7 @@ Serve = Callable[..., TestClient]
 
 @pytest.fixture
 def ingest(serve: Serve, plain: Urls) -> TestClient:
-    return serve("ingest", DATABASE_URL=plain(WRITER), DEADLINE_SECONDS="2")
+    return serve("ingest", DATABASE_URL=plain(WRITER), DEADLINE_SECONDS="2", **ANY_CLOCK)
 
 
 def readings(number: int, first: int = 0) -> list[dict[str, Any]]:
@@ -117,6 +117,48 @@ def test_an_instant_is_kept_to_the_microsecond_whatever_its_offset(ingest: TestC
     expected = [base + timedelta(microseconds=extra) for extra in range(3)]
     expected = [datetime.min.replace(tzinfo=UTC), *expected, datetime.max.replace(tzinfo=UTC)]
     assert [row[2] for row in stored(plain)] == expected
+
+
+def test_a_timestamp_of_a_clock_that_is_wrong_is_refused(serve: Serve, plain: Urls) -> None:
+    ingest = serve("ingest", DATABASE_URL=plain(WRITER))
+    now = datetime.now(UTC)
+    never_set = "must be 2000-01-01T00:00:00Z or later: the clock of the device may never have been set"
+    wrong = "must be at most 24 hours ahead of now: the clock of the device may be wrong"
+    for instant, message in {
+        "1970-01-01T00:03:00Z": never_set,
+        "1999-12-31T23:59:59Z": never_set,
+        "2099-01-01T00:00:00Z": wrong,
+        (now + timedelta(hours=24, minutes=2)).isoformat(): wrong,
+    }.items():
+        bodies: list[dict[str, Any]] = [
+            {"json": {**READING, "timestamp": instant}},
+            {"json": [{**READING, "timestamp": instant}]},
+            {
+                "content": json.dumps({**READING, "timestamp": instant}),
+                "headers": {"content-type": "application/x-ndjson"},
+            },
+        ]
+        for body in bodies:
+            response = ingest.post("/", **body)
+            assert response.status_code == 422
+            assert response.json()["errors"] == [{"index": 0, "field": "timestamp", "message": message}]
+    assert stored(plain) == []
+    for instant in ("2000-01-01T00:00:00Z", (now + timedelta(hours=23, minutes=59)).isoformat()):
+        assert ingest.post("/", json={**READING, "timestamp": instant}).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("EARLIEST_TIMESTAMP", "yesterday", "EARLIEST_TIMESTAMP must be an RFC 3339 timestamp such as"),
+        ("MOST_AHEAD_HOURS", "-1", "MOST_AHEAD_HOURS must be a whole number from 0 to"),
+    ],
+)
+def test_a_limit_of_clocks_that_makes_no_sense_stops_the_start(
+    serve: Serve, name: str, value: str, message: str
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        serve("ingest", DATABASE_URL=NOWHERE, **{name: value})
 
 
 def test_identifiers_and_temperatures_are_kept_as_they_are(ingest: TestClient, plain: Urls) -> None:

@@ -1,0 +1,56 @@
+"""Which timestamps a clock that is right can have made."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pydantic_core import SchemaValidator, ValidationError, core_schema
+
+from shared import settings
+from shared.readings import READING, TIMESTAMP, rule, written
+
+WIDEST_HOURS = 100_000_000
+"""Beyond the year 9999, whenever it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What is believed of the clock of a device."""
+
+    earliest: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    """A timestamp before this is of a clock that was never set: EARLIEST_TIMESTAMP."""
+    most_ahead_hours: int = 24
+    """How far ahead of now a timestamp may be: MOST_AHEAD_HOURS."""
+
+    def reading(self, now: datetime) -> core_schema.CoreSchema:
+        """The schema of a reading that is sent now."""
+        try:
+            latest = now + timedelta(hours=self.most_ahead_hours)
+        except OverflowError:
+            latest = datetime.max.replace(tzinfo=UTC)
+        timely = core_schema.chain_schema(
+            [
+                TIMESTAMP,
+                rule(
+                    core_schema.datetime_schema(ge=self.earliest),
+                    f"{written(self.earliest)} or later: the clock of the device may never have been set",
+                ),
+                rule(
+                    core_schema.datetime_schema(le=latest),
+                    f"at most {self.most_ahead_hours} hours ahead of now: the clock of the device may be wrong",
+                ),
+            ]
+        )
+        return {**READING, "fields": {**READING["fields"], "timestamp": core_schema.typed_dict_field(timely)}}
+
+
+def load() -> Clock:
+    """The settings from the environment. Raises SettingError for some that make no sense."""
+    value = settings.text("EARLIEST_TIMESTAMP", written(Clock().earliest))
+    try:
+        earliest: datetime = SchemaValidator(TIMESTAMP).validate_python(value)
+    except ValidationError:
+        raise settings.SettingError(
+            f"EARLIEST_TIMESTAMP must be an RFC 3339 timestamp such as 2000-01-01T00:00:00Z, not {value!r}"
+        ) from None
+    hours = settings.number("MOST_AHEAD_HOURS", Clock().most_ahead_hours, least=0, most=WIDEST_HOURS)
+    return Clock(earliest, hours)
