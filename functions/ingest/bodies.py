@@ -1,6 +1,7 @@
 """What a request body may hold: readings as JSON or NDJSON, or CloudEvents that carry readings."""
 
 import asyncio
+import functools
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -83,7 +84,8 @@ class _Many:
 
     def __init__(self, items: core_schema.ListSchema) -> None:
         self.first = SchemaValidator({**items, "fail_fast": True})
-        self.every = SchemaValidator(items)
+        # Made when it is needed: a start would pay for it.
+        self.every = functools.cache(lambda: SchemaValidator(items))
 
 
 _reading = SchemaValidator(READING)
@@ -104,7 +106,8 @@ async def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Reading]:
     """
     # RFC 8259 lets a reader pass over the byte order mark that some writers put in front.
     body = body.removeprefix(b"\xef\xbb\xbf")
-    _check_cost(body)
+    if len(body) > 2 * MOST_CONTAINERS:
+        _check_cost(body)
     media_type = _media_type(headers.get("content-type", ""))
     if media_type == BATCH:
         return _data(await _array(_events, body))
@@ -127,7 +130,7 @@ def _check_cost(body: bytes) -> None:
     What stands in strings is counted too: to tell it apart would cost as much as parsing. Of what is short nothing is
     counted: it cannot hold much more.
     """
-    if (len(body) > 2 * MOST_CONTAINERS and body.count(b"{") + body.count(b"[") > MOST_CONTAINERS) or (
+    if body.count(b"{") + body.count(b"[") > MOST_CONTAINERS or (
         len(body) > 4 * MOST_VALUES and body.count(b",") > MOST_VALUES
     ):
         raise Problem(
@@ -180,7 +183,7 @@ async def _array(validators: _Many, body: bytes) -> list[Any]:
     first = failed.errors(include_url=False, include_context=False, include_input=False)[0]
     if not first["loc"]:
         raise _not_json(failed, await _index(first["msg"], body)) or _refusal(failed, body)
-    raise _broken(await _faults(validators.every, body, first["loc"][0]), failed.title, body)
+    raise _broken(await _faults(validators.every(), body, first["loc"][0]), failed.title, body)
 
 
 _looking = False
