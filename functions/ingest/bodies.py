@@ -1,12 +1,13 @@
 """What a request body may hold: readings as JSON or NDJSON, or CloudEvents that carry readings."""
 
 import asyncio
+import functools
 import itertools
 import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -96,18 +97,31 @@ class _Many:
 
     def __init__(self, items: core_schema.ListSchema) -> None:
         self.first = SchemaValidator({**items, "fail_fast": True})
-        self.every = SchemaValidator(items)
+        # Made when it is needed: a start would pay for it.
+        self.every = functools.cache(lambda: SchemaValidator(items))
 
 
 class _Validators:
-    """The validators of all bodies, with one schema of a reading."""
+    """The validators of all bodies, with one schema of a reading; each is made when it is needed."""
 
     def __init__(self, reading: core_schema.CoreSchema) -> None:
-        event = _event(reading)
-        self.reading = SchemaValidator(reading)
-        self.readings = _Many(core_schema.list_schema(reading, max_length=MOST_READINGS))
-        self.event = SchemaValidator(event)
-        self.events = _Many(core_schema.list_schema(event, max_length=MOST_READINGS))
+        self._schema = reading
+
+    @cached_property
+    def reading(self) -> SchemaValidator:
+        return SchemaValidator(self._schema)
+
+    @cached_property
+    def readings(self) -> _Many:
+        return _Many(core_schema.list_schema(self._schema, max_length=MOST_READINGS))
+
+    @cached_property
+    def event(self) -> SchemaValidator:
+        return SchemaValidator(_event(self._schema))
+
+    @cached_property
+    def events(self) -> _Many:
+        return _Many(core_schema.list_schema(_event(self._schema), max_length=MOST_READINGS))
 
 
 @lru_cache(1)
@@ -130,7 +144,8 @@ async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = BELIEVED
     """
     # RFC 8259 lets a reader pass over the byte order mark that some writers put in front.
     body = body.removeprefix(b"\xef\xbb\xbf")
-    _check_cost(body)
+    if len(body) > 2 * MOST_CONTAINERS:
+        _check_cost(body)
     validators = _of_minute(clock, int(time.time()) // 60)
     media_type = _media_type(headers.get("content-type", ""))
     if media_type == BATCH:
@@ -154,7 +169,7 @@ def _check_cost(body: bytes) -> None:
     What stands in strings is counted too: to tell it apart would cost as much as parsing. Of what is short nothing is
     counted: it cannot hold much more.
     """
-    if (len(body) > 2 * MOST_CONTAINERS and body.count(b"{") + body.count(b"[") > MOST_CONTAINERS) or (
+    if body.count(b"{") + body.count(b"[") > MOST_CONTAINERS or (
         len(body) > 4 * MOST_VALUES and body.count(b",") > MOST_VALUES
     ):
         raise Problem(
@@ -207,7 +222,7 @@ async def _array(validators: _Many, body: bytes) -> list[Any]:
     first = failed.errors(include_url=False, include_context=False, include_input=False)[0]
     if not first["loc"]:
         raise _not_json(failed, await _index(first["msg"], body)) or _refusal(failed, body)
-    raise _broken(await _faults(validators.every, body, first["loc"][0]), failed.title, body)
+    raise _broken(await _faults(validators.every(), body, first["loc"][0]), failed.title, body)
 
 
 _looking = False

@@ -14,6 +14,7 @@ import requests
 from starlette.testclient import TestClient
 
 from bench import stack
+from local import gateway
 from shared.settings import SettingError
 from tests.support import NOWHERE
 
@@ -289,3 +290,19 @@ def test_a_broker_that_would_take_any_body_for_a_failure_gets_none(serve: Serve,
     ingest = serve("ingest", DATABASE_URL=NOWHERE)
     answer = ingest.post("/", json=[], headers=[("prefer", "respond-async"), ("prefer", prefer)])
     assert (answer.status_code, answer.content == b"") == (201, expected)
+
+
+def test_make_run_answers_for_all_functions_as_each_of_them_does() -> None:
+    functions = {name: {"DATABASE_URL": NOWHERE} for name in ("ingest", "average", "simulate", "watch")}
+    client: Any = TestClient(gateway.application(functions))
+    assert (
+        client.head("/openapi.json").headers["content-length"] == client.get("/openapi.json").headers["content-length"]
+    )
+    for method, path, status in (
+        ("TRACE", "/temperature", 405),
+        ("GET", "/favicon.ico", 404),
+        ("TRACE", "/watch", 405),
+    ):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert "webhook-allowed-origin" in client.options("/", headers={"WebHook-Request-Origin": "example.com"}).headers
