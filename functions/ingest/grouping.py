@@ -16,11 +16,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds until what failed is tried again."""
 
 
-@dataclass(slots=True)
 class Pause:
     """Seconds until what failed is tried again: more each time."""
 
-    seconds: float = FIRST_PAUSE
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = FIRST_PAUSE
 
     def longer(self) -> float:
         """The pause that is due; the next one is twice as long."""
@@ -60,11 +62,13 @@ class Request:
             self.answer.set_exception(problem)
 
 
-@dataclass(slots=True, eq=False)
 class Group:
     """Requests that one connection tries to store."""
 
-    requests: list[Request]
+    __slots__ = ("requests",)
+
+    def __init__(self, requests: list[Request]) -> None:
+        self.requests = requests
 
     def alone(self) -> bool:
         """Whether what fails with it can be the fault of no other request."""
