@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from shared.problems import Problem
 from shared.readings import Reading
@@ -34,15 +33,19 @@ class Pause:
         self.seconds = FIRST_PAUSE
 
 
-@dataclass(slots=True, eq=False)
 class Request:
-    """Readings that are stored together or not at all, and the answer that their sender waits for."""
+    """Readings that are stored together or not at all, and the answer that their sender waits for.
 
-    readings: Sequence[Reading]
-    size: int
-    answer: asyncio.Future[int]
-    """How many of the readings were stored before, or the Problem."""
-    pause: Pause = field(default_factory=Pause)
+    The answer is how many of the readings were stored before, or the Problem.
+    """
+
+    __slots__ = ("answer", "pause", "readings", "size")
+
+    def __init__(self, readings: Sequence[Reading], answer: asyncio.Future[int]) -> None:
+        self.readings = readings
+        self.size = len(readings)
+        self.answer = answer
+        self.pause = Pause()
 
     @property
     def waits(self) -> bool:
