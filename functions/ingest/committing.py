@@ -47,10 +47,12 @@ class Failure(Enum):
     FAULTY = "a request perhaps, which will never succeed"
 
 
-_AWAY = re.compile("08|25|28|3D|42|53(?!200)|57P")
+_AWAY = ("08", "25", "28", "3D", "42", "53", "57P")
 """SQLSTATE: connections; a server that only reads; no access; no database; no schema; no place; a server that ends."""
-_FAULTY = re.compile("22|23")
+_FAULTY = ("22", "23")
 """SQLSTATE: data, constraints."""
+_OUT_OF_MEMORY = "53200"
+"""Of all that there is no place for, this may be for one statement alone."""
 
 
 def failure(error: Exception) -> Failure:
@@ -59,9 +61,10 @@ def failure(error: Exception) -> Failure:
         return Failure.AWAY
     if not isinstance(error, psycopg.Error):
         return Failure.FAULTY
-    if error.sqlstate is None or _AWAY.match(error.sqlstate):
+    state = error.sqlstate
+    if state is None or (state.startswith(_AWAY) and state != _OUT_OF_MEMORY):
         return Failure.AWAY
-    return Failure.FAULTY if _FAULTY.match(error.sqlstate) else Failure.REFUSED
+    return Failure.FAULTY if state.startswith(_FAULTY) else Failure.REFUSED
 
 
 class Sessions:

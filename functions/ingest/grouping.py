@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from shared.problems import Problem
 from shared.readings import Reading
@@ -16,11 +15,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds until what failed is tried again."""
 
 
-@dataclass(slots=True)
 class Pause:
     """Seconds until what failed is tried again: more each time."""
 
-    seconds: float = FIRST_PAUSE
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = FIRST_PAUSE
 
     def longer(self) -> float:
         """The pause that is due; the next one is twice as long."""
@@ -32,15 +33,19 @@ class Pause:
         self.seconds = FIRST_PAUSE
 
 
-@dataclass(slots=True, eq=False)
 class Request:
-    """Readings that are stored together or not at all, and the answer that their sender waits for."""
+    """Readings that are stored together or not at all, and the answer that their sender waits for.
 
-    readings: Sequence[Reading]
-    size: int
-    answer: asyncio.Future[int]
-    """How many of the readings were stored before, or the Problem."""
-    pause: Pause = field(default_factory=Pause)
+    The answer is how many of the readings were stored before, or the Problem.
+    """
+
+    __slots__ = ("answer", "pause", "readings", "size")
+
+    def __init__(self, readings: Sequence[Reading], answer: asyncio.Future[int]) -> None:
+        self.readings = readings
+        self.size = len(readings)
+        self.answer = answer
+        self.pause = Pause()
 
     @property
     def waits(self) -> bool:
@@ -60,11 +65,13 @@ class Request:
             self.answer.set_exception(problem)
 
 
-@dataclass(slots=True, eq=False)
 class Group:
     """Requests that one connection tries to store."""
 
-    requests: list[Request]
+    __slots__ = ("requests",)
+
+    def __init__(self, requests: list[Request]) -> None:
+        self.requests = requests
 
     def alone(self) -> bool:
         """Whether what fails with it can be the fault of no other request."""

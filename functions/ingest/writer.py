@@ -85,7 +85,7 @@ class Writer:
         self._admission.check()
         if self._closing:
             raise unavailable("closing", "The function is ending; send the readings again")
-        request = Request(readings, len(readings), self._loop.create_future())
+        request = Request(readings, self._loop.create_future())
         self._admission.waiting += request.size
         self._groups.add(request)
         # Several times as fast as asyncio.timeout.
