@@ -4,9 +4,8 @@ import functools
 import gc
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from importlib import import_module
 from time import perf_counter
 from uuid import uuid4
 
@@ -121,16 +120,6 @@ def spare_collections() -> None:
 async def health(_: Request) -> Response:
     """Say that the function is alive, whatever the database or the sink is."""
     return json({"status": "ok", "message": "Service is healthy"})
-
-
-def openapi(function: str, tokens: Sequence[bytes]) -> Function:
-    """What answers with the description of a function, which its module `api` makes, and whether that needs a token."""
-
-    async def answer(_: Request) -> Response:
-        # Describing an API needs pydantic, which no function needs for its work.
-        return json(import_module(f"{function}.api").document(token=bool(tokens)))
-
-    return answer
 
 
 def json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
