@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format test torture bench audit requirements upgrade clean
+.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -9,6 +9,7 @@ INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make requirements"
 TEST_SERVER = tests/timescale/server
+TEST_TOOLS = tests/tools
 
 help:
 	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -52,7 +53,7 @@ e2e: .venv/develop ## test what the current kubectl context has
 	.venv/bin/python -m pytest --verbose tests/cluster
 
 ##@ Develop
-install: .venv/develop $(TEST_SERVER)/node_modules ## install what the targets below need (they do so by themselves)
+install: .venv/develop $(TEST_SERVER)/node_modules $(TEST_TOOLS)/node_modules ## install what the targets below need (they do so by themselves)
 
 check: .venv/develop ## look for mistakes without running anything: lint, format, types
 	.venv/bin/ruff check
@@ -62,6 +63,9 @@ check: .venv/develop ## look for mistakes without running anything: lint, format
 format: .venv/develop ## format the code and mend what can be mended without a thought
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
+
+describe: .venv/develop ## write the API descriptions again, after a change of openapi/ or of a rule
+	@PYTHONPATH=functions:. .venv/bin/python -m openapi
 
 test: install ## run all tests; those of TimescaleDB need Node.js, or a server at TIMESCALE_URL
 	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/cluster
@@ -88,7 +92,7 @@ upgrade: COMPILE += --upgrade
 upgrade: requirements ## the same with the newest versions
 
 clean: ## remove what was installed and cached; data/ stays
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache $(TEST_SERVER)/node_modules
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache $(TEST_SERVER)/node_modules $(TEST_TOOLS)/node_modules
 	find functions local migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -122,4 +126,13 @@ $(TEST_SERVER)/node_modules: $(TEST_SERVER)/package-lock.json
 		echo "npm was not found, and CI leaves no test out" >&2; exit 1; \
 	else \
 		echo "npm was not found: the tests of TimescaleDB will be skipped"; \
+	fi
+
+$(TEST_TOOLS)/node_modules: $(TEST_TOOLS)/package-lock.json
+	@if command -v npm >/dev/null; then \
+		cd $(TEST_TOOLS) && npm ci --no-audit --no-fund --ignore-scripts && touch node_modules; \
+	elif [ -n "$$CI" ]; then \
+		echo "npm was not found, and CI leaves no test out" >&2; exit 1; \
+	else \
+		echo "npm was not found: some tests of the API descriptions will be skipped"; \
 	fi

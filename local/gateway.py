@@ -9,7 +9,7 @@ from typing import Any
 from functions_framework.aio import create_asgi_app
 from starlette.responses import JSONResponse
 
-from shared import access
+from shared import access, prefix
 from shared.description import adapted
 
 Message = MutableMapping[str, Any]
@@ -25,8 +25,9 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     functions = {name: _function(name, environment) for name, environment in environments.items()}
 
     async def gateway(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
-        answer = functions[_route(scope["method"], scope["path"])]
-        if scope["path"] == "/openapi.json" and scope["method"] == "GET":
+        path = prefix.without(scope["path"])
+        answer = functions[_route(scope["method"], path)]
+        if path == "/openapi.json" and scope["method"] == "GET":
             answer = JSONResponse(_document())
         await answer(scope, receive, send)
 
@@ -49,7 +50,8 @@ def _document() -> dict[str, Any]:
     listed = {name: bool(access.tokens(name)) for name in ("READ_TOKENS", "WRITE_TOKENS")}
     document: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_bytes())
     return adapted(
-        document, lambda method, path: listed["READ_TOKENS" if _route(method.upper(), path) == "average" else "WRITE_TOKENS"]
+        document,
+        lambda method, path: listed["READ_TOKENS" if _route(method.upper(), path) == "average" else "WRITE_TOKENS"],
     )
 
 

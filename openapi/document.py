@@ -105,7 +105,9 @@ def of_every_function(*, ready: bool) -> list[Operation]:
         path="/ready",
         summary="Whether the database answers",
         description="Within a second or two.",
-        answers={HTTPStatus.OK: [Content(JSON, schema_of(Health), {"status": "ok", "message": "The database answers"})]},
+        answers={
+            HTTPStatus.OK: [Content(JSON, schema_of(Health), {"status": "ok", "message": "The database answers"})]
+        },
         problems=[HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.SERVICE_UNAVAILABLE],
         token=False,
         tag=OPERATION,

@@ -28,9 +28,7 @@ def document() -> dict[str, Any]:
         description="What came since the last check is compared with the rules, and the sink is told. `/` takes the"
         " same.",
         answers={
-            HTTPStatus.OK: [
-                Content(JSON, schema_of(Checked), {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0})
-            ]
+            HTTPStatus.OK: [Content(JSON, schema_of(Checked), {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0})]
         },
         problems=[HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE],
     )

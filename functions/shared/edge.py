@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shared import prefix
 from shared.metrics import REQUESTS
 from shared.problems import Problem
 
@@ -96,7 +97,7 @@ def _level(status: int) -> int:
 
 async def route(request: Request, routes: Routes) -> Response:
     """Have the request answered by whom its path names. Raises Problem 404, or 405 with the methods allowed."""
-    path = request.scope["path"]
+    path = prefix.without(request.scope["path"])
     found = routes.get(path.rstrip("/")) or routes.get(f"/{path[1:].partition('/')[0]}/")
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")

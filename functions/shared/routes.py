@@ -14,6 +14,9 @@ def of_every_function(function: str, tokens: Sequence[bytes]) -> edge.Routes:
     return {
         "/health": (edge.GET, edge.health),
         "/metrics": (edge.GET, access.needs(tokens, metrics)),
-        "/openapi.json": (edge.GET, description.answers(_FUNCTIONS / function / "openapi.json", lambda *_: bool(tokens))),
+        "/openapi.json": (
+            edge.GET,
+            description.answers(_FUNCTIONS / function / "openapi.json", lambda *_: bool(tokens)),
+        ),
         **documentation.ROUTES,
     }

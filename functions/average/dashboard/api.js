@@ -24,7 +24,7 @@ export async function ask(path, query, { signal, accept = "application/json" } =
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
   let response;
   try {
-    response = await fetch(`/v1/temperature/${path}?${new URLSearchParams(query)}`, {
+    response = await fetch(`v1/temperature/${path}?${new URLSearchParams(query)}`, {
       headers,
       cache: "no-store",
       signal: AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(signal ? [signal] : [])]),
