@@ -99,8 +99,8 @@ class Settings(BaseModel):
 _DESCRIPTIONS = {
     "building_id": "The building",
     "room_id": "The room; without it, all rooms of the building",
-    "start": "The beginning of the interval, which belongs to it; by default the last boundary of the alignment interval"
-    " before the end, minus one alignment interval",
+    "start": "The beginning of the interval, which belongs to it; by default the last boundary of the alignment"
+    " interval before the end, minus one alignment interval",
     "end": "The end of the interval, which does not belong to it; by default now",
     "query_datetime": "Another name of `start`",
     "bucket": "The width of a bucket: a number of seconds, minutes, hours or days; by default one that suits a chart",

@@ -1,7 +1,7 @@
 """OpenAPI documents, made of the schemas that validate and answer requests.
 
-Nothing of this runs in a function: it needs pydantic, which makes JSON Schema of a schema and costs a cold start. What it
-makes is committed, and a test compares both.
+No function imports this: it needs pydantic, which makes JSON Schema of a schema and costs a cold start. What it makes is
+committed, and a test compares both.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

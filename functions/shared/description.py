@@ -13,7 +13,10 @@ from shared import edge
 
 
 def answers(file: Path, needs_token: Callable[[str, str], bool]) -> edge.Function:
-    """What answers with the description in the file; `needs_token` says of a method and a path whether they need one."""
+    """What answers with the description in the file.
+
+    `needs_token` says of a method and a path whether the settings list tokens for it.
+    """
     document = cache(lambda: edge.json(adapted(json.loads(file.read_bytes()), needs_token)).body)
 
     async def answer(_: Request) -> Response:
@@ -23,7 +26,7 @@ def answers(file: Path, needs_token: Callable[[str, str], bool]) -> edge.Functio
 
 
 def adapted(document: dict[str, Any], needs_token: Callable[[str, str], bool]) -> dict[str, Any]:
-    """The description as it is true here: what is there is beside it, and needs a token only if the settings list some."""
+    """The description as it is true here: the API is beside it, and needs a token only where the settings list some."""
     document["servers"] = [{"url": "."}]
     secured = False
     for path, item in document["paths"].items():

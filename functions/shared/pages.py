@@ -1,7 +1,7 @@
 """Pages for people: HTML and the files that it loads, read when they are first asked for, then kept in memory.
 
-Nothing comes from elsewhere, and the browser is told to load nothing from elsewhere. All addresses are relative: a proxy
-may put the pages below any path, and nothing has to be told which.
+Nothing comes from elsewhere, and the browser is told to load nothing from elsewhere. All addresses are relative, so that
+a proxy may put the pages below any path, and nobody has to say which.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class Site:
         self._file = cache(self._load)
 
     def page(self, name: str, policy: Mapping[str, str] = POLICY) -> Function:
-        """What answers with a page. That of a folder, `index.html`, is at a path that ends with a slash, no other is."""
+        """What answers with a page. The path of `index.html` ends with a slash, that of another page does not."""
 
         async def answer(request: Request) -> Response:
             if request.scope["path"].endswith("/") != (name == "index.html"):
