@@ -1,7 +1,7 @@
 """Pages for people: HTML and the files that it loads, read when they are first asked for, then kept in memory.
 
-Nothing comes from elsewhere, and the browser is told to load nothing from elsewhere. All addresses are relative: a proxy
-may put the pages below any path, and nobody has to say which.
+Nothing comes from elsewhere, and the browser is told to load nothing from elsewhere. All addresses are relative: a
+proxy may put the pages below any path, and nobody has to say which.
 """
 
 import asyncio
