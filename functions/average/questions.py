@@ -38,7 +38,10 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
     return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
 
 
-_INTERVAL = {"room_id": IDENTIFIER, "start": TIMESTAMP, "end": TIMESTAMP, "query_datetime": TIMESTAMP}
+_TIMESTAMPS = dict.fromkeys(("start", "end", "query_datetime"), TIMESTAMP)
+_OFFSET = re.compile(r" (?=\d\d(:?\d\d)?$)")
+"""Before the offset of a timestamp. Names may end like one."""
+_INTERVAL = {"room_id": IDENTIFIER, **_TIMESTAMPS}
 AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
 SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
 ROOMS = _fields({}, {"building_id": IDENTIFIER})
@@ -89,7 +92,7 @@ def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]
     if repeated := [name for name in query if names.count(name) > 1]:
         raise _refused([_fault(name, "must be given once") for name in repeated])
     # A plus sign that was not encoded arrives as a space.
-    values = {name: re.sub(r" (?=\d\d:\d\d$)", "+", value) for name, value in query.items()}
+    values = {name: _OFFSET.sub("+", value) if name in _TIMESTAMPS else value for name, value in query.items()}
     try:
         found: dict[str, Any] = validator.validate_python(values)
     except ValidationError as error:
