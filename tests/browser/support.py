@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Locator, Page, expect
 
 DAY = {"start": "2024-12-01T00:00:00Z", "end": "2024-12-02T00:00:00Z"}
-PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 
 
 def reading(building: str, room: str, temperature: float, instant: datetime | None = None) -> dict[str, Any]:

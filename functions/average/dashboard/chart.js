@@ -1,7 +1,7 @@
 // The series of some rooms: for each a line of averages and a band from lowest to highest. Drawn by uPlot, which is a
 // script of its own and leaves a global behind.
 
-import { clock, day, degrees, element, month, roomName, roomText, span, temperature } from "./format.js";
+import { day, degrees, element, month, offset, roomName, roomText, span, temperature, time, twin } from "./format.js";
 
 const { uPlot } = window;
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
@@ -141,15 +141,15 @@ export class Chart {
     const index = nearest(stops, plot.posToVal(left, "x"));
     const points = this.series.map(({ points }) => points.find(({ at }) => at === stops[index]));
     const { start, end } = points.find((point) => point);
-    const time = span(start, end, this.seconds < 60);
+    const when = span(start, end, this.seconds < 60);
     const rows = this.series.map(({ choice }, number) => ({ choice, number, point: points[number] })).filter(({ point }) => point);
-    tip.replaceChildren(element("b", { textContent: time }), ...rows.map(({ choice, number, point }) => entry(choice, number, point, this.series.length > 1)));
+    tip.replaceChildren(element("b", { textContent: when }), ...rows.map(({ choice, number, point }) => entry(choice, number, point, this.series.length > 1)));
     tip.hidden = false;
     const x = plot.over.offsetLeft + plot.valToPos(stops[index], "x");
     tip.style.left = `${Math.max(0, Math.min(this.root.clientWidth - tip.offsetWidth, x < this.root.clientWidth / 2 ? x + 14 : x - tip.offsetWidth - 14))}px`;
     this.root.setAttribute("aria-valuenow", index);
     const values = rows.map(({ choice, point }) => `${this.series.length > 1 ? `${roomText(choice)} ` : ""}${words(point)}`);
-    this.root.setAttribute("aria-valuetext", `${time}: ${values.join("; ")}`);
+    this.root.setAttribute("aria-valuetext", `${when}: ${values.join("; ")}`);
   }
 }
 
@@ -232,7 +232,8 @@ function widest(plot, labels, axis) {
   return Math.ceil(Math.max(24, ...pixels)) + 16;
 }
 
-// Ticks are of one step. Where a day begins, it is named; the first tick says which day it is.
+// Ticks are of one step. Where a day begins, it is named; the first tick says which day it is, and of which year unless of
+// this one.
 function times(ticks, step) {
   return ticks.map((tick, index) => {
     const date = new Date(1000 * tick);
@@ -240,6 +241,7 @@ function times(ticks, step) {
     if (step >= 28 * DAY) return month(date);
     if (step >= DAY) return before && before.getFullYear() === date.getFullYear() ? day(date, false) : day(date);
     const begins = !before || date.toDateString() !== before.toDateString();
-    return begins ? `${clock(date, step < 60)}\n${day(date)}` : clock(date, step < 60);
+    const beneath = begins ? day(date, before ? false : undefined) : twin(date) ? offset(date) : "";
+    return `${time(date, step < 60)}\n${beneath}`;
   });
 }

@@ -57,10 +57,8 @@ export function twin(date) {
   return null;
 }
 
-export function clock(date, seconds) {
-  const text = format(date, seconds ? SECONDS : CLOCK);
-  return twin(date) ? `${text} (${offset(date)})` : text;
-}
+export const time = (date, seconds) => format(date, seconds ? SECONDS : CLOCK);
+export const clock = (date, seconds) => `${time(date, seconds)}${twin(date) ? ` (${offset(date)})` : ""}`;
 
 const thisYear = (date) => date.getFullYear() === new Date().getFullYear();
 export const day = (date, year = !thisYear(date)) => format(date, year ? { ...DATE, year: "numeric" } : DATE);
