@@ -413,6 +413,7 @@ function go(next) {
 }
 
 function showPeriod() {
+  document.documentElement.classList.remove("own");
   const own = Boolean(view.start);
   document.querySelector(`#periods [value="${own ? "own" : view.last}"]`).checked = true;
   $("own").hidden = !own;
