@@ -1,7 +1,9 @@
 """The pages that describe the API, and what they say can be tried."""
 
+from urllib.parse import urlsplit
+
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from bench.stack import function
 from tests.browser.conftest import Product, Visit, keep
@@ -55,3 +57,26 @@ def test_the_reference_shows_every_path(visit: Visit, scheme: str) -> None:
     for path in PATHS:
         expect(page.get_by_text(path, exact=True).first).to_be_attached()
     keep(page, f"redoc-{scheme}")
+
+
+def test_the_reference_tells_nobody_that_it_is_read(visit: Visit, product: Product) -> None:
+    """Its makers are told by default, unless the page is on this machine."""
+    page = visit("/health")
+    faults: list[str] = []
+
+    def answer(route: Route) -> None:
+        address = urlsplit(route.request.url)
+        if address.hostname == "temperatures.example":
+            route.fulfill(response=page.context.request.get(f"{product.address}{address.path}"))
+        else:
+            faults.append(route.request.url)
+            route.abort()
+
+    page.context.route("**/*", answer)
+    page.goto("https://temperatures.example/redoc")
+    page.get_by_text("Search").first.click()
+    page.keyboard.type("rooms")
+    expect(page.get_by_text("response 200 fields").first).to_be_visible()
+    # As long as it gathers events before it sends them.
+    page.wait_for_timeout(1500)
+    assert [url for url in faults if not url.startswith("data:")] == []
