@@ -39,8 +39,6 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
 
 
 _TIMESTAMPS = dict.fromkeys(("start", "end", "query_datetime"), TIMESTAMP)
-_OFFSET = re.compile(r" (?=\d\d(:?\d\d)?$)")
-"""Before the offset of a timestamp. Names may end like one."""
 _INTERVAL = {"room_id": IDENTIFIER, **_TIMESTAMPS}
 AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
 SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
@@ -91,8 +89,10 @@ def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]
     names = [name for name, _ in query.multi_items()]
     if repeated := [name for name in query if names.count(name) > 1]:
         raise _refused([_fault(name, "must be given once") for name in repeated])
-    # A plus sign that was not encoded arrives as a space.
-    values = {name: _OFFSET.sub("+", value) if name in _TIMESTAMPS else value for name, value in query.items()}
+    # A plus sign that was not encoded arrives as a space. In a name that ends like an offset it is one.
+    values = dict(query.items())
+    for name in _TIMESTAMPS.keys() & values.keys():
+        values[name] = re.sub(r" (?=\d\d(:?\d\d)?$)", "+", values[name])
     try:
         found: dict[str, Any] = validator.validate_python(values)
     except ValidationError as error:

@@ -7,7 +7,8 @@ from shared import settings
 
 def _prefix() -> str:
     prefix = settings.text("PATH_PREFIX").rstrip("/")
-    if not re.fullmatch(r"(/[\w.~-]+)*", prefix, re.ASCII):
+    # Most have none, and need not wait at each start until this is compiled.
+    if prefix and not re.fullmatch(r"(/[\w.~-]+)+", prefix, re.ASCII):
         raise settings.SettingError(
             f"PATH_PREFIX is {prefix!r}. It must be a path of letters, digits, dots and hyphens, such as /temperatures"
         )
