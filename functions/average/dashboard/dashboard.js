@@ -57,11 +57,11 @@ async function refresh({ chosen = false } = {}) {
     if (all) keep(answers, within);
   } catch (error) {
     if (signal.aborted) return;
-    if (error instanceof Failure) return askForToken();
-    throw error;
+    if (!(error instanceof Failure)) throw error;
+    begun();
+    return askForToken();
   }
-  window.started = true;
-  $("old").hidden = true;
+  begun();
   render(chosen);
   const took = performance.now() - started;
   if (!failures.length) {
@@ -71,6 +71,12 @@ async function refresh({ chosen = false } = {}) {
   const pause = Math.max(PAUSE, RESTRAINT_AFTER_FAILURE * took, ...failures.map((each) => each.pause));
   report(failures, pause);
   schedule(pause);
+}
+
+// For start.js, which says otherwise that nothing began.
+function begun() {
+  window.started = true;
+  $("old").hidden = true;
 }
 
 function schedule(pause) {
