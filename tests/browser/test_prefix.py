@@ -74,7 +74,7 @@ def test_the_dashboard_fills(visit: Visit, proxy: str, way: str) -> None:
     expect(page.locator(".opblock").first).to_be_visible()
 
 
-@pytest.mark.parametrize(("way", "slash"), zip(WAYS, ["", "/"], strict=True))
+@pytest.mark.parametrize(("way", "slash"), [*zip(WAYS, ["", "/"], strict=True)])
 def test_a_request_is_tried_from_the_docs(visit: Visit, proxy: str, way: str, slash: str) -> None:
     page = visit(f"/{way}/docs{slash}", proxy)
     operation = page.locator(".opblock").filter(has_text="/v1/temperature/rooms")
