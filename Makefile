@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format test torture bench audit requirements upgrade clean
+.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -9,7 +9,7 @@ INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make requirements"
 # What tests run on Node.js.
-NODE = tests/timescale/server tests/clients/node
+NODE = tests/timescale/server tests/clients/node tests/tools
 
 help:
 	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -64,12 +64,16 @@ format: .venv/develop ## format the code and mend what can be mended without a t
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
+describe: .venv/develop ## write the API descriptions again, after a change of openapi/ or of a rule
+	@PYTHONPATH=functions:. .venv/bin/python -m openapi
+
 test: install ## run all tests; those of TimescaleDB need Node.js, or a server at TIMESCALE_URL
 	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/cluster
 
 torture: export TORTURE = 1
 torture: install ## what takes long: faults and overload that last, ten times as many random inputs (an hour); settings: SEED, RUNS
-	.venv/bin/python -m pytest tests/faults tests/unit/test_writer.py tests/database/test_bad_input.py tests/database/test_description.py --timeout 1800
+	.venv/bin/python -m pytest tests/faults tests/unit/test_writer.py tests/database/test_bad_input.py tests/database/test_description.py \
+		tests/clients tests/browser/test_lighthouse.py --timeout 1800
 
 bench: install ## measure it; settings: FIGURES (all), LONG=1, RESULTS (build/bench)
 	@PYTHONPATH=functions:. .venv/bin/python -m bench $(FIGURES) $(if $(LONG),--long)

@@ -1,5 +1,6 @@
 """The functions behind one address, each served by functions-framework's own ASGI application."""
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
@@ -7,11 +8,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-import average.api
-import ingest.api
-import simulate.api
-import watch.api
-from shared import access, edge, server
+from shared import access, edge, prefix, server
+from shared.description import adapted
 
 Message = MutableMapping[str, Any]
 Application = Callable[
@@ -26,8 +24,9 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     functions = {name: _function(name, environment) for name, environment in environments.items()}
 
     async def gateway(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
-        answer = functions[_route(scope["method"], scope["path"])]
-        if scope["path"] == "/openapi.json" and scope["method"] in edge.GET:
+        path = prefix.without(scope["path"])
+        answer = functions[_route(scope["method"], path)]
+        if path == "/openapi.json" and scope["method"] in edge.GET:
             answer = JSONResponse(_document())
         await answer(scope, receive, send)
 
@@ -45,27 +44,13 @@ def _function(name: str, environment: Mapping[str, str]) -> Application:
 
 
 def _document() -> dict[str, Any]:
-    """The descriptions of all functions as one."""
-    read, write = (bool(access.tokens(name)) for name in ("READ_TOKENS", "WRITE_TOKENS"))
-    documents = [
-        average.api.document(token=read),
-        ingest.api.document(token=write),
-        simulate.api.document(token=write),
-        watch.api.document(token=write),
-    ]
-    return {
-        **documents[0],
-        "info": {
-            **documents[0]["info"],
-            "title": "Temperature monitoring",
-            "description": "Readings in, averages out.",
-        },
-        "paths": {path: item for document in documents for path, item in document["paths"].items()},
-        "components": {
-            kind: {name: each for document in documents for name, each in document["components"].get(kind, {}).items()}
-            for kind in ("schemas", "securitySchemes")
-        },
-    }
+    """The description of all functions at this address."""
+    listed = {name: bool(access.tokens(name)) for name in ("READ_TOKENS", "WRITE_TOKENS")}
+    document: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_bytes())
+    return adapted(
+        document,
+        lambda method, path: listed["READ_TOKENS" if _route(method.upper(), path) == "average" else "WRITE_TOKENS"],
+    )
 
 
 def _route(method: str, path: str) -> str:

@@ -21,7 +21,7 @@ DATABASE = database.load(connections=4)
 TOKENS = access.tokens("READ_TOKENS")
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 DASHBOARD = Site(
-    "/dashboard/",
+    "dashboard",
     Path(__file__).parent / "dashboard",
     {
         "uplot.js": "youplot/vendor/uplot.iife.min.js",

@@ -39,7 +39,8 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
     return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
 
 
-_INTERVAL = {"room_id": IDENTIFIER, "start": TIMESTAMP, "end": TIMESTAMP, "query_datetime": TIMESTAMP}
+_TIMESTAMPS = dict.fromkeys(("start", "end", "query_datetime"), TIMESTAMP)
+_INTERVAL = {"room_id": IDENTIFIER, **_TIMESTAMPS}
 AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
 SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
 MOST_ROOMS = 10_000
@@ -111,7 +112,6 @@ def alarms(query: QueryParams) -> tuple[str | None, str | None]:
     return found.get("building_id"), found.get("room_id")
 
 
-_INSTANTS = {"start", "end", "query_datetime"}
 _OFFSET = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (?=\d\d(?::?\d\d)?$)")
 
 
@@ -120,7 +120,7 @@ def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]
     if repeated := [name for name in query if names.count(name) > 1]:
         raise _refused([_fault(name, "must be given once") for name in repeated])
     # In an offset a plus sign that was not encoded arrives as a space.
-    values = {name: _OFFSET.sub(r"\1+", value) if name in _INSTANTS else value for name, value in query.items()}
+    values = {name: _OFFSET.sub(r"\1+", value) if name in _TIMESTAMPS else value for name, value in query.items()}
     try:
         found: dict[str, Any] = validator.validate_python(values)
     except ValidationError as error:

@@ -5,23 +5,22 @@ from pathlib import Path
 from shared import edge
 from shared.pages import POLICY, Site
 
-# ReDoc makes its style sheets itself, from an empty one, and brings another one whose hash this is.
+# ReDoc makes its style sheets itself, from an empty one whose hash this is, and brings a font of its icons.
 _REDOC = {
     **POLICY,
-    "style-src": "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-    " 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='",
+    "style-src": "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",
+    "font-src": "data:",
 }
-_STATIC = "fastapi_offline/static"
 _SITE = Site(
-    "/docs/",
+    "docs",
     Path(__file__).parent / "docs",
     {
-        "swagger-ui.js": f"{_STATIC}/swagger-ui-bundle.js",
-        "swagger-ui.css": f"{_STATIC}/swagger-ui.css",
-        "redoc.standalone.js": f"{_STATIC}/redoc.standalone.js",
+        "swagger-ui.js": "offapi/swagger_bundle.js",
+        "swagger-ui.css": "offapi/swagger_style.css",
+        "redoc.standalone.js": "offapi/redoc.js",
     },
     # ReDoc would load the logo of its makers from them.
-    {b"https://cdn.redoc.ly/redoc/logo-mini.svg": b"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>"},
+    {b"https://cdn.redoc.ly/redoc/logo-mini-full.svg": b"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>"},
 )
 ROUTES: edge.Routes = {
     "/docs": (edge.GET, _SITE.page("docs.html")),

@@ -4,9 +4,8 @@ import functools
 import gc
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from importlib import import_module
 from time import perf_counter
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import origins
+from shared import origins, prefix
 from shared.metrics import REQUESTS
 from shared.problems import Problem
 
@@ -110,7 +109,7 @@ async def route(request: Request, routes: Routes) -> Response:
     """
     if refusal := request.scope.get("refusal"):
         raise refusal
-    path = request.scope["path"]
+    path = prefix.without(request.scope["path"])
     found = routes.get(path.rstrip("/")) or routes.get(f"/{path[1:].partition('/')[0]}/")
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")
@@ -148,16 +147,6 @@ def spare_collections() -> None:
 async def health(_: Request) -> Response:
     """Say that the function is alive, whatever the database or the sink is."""
     return json({"status": "ok", "message": "Service is healthy"})
-
-
-def openapi(function: str, tokens: Sequence[bytes]) -> Function:
-    """What answers with the description of a function, which its module `api` makes, and whether that needs a token."""
-
-    async def answer(_: Request) -> Response:
-        # Describing an API needs pydantic, which no function needs for its work.
-        return json(import_module(f"{function}.api").document(token=bool(tokens)))
-
-    return answer
 
 
 def json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -1,6 +1,7 @@
 """Pages for people: HTML and the files that it loads, read when they are first asked for, then kept in memory.
 
-Nothing comes from elsewhere, and the browser is told to load nothing from elsewhere.
+Nothing comes from elsewhere, and the browser is told to load nothing from elsewhere. All addresses are relative: a
+proxy may put the pages below any path, and nobody has to say which.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ class Site:
     def __init__(
         self, address: str, folder: Path, packaged: Mapping[str, str], replaced: Mapping[bytes, bytes] | None = None
     ) -> None:
-        """Serve the files at `address`, which begins and ends with a slash.
+        """Serve the files below `address`, the name of a folder beside the pages.
 
         `packaged` are files of installed packages, such as `package/folder/file.js`, by the names that they get.
         `replaced` is what is not served as it stands in a file.
@@ -65,9 +66,11 @@ class Site:
         self._files: dict[str, File] = {}
 
     def page(self, name: str, policy: Mapping[str, str] = POLICY) -> Function:
-        """What answers with a page."""
+        """What answers with a page. The path of `index.html` ends with a slash, that of another page does not."""
 
         async def answer(request: Request) -> Response:
+            if request.scope["path"].endswith("/") != (name == "index.html"):
+                return _moved(request)
             return _response(request, await self._loaded(name), "no-cache", policy)
 
         return answer
@@ -75,8 +78,8 @@ class Site:
     async def file(self, request: Request) -> Response:
         """Answer with a file that pages load. Raises Problem 404."""
         path = request.scope["path"]
-        version, _, name = path.removeprefix(self._address).partition("/")
-        if name not in self._paths():
+        folder, version, name = ("", "", *path.split("/"))[-3:]
+        if folder != self._address or name not in self._paths():
             raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")
         file = await self._loaded(name)
         # During a rollout a page may be that of another revision: it gets what there is here, and only this once.
@@ -110,7 +113,7 @@ class Site:
         path = self._paths()[name]
         content = path.read_bytes()
         if path.suffix == ".html":
-            content = content.replace(b'"files/', f'"{self._address}{self._version()}/'.encode())
+            content = content.replace(b'"files/', f'"{self._address}/{self._version()}/'.encode())
         for before, after in self._replaced.items():
             content = content.replace(before, after)
         # What the module gzip does, which nothing else here imports.
@@ -119,6 +122,15 @@ class Site:
         # Weak: it stands for both forms.
         tag = f'W/"{sha256(content).hexdigest()[:16]}"'
         return File(content, compressed, tag, MEDIA_TYPES[path.suffix])
+
+
+def _moved(request: Request) -> Response:
+    """To the same page, with the slash at the end of its path or without it: what the page loads is beside it."""
+    *_, folder, name = request.scope["path"].split("/")
+    query = request.scope["query_string"].decode("latin-1")
+    location = (f"{name}/" if name else f"../{folder}") + (f"?{query}" if query else "")
+    headers = {"Location": location, "Cache-Control": "no-cache"}
+    return Response(status_code=HTTPStatus.PERMANENT_REDIRECT, headers=headers)
 
 
 def _response(request: Request, file: File, kept: str, policy: Mapping[str, str]) -> Response:

@@ -1,9 +1,12 @@
 """What every function answers beside its own work: whether it is alive, what it did, and how it is used."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from shared import access, documentation, edge
+from shared import access, description, documentation, edge
 from shared.metrics import metrics
+
+_FUNCTIONS = Path(__file__).parent.parent
 
 
 def of_every_function(function: str, tokens: Sequence[bytes]) -> edge.Routes:
@@ -11,6 +14,9 @@ def of_every_function(function: str, tokens: Sequence[bytes]) -> edge.Routes:
     return {
         "/health": (edge.GET, edge.health),
         "/metrics": (edge.GET, access.needs(tokens, metrics)),
-        "/openapi.json": (edge.GET, edge.openapi(function, tokens)),
+        "/openapi.json": (
+            edge.GET,
+            description.answers(_FUNCTIONS / function / "openapi.json", lambda *_: bool(tokens)),
+        ),
         **documentation.ROUTES,
     }

@@ -116,7 +116,7 @@ ROOM = core_schema.typed_dict_schema(
         "room_id": core_schema.typed_dict_field(IDENTIFIER),
     },
     cls=Room,
-    ref="Room",
+    ref="SimulatedRoom",
     extra_behavior="forbid",
 )
 REQUEST = core_schema.typed_dict_schema(

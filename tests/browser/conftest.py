@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 import requests
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Route, expect, sync_playwright
 
 from bench.stack import serve
 from local.postgres import READER, WATCHER, WRITER
@@ -88,15 +88,26 @@ def product(start: Start) -> Product:
 def chromium() -> Iterator[Browser]:
     """A browser without a window."""
     with sync_playwright() as playwright:
-        # That of the system, else the one that `playwright install chromium` brings.
-        program = shutil.which("chromium") or playwright.chromium.executable_path
-        if not Path(program).exists():
-            leave_out("chromium")
         # As root it has no sandbox.
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=program, args=options)
+        browser = playwright.chromium.launch(executable_path=_program(playwright), args=options)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def chromium_path() -> str:
+    """The browser, for a program that starts it itself."""
+    with sync_playwright() as playwright:
+        return _program(playwright)
+
+
+def _program(playwright: Playwright) -> str:
+    """That of the system, else the one that `playwright install chromium` brings."""
+    program = shutil.which("chromium") or playwright.chromium.executable_path
+    if not Path(program).exists():
+        leave_out("chromium")
+    return program
 
 
 @pytest.fixture

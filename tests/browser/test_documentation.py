@@ -1,13 +1,15 @@
 """The pages that describe the API, and what they say can be tried."""
 
+from urllib.parse import urlsplit
+
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from bench.stack import function
 from tests.browser.conftest import Product, Visit, keep
 
 PATHS = [f"/v1/temperature/{name}" for name in ("average", "series", "rooms", "alarms")]
-PATHS += ["/health", "/settings", "/v1/temperature", "/simulate", "/watch"]
+PATHS += ["/settings", "/v1/temperature", "/", "/temperature", "/simulate", "/watch", "/health", "/ready", "/metrics"]
 
 
 def test_every_documented_request_works_when_it_is_tried(visit: Visit) -> None:
@@ -35,7 +37,7 @@ def test_every_documented_request_works_when_it_is_tried(visit: Visit) -> None:
             assert answer.locator(".response-col_status").inner_text().split()[0] in documented.all_inner_texts()
             operation.get_by_role("button", name="Clear", exact=True).click()
         operation.locator(".opblock-summary-control").click()
-    assert len(tried) == len(PATHS) + 3, [each[:2] for each in tried]
+    assert len(tried) == len(PATHS) + 1, [each[:2] for each in tried]
     (average,) = (text for path, _, text in tried if path == "/v1/temperature/average")
     assert '"average_temperature": 22.5' in average
 
@@ -55,3 +57,26 @@ def test_the_reference_shows_every_path(visit: Visit, scheme: str) -> None:
     for path in PATHS:
         expect(page.get_by_text(path, exact=True).first).to_be_attached()
     keep(page, f"redoc-{scheme}")
+
+
+def test_the_reference_tells_nobody_that_it_is_read(visit: Visit, product: Product) -> None:
+    """Its makers are told by default, unless the page is on this machine."""
+    page = visit("/health")
+    faults: list[str] = []
+
+    def answer(route: Route) -> None:
+        address = urlsplit(route.request.url)
+        if address.hostname == "temperatures.example":
+            route.fulfill(response=page.context.request.get(f"{product.address}{address.path}"))
+        else:
+            faults.append(route.request.url)
+            route.abort()
+
+    page.context.route("**/*", answer)
+    page.goto("https://temperatures.example/redoc")
+    page.get_by_text("Search").first.click()
+    page.keyboard.type("rooms")
+    expect(page.get_by_text("response 200 fields").first).to_be_visible()
+    # As long as it gathers events before it sends them.
+    page.wait_for_timeout(1500)
+    assert [url for url in faults if not url.startswith("data:")] == []

@@ -82,6 +82,12 @@ def test_an_interval_includes_its_start_and_not_its_end(average: TestClient) -> 
     assert ask(average, "average", **ROOM, start="2024-12-01T12:10:00Z", end="2024-12-01T12:10:00Z")["count"] == 0
 
 
+@pytest.mark.parametrize("name", ["Rack 01:02", "Rack 0102", "Hall 01"])
+def test_a_name_that_ends_like_an_offset_stays_as_it_is(average: TestClient, name: str) -> None:
+    answer = ask(average, "average", building_id=name, room_id=name, **INTERVAL)
+    assert (answer["building_id"], answer["room_id"]) == (name, name)
+
+
 def test_an_offset_is_understood_with_its_plus_encoded_or_not(average: TestClient) -> None:
     path = "/v1/temperature/average?building_id=B1&room_id=101&end=2024-12-01T14:00:00%2B01:00&start="
     for clock in ("13:00:00", "13:00:00.000", "13:00"):

@@ -7,10 +7,6 @@ import urllib.request
 import pytest
 import yaml
 
-import average.api
-import ingest.api
-import simulate.api
-import watch.api
 from migrations import summaries
 from simulate import simulation
 from simulate.events import EVENT_TYPE
@@ -236,11 +232,15 @@ def test_the_address_on_kind_leads_each_path_to_its_function(name: str) -> None:
     # What people look at.
     assert leads["/"] == "average"
     assert not any(lead.startswith(("/docs", "/redoc", "/dashboard")) for lead in leads)
-    for function in (average, ingest, simulate, watch):
-        for path in function.api.document()["paths"]:
+    for function in ("average", "ingest", "simulate", "watch"):
+        document = json.loads((ROOT / "functions" / function / "openapi.json").read_text())
+        for path, item in document["paths"].items():
+            # Of every function, each at its own name; and `/`, which the method decides on.
+            if path == "/" or item.get("get", {}).get("tags") == ["operation"]:
+                continue
             # By whole segments: that the first letters are the same is not enough.
             prefixes = [lead for lead in leads if f"{path}/".startswith(f"{lead.rstrip('/')}/")]
-            assert leads[max(prefixes, key=len)] == function.__name__
+            assert leads[max(prefixes, key=len)] == function
 
 
 def test_the_ports_of_the_node_are_those_that_kind_maps_to_the_host() -> None:

@@ -15,8 +15,8 @@ from shared import server
 server.configuration(server.application({name!r}, "functions/{name}/main.py")).load()
 print(json.dumps(sorted({{module.partition(".")[0] for module in sys.modules}})))
 """
-# Installed for their static files alone, and what those packages bring.
-FILES = {"fastapi", "fastapi_offline", "opentelemetry", "youplot"}
+# Installed for their static files alone.
+FILES = {"offapi", "youplot"}
 FORBIDDEN = {
     "ingest": {"sqlalchemy", "alembic", "pydantic", "psycopg_pool", "requests", "tqdm", "average", "simulate", "watch"},
     "average": {"sqlalchemy", "alembic", "pydantic", "requests", "tqdm", "ingest", "simulate", "watch"},
@@ -58,7 +58,7 @@ sys.meta_path.insert(0, Missing())
 @pytest.mark.parametrize(
     ("folder", "script"),
     [
-        *((f"functions/{name}", f"{SCRIPT.format(name=name)}import {name}.api, {name}.main") for name in FORBIDDEN),
+        *((f"functions/{name}", f"{SCRIPT.format(name=name)}import {name}.main") for name in FORBIDDEN),
         ("migrations", "import migrations.__main__"),
     ],
     ids=[*FORBIDDEN, "migrations"],

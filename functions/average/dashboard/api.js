@@ -1,6 +1,8 @@
 // Questions to the API, with the token of this tab if there is one.
 
 const PATIENCE = 30e3;
+// However long a server asks to be left alone: a page that is looked at asks again after this.
+const LONGEST_PAUSE = 300e3;
 let skew = 0;
 
 export class Failure extends Error {
@@ -22,33 +24,52 @@ export const token = {
 export async function ask(path, query, { signal, accept = "application/json" } = {}) {
   const headers = { Accept: accept };
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
+  const { given, done } = patient(signal);
   let response;
   try {
-    response = await fetch(`/v1/temperature/${path}?${new URLSearchParams(query)}`, {
-      headers,
-      cache: "no-store",
-      signal: AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(signal ? [signal] : [])]),
-    });
+    // Beside this page, wherever a proxy has put it.
+    response = await fetch(`v1/temperature/${path}?${new URLSearchParams(query)}`, { headers, cache: "no-store", signal: given });
+    tellTime(response);
+    if (!response.ok) throw await failure(response);
+    return await (accept === "text/csv" ? response.text() : response.json());
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Failure(0, navigator.onLine ? "The server does not answer." : "You are offline.");
+    if (error instanceof Failure || (signal && signal.aborted)) throw error;
+    throw new Failure(0, response ? "The answer broke off." : navigator.onLine ? "The server does not answer." : "You are offline.");
+  } finally {
+    done();
   }
+}
+
+// A signal that gives up with the one that is given, or after a while.
+function patient(signal) {
+  const control = new AbortController();
+  const giveUp = () => control.abort();
+  const timer = setTimeout(giveUp, PATIENCE);
+  if (signal && signal.aborted) giveUp();
+  else if (signal) signal.addEventListener("abort", giveUp);
+  const done = () => {
+    clearTimeout(timer);
+    if (signal) signal.removeEventListener("abort", giveUp);
+  };
+  return { given: control.signal, done };
+}
+
+function tellTime(response) {
   const difference = Date.parse(response.headers.get("Date")) - Date.now();
   // The header has whole seconds, and took a moment to get here: less than that is no difference.
   skew = Math.abs(difference) > 2000 ? difference : 0;
-  if (response.ok) {
-    try {
-      return await (accept === "text/csv" ? response.text() : response.json());
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Failure(0, "The answer broke off.");
-    }
-  }
+}
+
+async function failure(response) {
   const problem = await response.json().catch(() => ({}));
-  const faults = (problem.errors ?? []).map(({ field, message }) => `${field} ${message}`);
-  throw new Failure(
-    response.status,
-    faults.join("; ") || problem.detail || `The server answered ${response.status}.`,
-    1000 * Number(response.headers.get("Retry-After") ?? 0),
-  );
+  const faults = (problem.errors || []).map(({ field, message }) => `${field} ${message}`);
+  return new Failure(response.status, faults.join("; ") || problem.detail || `The server answered ${response.status}.`, pause(response.headers));
+}
+
+// Retry-After is a number of seconds or a date (RFC 9110, 10.2.3), in milliseconds; 0 where it is neither.
+function pause(headers) {
+  const value = (headers.get("Retry-After") || "").trim();
+  const sent = Date.parse(headers.get("Date"));
+  const wait = /^\d+$/.test(value) ? 1000 * Number(value) : Date.parse(value) - (Number.isNaN(sent) ? Date.now() : sent);
+  return Math.min(LONGEST_PAUSE, Math.max(0, wait || 0));
 }

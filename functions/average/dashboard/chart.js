@@ -1,11 +1,12 @@
 // The series of some rooms: for each a line of averages and a band from lowest to highest. Drawn by uPlot, which is a
 // script of its own and leaves a global behind.
 
-import { clock, day, element, month, roomName, roomText, span, temperature } from "./format.js";
+import { day, degrees, element, month, offset, roomName, roomText, span, temperature, time, twin } from "./format.js";
 
 const { uPlot } = window;
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
-const DAY = 86400;
+const HOUR = 3600;
+const DAY = 24 * HOUR;
 // Fewer buckets than this are shown as dots too.
 const SPARSE = 60;
 
@@ -58,7 +59,7 @@ export class Chart {
       scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: padded } },
       axes: [
         { ...axis, ...lines, space: 76, size: 46, values: (_, ticks, __, ___, step) => times(ticks, step) },
-        { ...axis, ...lines, size: 48, gap: 6, values: (_, ticks) => ticks.map((value) => `${value}°`) },
+        { ...axis, ...lines, size: widest, gap: 6, values: (_, ticks) => ticks.map(degrees) },
       ],
       series: [{}, ...this.series.flatMap((_, index) => this.lines(index))],
       bands: this.series.map((_, index) => ({ series: [3 * index + 3, 3 * index + 2], fill: () => `${colour(index)}${this.series.length > 1 ? "1f" : "33"}` })),
@@ -140,15 +141,15 @@ export class Chart {
     const index = nearest(stops, plot.posToVal(left, "x"));
     const points = this.series.map(({ points }) => points.find(({ at }) => at === stops[index]));
     const { start, end } = points.find((point) => point);
-    const time = span(start, end, this.seconds < 60);
+    const when = span(start, end, this.seconds < 60);
     const rows = this.series.map(({ choice }, number) => ({ choice, number, point: points[number] })).filter(({ point }) => point);
-    tip.replaceChildren(element("b", { textContent: time }), ...rows.map(({ choice, number, point }) => entry(choice, number, point, this.series.length > 1)));
+    tip.replaceChildren(element("b", { textContent: when }), ...rows.map(({ choice, number, point }) => entry(choice, number, point, this.series.length > 1)));
     tip.hidden = false;
     const x = plot.over.offsetLeft + plot.valToPos(stops[index], "x");
     tip.style.left = `${Math.max(0, Math.min(this.root.clientWidth - tip.offsetWidth, x < this.root.clientWidth / 2 ? x + 14 : x - tip.offsetWidth - 14))}px`;
     this.root.setAttribute("aria-valuenow", index);
     const values = rows.map(({ choice, point }) => `${this.series.length > 1 ? `${roomText(choice)} ` : ""}${words(point)}`);
-    this.root.setAttribute("aria-valuetext", `${time}: ${values.join("; ")}`);
+    this.root.setAttribute("aria-valuetext", `${when}: ${values.join("; ")}`);
   }
 }
 
@@ -184,10 +185,10 @@ function nearest(sorted, value) {
   return Math.abs(sorted[low] - value) <= Math.abs(sorted[high] - value) ? low : high;
 }
 
-// uPlot's columns: one of instants for all, then average, lowest and highest of each room. Where a room pauses for longer
-// than it usually does, null leaves a gap; between its readings, undefined does not.
+// uPlot's columns: one of instants for all, then average, lowest and highest of each room. Where a room pauses, null
+// leaves a gap; between its readings, undefined does not.
 function aligned(start, end, seconds, series) {
-  const pauses = series.map(({ points }) => gaps(points, seconds));
+  const pauses = series.map(({ points }) => gaps(points, seconds, end - start));
   const stops = [...new Set(series.flatMap(({ points }) => points.map(({ at }) => at)))].sort((a, b) => a - b);
   const instants = [...new Set([...stops, ...pauses.flat()])].sort((a, b) => a - b);
   const places = new Map(instants.map((at, index) => [at, index]));
@@ -202,10 +203,13 @@ function aligned(start, end, seconds, series) {
   return { data: [instants, ...columns], stops };
 }
 
-function gaps(points, seconds) {
+// Where a room pauses for longer than it usually does, or for so long that nobody knows what was in between: an eighth of
+// what is looked at, but never less than an hour.
+function gaps(points, seconds, length) {
   const steps = points.slice(1).map(({ at }, index) => at - points[index].at);
   const usual = [...steps].sort((a, b) => a - b)[steps.length >> 1] ?? seconds;
-  return steps.flatMap((step, index) => (step > 3 * Math.max(usual, seconds) ? [points[index].at + seconds] : []));
+  const longest = Math.max(3 * seconds, Math.min(3 * usual, Math.max(length / 8, HOUR)));
+  return steps.flatMap((step, index) => (step > longest ? [points[index].at + step / 2] : []));
 }
 
 function alone(column) {
@@ -221,13 +225,23 @@ function padded(_, least, most) {
   return [least - margin, most + margin];
 }
 
-// Ticks are of one step. Where a day begins, it is named; the first tick says which day it is.
+// The width of an axis whose longest label fits in, with the tick beside it.
+function widest(plot, labels, axis) {
+  plot.ctx.font = plot.axes[axis].font[0];
+  const pixels = (labels ?? []).map((label) => plot.ctx.measureText(label).width / devicePixelRatio);
+  return Math.ceil(Math.max(24, ...pixels)) + 16;
+}
+
+// Ticks are of one step. Where a day begins, it is named; the first tick says which day it is, and of which year unless of
+// this one.
 function times(ticks, step) {
   return ticks.map((tick, index) => {
     const date = new Date(1000 * tick);
+    const before = index > 0 && new Date(1000 * ticks[index - 1]);
     if (step >= 28 * DAY) return month(date);
-    if (step >= DAY) return day(date);
-    const begins = index === 0 || date.toDateString() !== new Date(1000 * ticks[index - 1]).toDateString();
-    return begins ? `${clock(date, step < 60)}\n${day(date)}` : clock(date, step < 60);
+    if (step >= DAY) return before && before.getFullYear() === date.getFullYear() ? day(date, false) : day(date);
+    const begins = !before || date.toDateString() !== before.toDateString();
+    const beneath = begins ? day(date, before ? false : undefined) : twin(date) ? offset(date) : "";
+    return `${time(date, step < 60)}\n${beneath}`;
   });
 }

@@ -6,18 +6,22 @@
 
 import { Failure, ask, now, token } from "./api.js";
 import { Chart, swatch } from "./chart.js";
-import { ago, bare, count, duration, element, full, roomName, roomText, span, temperature, width, zone } from "./format.js";
-import { MOST_ROOMS, instant, interval, key, read, write } from "./view.js";
+import { ago, apart, bare, clock, count, duration, element, full, grouped, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
+import { sheet } from "./sheet.js";
+import { MOST_ROOMS, beside, instant, interval, key, read, write } from "./view.js";
 
 const PAUSE = 5000;
 const RESTRAINT = 20;
+// After an answer that failed, which may have been a heavy one.
+const RESTRAINT_AFTER_FAILURE = 3;
 const MANY_ROOMS = 8;
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: whole(end) }));
 
 let view = read(location.search);
-let rooms = [];
+// What is known: the last answers that came.
+let rooms = null;
 let alarms = [];
 let shown = null;
 let paused = false;
@@ -33,32 +37,46 @@ async function refresh({ chosen = false } = {}) {
   const { signal } = request;
   if (chosen) $("dashboard").classList.add("loading");
   const started = performance.now();
-  let pause = PAUSE;
+  const failures = [];
+  // Each question is answered or fails for itself, and the page shows what is answered.
+  const settled = (question) =>
+    question.catch((error) => {
+      if (signal.aborted || !(error instanceof Failure) || error.status === 401) throw error;
+      failures.push(error);
+      return null;
+    });
   try {
     // The first answer tells the time too, at which the interval ends.
-    const first = !rooms.length;
-    if (first) await askForRoomsAndAlarms(signal);
-    if (rooms.length) {
-      const within = interval(view, now());
-      const all = chosen || within.open;
-      const asked = all && Promise.all(choices().map((choice) => askAbout(choice, within, signal)));
-      const [answers] = await Promise.all([asked, first || askForRoomsAndAlarms(signal)]);
-      if (all) shown = { ...within, seconds: answers[0].seconds, answers };
-    }
-    render(chosen);
-    notice("");
-    pause = Math.max(PAUSE, RESTRAINT * (performance.now() - started));
+    const first = rooms === null;
+    if (first) await askForRoomsAndAlarms(signal, settled);
+    if (failures.length) report(failures, PAUSE);
+    const within = interval(view, now());
+    const all = choices().length && (chosen || within.open || shown?.view !== view || shown.lacking);
+    const asked = all ? choices().map((choice) => askAbout(choice, within, signal, settled)) : [];
+    const [answers] = await Promise.all([Promise.all(asked), first || askForRoomsAndAlarms(signal, settled)]);
+    if (all) keep(answers, within);
   } catch (error) {
-    if (error.name === "AbortError") return;
+    if (signal.aborted) return;
     if (!(error instanceof Failure)) throw error;
-    if (error.status === 401) return askForToken();
-    $("dashboard").classList.remove("loading");
-    const final = error.status >= 400 && error.status < 500;
-    pause = Math.max(PAUSE, error.pause);
-    notice(`${error.message.replace(/\.?$/, ".")} ${final ? "" : `Trying again every ${Math.round(pause / 1000)} seconds.`}`);
-    if (final) return;
+    begun();
+    return askForToken();
   }
+  begun();
+  render(chosen);
+  const took = performance.now() - started;
+  if (!failures.length) {
+    notice("");
+    return schedule(Math.max(PAUSE, RESTRAINT * took));
+  }
+  const pause = Math.max(PAUSE, RESTRAINT_AFTER_FAILURE * took, ...failures.map((each) => each.pause));
+  report(failures, pause);
   schedule(pause);
+}
+
+// For start.js, which says otherwise that nothing began.
+function begun() {
+  window.started = true;
+  $("old").hidden = true;
 }
 
 function schedule(pause) {
@@ -66,11 +84,33 @@ function schedule(pause) {
   if (!paused && !document.hidden) timer = setTimeout(refresh, pause);
 }
 
-async function askForRoomsAndAlarms(signal) {
-  [{ rooms }, { alarms }] = await Promise.all([ask("rooms", {}, { signal }), ask("alarms", {}, { signal })]);
+async function askForRoomsAndAlarms(signal, settled) {
+  const [some, others] = await Promise.all([settled(ask("rooms", {}, { signal })), settled(ask("alarms", {}, { signal }))]);
+  rooms = some?.rooms ?? rooms;
+  alarms = others?.alarms ?? alarms;
 }
 
-const choices = () => (view.rooms.length ? view.rooms : rooms.slice(0, 1).map(({ building_id, room_id }) => ({ building: building_id, room: room_id })));
+// An answer that did not come is that of before, if the same was asked. Where none came, what is shown stays as it is.
+function keep(answers, within) {
+  const same = shown?.view === view;
+  const came = ({ average, points }) => average || points;
+  if (same && !answers.some(came)) return;
+  const known = answers.map((answer) => {
+    const before = same ? shown.answers.find(({ label }) => label === answer.label) : null;
+    return { ...answer, average: answer.average ?? before?.average ?? null, points: answer.points ?? before?.points ?? null };
+  });
+  const seconds = answers.find((each) => each.seconds)?.seconds ?? (same ? shown.seconds : 60);
+  const lacking = answers.some(({ average, points }) => !average || !points);
+  shown = { ...within, view, seconds, lacking, answers: known, at: answers.some(came) ? now() : null };
+}
+
+function report(failures, pause) {
+  const messages = [...new Set(failures.map(({ message }) => message.replace(/\.?$/, ".")))];
+  const known = shown?.at ? ` What is shown is from ${clock(shown.at, true)}.` : "";
+  notice(`${messages.join(" ")}${known} Trying again every ${Math.round(pause / 1000)} seconds.`);
+}
+
+const choices = () => (view.rooms.length ? view.rooms : (rooms ?? []).slice(0, 1).map(({ building_id, room_id }) => ({ building: building_id, room: room_id })));
 
 function question(choice, { start, end }) {
   const names = { building_id: choice.building, ...(choice.room === null ? {} : { room_id: choice.room }) };
@@ -78,10 +118,11 @@ function question(choice, { start, end }) {
 }
 
 // The average is that of the readings, which those of the buckets do not add up to.
-async function askAbout(choice, within, signal) {
+async function askAbout(choice, within, signal, settled) {
   const query = question(choice, within);
-  const [average, { bucket_seconds: seconds, series }] = await Promise.all([ask("average", query, { signal }), ask("series", query, { signal })]);
-  const points = series.map((point) => {
+  const [average, found] = await Promise.all([settled(ask("average", query, { signal })), settled(ask("series", query, { signal }))]);
+  const seconds = found?.bucket_seconds;
+  const points = found?.series.map((point) => {
     const bucket = Date.parse(point.start);
     const start = new Date(Math.max(bucket, within.start));
     const end = new Date(Math.min(bucket + 1000 * seconds, within.end));
@@ -94,19 +135,28 @@ async function askAbout(choice, within, signal) {
 
 function render(chosen) {
   $("token").hidden = true;
-  const empty = !rooms.length;
+  const empty = rooms?.length === 0;
   $("empty").hidden = !empty;
   $("dashboard").hidden = empty;
-  if (empty) return showCommand();
   $("dashboard").classList.remove("loading");
+  if (empty) return showCommand();
   showAlarms();
-  showRooms();
+  if (rooms) showRooms();
+  showAddress();
+  if (!shown) return;
   showSummary();
   showChart();
   showTimes();
   $("live").hidden = !shown.open;
   $("later").disabled = shown.open;
   if (chosen) $("status").textContent = spoken();
+}
+
+// What of the address makes no sense, and what is shown instead.
+function showAddress() {
+  $("address").hidden = !view.faults.length;
+  const text = `Left out of the address: ${view.faults.join("; ")}.`;
+  if (view.faults.length && $("address").textContent !== text) $("address").textContent = text;
 }
 
 function notice(text) {
@@ -117,12 +167,12 @@ function notice(text) {
 
 function spoken() {
   return shown.answers
-    .map(({ choice, average }) => `${roomText(choice)}: ${average.count ? `average ${temperature(average.average_temperature)} of ${count(average.count)} readings` : "no readings in this interval"}`)
+    .map(({ choice, average }) => `${roomText(choice)}: ${!average ? "no answer" : average.count ? `average ${temperature(average.average_temperature)} of ${count(average.count)} readings` : "no readings in this interval"}`)
     .join(". ");
 }
 
 function latest({ building, room }) {
-  const found = rooms.filter(({ building_id, room_id }) => building_id === building && (room === null || room_id === room));
+  const found = (rooms ?? []).filter(({ building_id, room_id }) => building_id === building && (room === null || room_id === room));
   return found.map((each) => each.latest).sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp))[0];
 }
 
@@ -131,9 +181,12 @@ function moment(timestamp) {
   return element("time", { dateTime: timestamp, title: full(date), textContent: ago(date, now()) });
 }
 
-function value(number, tag = "data") {
+// Of a question that was not answered yet.
+const UNKNOWN = { average_temperature: null, min: null, max: null, count: null };
+
+function value(number) {
   // All its digits are there for who needs them.
-  return element(tag, { value: number ?? "", title: number === null ? "" : `${number} °C`, textContent: number === null ? "–" : temperature(number) });
+  return element("data", { value: number ?? "", title: number === null ? "" : `${number} °C`, textContent: number === null ? "–" : temperature(number) });
 }
 
 function showSummary() {
@@ -146,17 +199,20 @@ function showSummary() {
   $("summary").replaceChildren(answers.length === 1 ? tiles(answers[0]) : comparison(answers));
 }
 
+const number = (found) => element("data", { value: found ?? "", textContent: found === null ? "–" : count(found) });
+
 function tiles({ choice, average }) {
   const reading = latest(choice);
+  const found = average ?? UNKNOWN;
   const tile = (name, content, ...beside) => element("div", { className: "card" }, element("dt", {}, name, ...beside), element("dd", {}, content));
   return element(
     "dl",
     { className: "tiles" },
     tile("Now", value(reading?.temperature ?? null), ...(reading ? [moment(reading.timestamp)] : [])),
-    tile("Average", value(average.average_temperature)),
-    tile("Lowest", value(average.min)),
-    tile("Highest", value(average.max)),
-    tile("Readings", element("data", { value: average.count, textContent: count(average.count) })),
+    tile("Average", value(found.average_temperature)),
+    tile("Lowest", value(found.min)),
+    tile("Highest", value(found.max)),
+    tile("Readings", number(found.count)),
   );
 }
 
@@ -165,12 +221,13 @@ function comparison(answers) {
   const head = element("tr", {}, ...["Room", ...names].map((name) => element("th", { scope: "col", textContent: name })));
   const body = answers.map(({ choice, average }, index) => {
     const reading = latest(choice);
+    const found = average ?? UNKNOWN;
     const cells = [
       [value(reading?.temperature ?? null), ...(reading ? [" ", moment(reading.timestamp)] : [])],
-      [value(average.average_temperature)],
-      [value(average.min)],
-      [value(average.max)],
-      [element("data", { value: average.count, textContent: count(average.count) })],
+      [value(found.average_temperature)],
+      [value(found.min)],
+      [value(found.max)],
+      [number(found.count)],
     ].map((content, column) => {
       const cell = element("td", {}, ...content);
       // On a phone the names stand beside the values.
@@ -180,31 +237,43 @@ function comparison(answers) {
     return element("tr", {}, element("th", { scope: "row" }, swatch(index), roomName(choice)), ...cells);
   });
   const table = element("table", {}, element("caption", { className: "unseen", textContent: "The rooms compared" }), element("thead", {}, head), element("tbody", {}, ...body));
-  return element("div", { className: "card scrolling", tabIndex: 0, role: "region", ariaLabel: "The rooms compared" }, table);
+  return element("div", { className: "card scrolling", tabIndex: 0, role: "region", "aria-label": "The rooms compared" }, table);
 }
 
 function showChart() {
-  const { start, end, seconds, answers } = shown;
+  const { start, end, seconds } = shown;
+  const answers = answered();
   const filled = answers.some(({ points }) => points.length);
   chart.show({ start: +start, end: +end, seconds, series: answers });
   $("plot").classList.toggle("vacant", !filled);
   $("nothing").hidden = filled;
   if (!filled) {
     const reading = choices().map(latest).find((each) => each);
-    $("nothing").firstElementChild.textContent = reading ? `No readings in this interval. The latest came ${ago(new Date(reading.timestamp), now())}.` : "This room has no readings.";
-    $("nothing").lastElementChild.hidden = !reading;
+    $("nothing").firstElementChild.textContent = absence(reading);
+    $("nothing").lastElementChild.hidden = !reading || shown.answers.some(({ points }) => !points);
   }
   $("caption").textContent = `Average per ${width(seconds)}; the band is from the lowest to the highest reading`;
-  $("when").replaceChildren(`${span(start, end, end - start < 6e5)}. Times are those of ${zone(end)}.`);
+  $("when").textContent = `${span(start, end, end - start < 6e5)}. Times are those of ${zone(start, end)}.`;
   showValues();
+}
+
+const answered = () => shown.answers.map((answer) => ({ ...answer, points: answer.points ?? [] }));
+
+function absence(reading) {
+  if (shown.answers.some(({ points }) => !points)) return "This could not be answered. The message above says why.";
+  return reading ? `No readings in this interval. The latest came ${ago(new Date(reading.timestamp), now())}.` : "This room has no readings.";
 }
 
 function showValues() {
   if (!$("values").open) return;
-  const { answers, seconds } = shown;
+  const { seconds } = shown;
+  const answers = answered();
   const rows = new Map();
   answers.forEach(({ points }, index) => {
-    for (const point of points) rows.set(point.at, { point, cells: (rows.get(point.at)?.cells ?? answers.map(() => null)).with(index, point) });
+    for (const point of points) {
+      if (!rows.has(point.at)) rows.set(point.at, { point, cells: answers.map(() => null) });
+      rows.get(point.at).cells[index] = point;
+    }
   });
   const one = answers.length === 1;
   const titles = one ? ["Average", "Lowest", "Highest", "Readings"] : answers.map(({ choice }) => roomText(choice));
@@ -232,8 +301,8 @@ function showCommand() {
 // --- alarms -------------------------------------------------------------------------------------------------------
 
 const KINDS = {
-  high: { short: "too warm", long: ({ temperature: found, threshold }) => `was ${temperature(found)}, more than ${temperature(threshold)}` },
-  low: { short: "too cold", long: ({ temperature: found, threshold }) => `was ${temperature(found)}, less than ${temperature(threshold)}` },
+  high: { short: "too warm", long: (alarm) => `was ${apart(alarm.temperature, alarm.threshold).join(", more than ")}` },
+  low: { short: "too cold", long: (alarm) => `was ${apart(alarm.temperature, alarm.threshold).join(", less than ")}` },
   silent: { short: "silent", long: ({ threshold }) => `sent nothing for ${duration(threshold)}` },
 };
 
@@ -276,7 +345,7 @@ function alarmed(alarm) {
 let rows = new Map();
 
 function showRooms() {
-  const buildings = Map.groupBy(rooms, ({ building_id }) => building_id);
+  const buildings = grouped(rooms, ({ building_id }) => building_id);
   const entries = [...buildings].flatMap(([building, own]) => [
     ...(own.length > 1 ? [{ building, room: null }] : []),
     ...own.map(({ room_id }) => ({ building, room: room_id })),
@@ -285,17 +354,17 @@ function showRooms() {
   const keys = entries.map(key);
   if (keys.join() !== [...rows.keys()].join()) {
     rows = new Map(entries.map((choice) => [key(choice), row(choice)]));
-    const groups = Map.groupBy(entries, ({ building }) => building);
+    const groups = grouped(entries, ({ building }) => building);
     $("rooms").replaceChildren(
       ...[...groups].map(([building, own]) =>
-        element("section", { dir: "auto", ariaLabel: building }, element("h3", { textContent: building, dir: "auto", title: building }), element("ul", {}, ...own.map((choice) => rows.get(key(choice)).item))),
+        element("section", { dir: "auto", "aria-label": building }, element("h3", { textContent: building, dir: "auto", title: building }), element("ul", {}, ...own.map((choice) => rows.get(key(choice)).item))),
       ),
     );
     $("filter").hidden = rooms.length <= MANY_ROOMS;
     filter();
   }
   const chosen = choices().map(key);
-  const kinds = Map.groupBy(openAlarms(), ({ building_id, room_id }) => key({ building: building_id, room: room_id }));
+  const kinds = grouped(openAlarms(), ({ building_id, room_id }) => key({ building: building_id, room: room_id }));
   const newest = new Map(rooms.map(({ building_id, room_id, latest }) => [key({ building: building_id, room: room_id }), latest]));
   for (const [name, { choice, item, button, box, alarm, now: text }] of rows) {
     const number = chosen.indexOf(name);
@@ -314,7 +383,7 @@ function row(choice) {
   const alarm = element("span", { className: "alarm" });
   const name = element("bdi", { className: "name", textContent: choice.room ?? "All rooms", title: roomText(choice) });
   const button = element("button", { type: "button" }, name, alarm, text);
-  const box = element("input", { type: "checkbox", ariaLabel: `Compare ${roomText(choice)}` });
+  const box = element("input", { type: "checkbox", "aria-label": `Compare ${roomText(choice)}` });
   button.addEventListener("click", () => {
     go({ ...view, rooms: [choice] });
     expand(false);
@@ -343,13 +412,14 @@ function expand(open) {
 const whole = (date) => new Date(1000 * Math.round(date / 1000));
 
 function go(next) {
-  view = { ...next, rooms: next.rooms.length ? next.rooms : choices() };
+  view = { ...next, rooms: next.rooms.length ? next.rooms : choices(), faults: [] };
   if (write(view) !== location.search) history.pushState(null, "", write(view));
   showPeriod();
   refresh({ chosen: true });
 }
 
 function showPeriod() {
+  document.documentElement.classList.remove("own");
   const own = Boolean(view.start);
   document.querySelector(`#periods [value="${own ? "own" : view.last}"]`).checked = true;
   $("own").hidden = !own;
@@ -360,10 +430,18 @@ function showPeriod() {
 const local = (date) => new Date(date - 60000 * date.getTimezoneOffset()).toISOString().slice(0, 19);
 
 function fillOwn(start, end) {
-  $("from").value = local(start);
-  $("to").value = end ? local(end) : "";
+  fill($("from"), start);
+  fill($("to"), end);
   $("own-fault").textContent = "";
 }
+
+// The instant is kept with the text, which does not say all of it: no fractions, and not which hour of two.
+function fill(input, date) {
+  input.value = date ? local(date) : "";
+  input.kept = { date, value: input.value };
+}
+
+const chosenIn = (input) => (input.value === input.kept?.value ? input.kept.date : input.value ? new Date(input.value) : null);
 
 $("periods").addEventListener("change", ({ target }) => {
   if (target.value !== "own") return go({ ...view, last: target.value, start: null, end: null });
@@ -374,8 +452,10 @@ $("periods").addEventListener("change", ({ target }) => {
 
 $("own").addEventListener("submit", (event) => {
   event.preventDefault();
-  const start = new Date($("from").value);
-  const end = $("to").value ? new Date($("to").value) : null;
+  const start = chosenIn($("from"));
+  let end = chosenIn($("to"));
+  // In the hour that comes twice the second may be meant.
+  if (end && end <= start) end = twin(end) ?? end;
   const fault = start >= (end ?? now()) ? (end ? "From must be before To." : "From must be in the past.") : "";
   $("own-fault").textContent = fault;
   if (!fault) go({ ...view, last: null, start, end });
@@ -383,8 +463,8 @@ $("own").addEventListener("submit", (event) => {
 
 function shift(direction) {
   const { start, end } = interval(view, now());
-  const by = direction * (end - start);
-  go({ ...view, last: null, start: whole(new Date(+start + by)), end: whole(new Date(+end + by)) });
+  const next = beside({ start: whole(start), end: whole(end) }, direction);
+  go({ ...view, last: null, ...next });
 }
 
 $("earlier").addEventListener("click", () => shift(-1));
@@ -408,9 +488,8 @@ $("csv").addEventListener("click", async () => {
   const { answers, start, end, seconds } = shown;
   try {
     const texts = await Promise.all(answers.map(({ choice }) => ask("series", { ...question(choice, shown), bucket: `${seconds}s` }, { accept: "text/csv" })));
-    // One room is the API's own answer; several are one table, each line with its room.
-    const text = texts.length === 1 ? texts[0] : texts.map((each, index) => withRoom(each, answers[index].choice, index)).join("");
-    const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: fileName(answers, start, end) });
+    const content = sheet(texts, answers.map(({ choice }) => choice));
+    const link = element("a", { href: URL.createObjectURL(new Blob([content], { type: "text/csv" })), download: fileName(answers, start, end) });
     link.click();
     URL.revokeObjectURL(link.href);
   } catch (error) {
@@ -420,18 +499,9 @@ $("csv").addEventListener("click", async () => {
   }
 });
 
-function withRoom(csv, { building, room }, index) {
-  const [head, ...lines] = csv.trimEnd().split("\r\n");
-  const names = [building, room ?? ""].map(quoted).join();
-  return [...(index === 0 ? [`building_id,room_id,${head}`] : []), ...lines.map((line) => `${names},${line}`)].map((line) => `${line}\r\n`).join("");
-}
-
-// A spreadsheet takes what begins like this for a formula, and names are anybody's.
-const quoted = (text) => `"${(/^[=+@\t\r]|^-\D/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
-
 function fileName(answers, start, end) {
   const name = answers.length === 1 ? [answers[0].choice.building, answers[0].choice.room ?? "all"].join("-") : `${answers.length}-rooms`;
-  const times = [start, end].map((date) => local(date).replaceAll(":", "").replace("T", "-"));
+  const times = [start, end].map((date) => local(date).replace(/:/g, "").replace("T", "-"));
   return `temperature-${name.replace(/[^\p{L}\p{N}.-]+/gu, "_").slice(0, 80)}-${times.join("-")}.csv`;
 }
 
@@ -471,5 +541,7 @@ addEventListener("online", () => refresh());
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : paused || refresh()));
 setInterval(showTimes, PAUSE);
 
+// For start.js, which says so otherwise.
+window.loaded = true;
 showPeriod();
 refresh({ chosen: true });

@@ -1,6 +1,8 @@
 // Numbers, times and names as the reader writes them.
 
-const temperatures = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const MINUTE = 60e3;
+const DIGITS = 2;
+const MOST_DIGITS = 15;
 const counts = new Intl.NumberFormat();
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
@@ -9,32 +11,70 @@ const LONG_UNITS = [["year", 365.25 * 86400], ["month", 30.5 * 86400], ...UNITS]
 const formats = {};
 function format(date, options) {
   const name = JSON.stringify(options);
-  formats[name] ??= new Intl.DateTimeFormat(undefined, options);
+  formats[name] = formats[name] ?? new Intl.DateTimeFormat(undefined, options);
   return formats[name].format(date);
 }
 
-export const temperature = (value) => `${temperatures.format(value)} °C`;
-export const bare = (value) => temperatures.format(value);
+const numbers = [];
+function decimal(value, least, most = least) {
+  const name = 16 * least + most;
+  numbers[name] = numbers[name] ?? new Intl.NumberFormat(undefined, { minimumFractionDigits: least, maximumFractionDigits: most });
+  // What is rounded to nothing has no sign.
+  return numbers[name].format(Number(value.toFixed(most)) === 0 ? 0 : value);
+}
+
+export const bare = (value) => decimal(value, DIGITS);
+export const degrees = (value) => `${decimal(value, 0, 3)}°`;
+export const temperature = (value, digits = DIGITS) => `${decimal(value, digits)} °C`;
 export const count = (value) => counts.format(value);
+
+// Two temperatures with as many digits as it takes to tell them apart.
+export function apart(one, other) {
+  let digits = DIGITS;
+  while (one !== other && digits < MOST_DIGITS && decimal(one, digits) === decimal(other, digits)) digits += 1;
+  return [temperature(one, digits), temperature(other, digits)];
+}
 
 const CLOCK = { hour: "2-digit", minute: "2-digit" };
 const SECONDS = { ...CLOCK, second: "2-digit" };
 const DATE = { day: "numeric", month: "short" };
 
-export const clock = (date, seconds) => format(date, seconds ? SECONDS : CLOCK);
-export const day = (date) => format(date, DATE);
+// --- times --------------------------------------------------------------------------------------------------------
+
+export function offset(date) {
+  const minutes = -date.getTimezoneOffset();
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  return `UTC${minutes < 0 ? "-" : "+"}${String(hours).padStart(2, "0")}:${String(rest).padStart(2, "0")}`;
+}
+
+// The other instant at which the clock shows the same, in the hour that comes twice when clocks are put back.
+export function twin(date) {
+  for (const hours of [-3, 3]) {
+    const there = new Date(+date + hours * 60 * MINUTE).getTimezoneOffset();
+    const other = new Date(+date + (there - date.getTimezoneOffset()) * MINUTE);
+    if (+other !== +date && other.getTimezoneOffset() === there) return other;
+  }
+  return null;
+}
+
+export const time = (date, seconds) => format(date, seconds ? SECONDS : CLOCK);
+export const clock = (date, seconds) => `${time(date, seconds)}${twin(date) ? ` (${offset(date)})` : ""}`;
+
+const thisYear = (date) => date.getFullYear() === new Date().getFullYear();
+export const day = (date, year = !thisYear(date)) => format(date, year ? { ...DATE, year: "numeric" } : DATE);
 export const month = (date) => format(date, { month: "short", year: "numeric" });
-export const full = (date) => format(date, { dateStyle: "medium", timeStyle: "medium" });
+export const full = (date) => `${format(date, { dateStyle: "medium", timeStyle: "medium" })}${twin(date) ? ` (${offset(date)})` : ""}`;
 
 export function span(start, end, seconds) {
   const sameDay = start.toDateString() === end.toDateString();
-  const first = `${day(start)}, ${clock(start, seconds)}`;
-  return `${first} – ${sameDay ? "" : `${day(end)}, `}${clock(end, seconds)}`;
+  const years = !thisYear(start) || !thisYear(end);
+  const first = `${day(start, years)}, ${clock(start, seconds)}`;
+  return `${first} – ${sameDay ? "" : `${day(end, years)}, `}${clock(end, seconds)}`;
 }
 
 export function ago(date, now) {
   const seconds = Math.min(0, (date - now) / 1000);
-  const [unit, length] = LONG_UNITS.find(([, length]) => -seconds >= length) ?? LONG_UNITS.at(-1);
+  const [unit, length] = LONG_UNITS.find(([, length]) => -seconds >= length) ?? LONG_UNITS[LONG_UNITS.length - 1];
   return relative.format(Math.round(seconds / length), unit);
 }
 
@@ -47,18 +87,25 @@ export function duration(seconds) {
 // "per minute", not "per 1 minute"
 export const width = (seconds) => duration(seconds).replace(/^1 /, "");
 
-export function zone(date) {
-  const part = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" }).formatToParts(date);
-  const offset = part.find(({ type }) => type === "timeZoneName").value.replace("GMT", "UTC");
-  return `${Intl.DateTimeFormat().resolvedOptions().timeZone} (${offset})`;
+// The reader's zone, with every offset that it has within the interval.
+export function zone(start, end) {
+  const samples = Array.from({ length: 61 }, (_, index) => offset(new Date(+start + ((end - start) * index) / 60)));
+  return `${Intl.DateTimeFormat().resolvedOptions().timeZone} (${[...new Set(samples)].join(", then ")})`;
 }
+
+// --- names --------------------------------------------------------------------------------------------------------
 
 // Names are anybody's: isolated, so that those written from right to left do not turn over what is around them.
 const isolated = (text) => `\u2068${text}\u2069`;
 export const roomText = ({ building, room }) => (room === null ? `${isolated(building)}, all rooms` : `${isolated(building)} / ${isolated(room)}`);
 
+// A property with a hyphen is an attribute.
 export function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key.includes("-")) made.setAttribute(key, value);
+    else made[key] = value;
+  }
   made.append(...children);
   return made;
 }
@@ -69,4 +116,13 @@ export function roomName({ building, room }) {
   if (room === null) names.append(", all rooms");
   else names.append(" / ", element("bdi", { textContent: room }));
   return names;
+}
+
+export function grouped(items, name) {
+  const groups = new Map();
+  for (const item of items) {
+    if (!groups.has(name(item))) groups.set(name(item), []);
+    groups.get(name(item)).push(item);
+  }
+  return groups;
 }

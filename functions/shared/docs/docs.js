@@ -16,7 +16,7 @@ function onOneLine(request) {
 }
 
 window.SwaggerUIBundle({
-  url: "/openapi.json",
+  url: new URL("openapi.json", document.baseURI).href,
   dom_id: "#page",
   deepLinking: true,
   tryItOutEnabled: true,

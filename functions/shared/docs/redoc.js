@@ -1,8 +1,14 @@
-const fontFamily = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif";
+import { init } from "./redoc.standalone.js";
 
-window.Redoc.init(
-  "/openapi.json",
-  // Its search runs in a worker that it makes of text, which the page is not allowed.
-  { disableSearch: true, theme: { typography: { fontFamily, headings: { fontFamily } } } },
+const fontFamily = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif";
+const address = new URL("openapi.json", document.baseURI);
+const description = await (await fetch(address)).json();
+
+// ReDoc takes the page for a folder, which relative addresses would be in.
+for (const server of description.servers) server.url = new URL(server.url, address).href.replace(/\/$/, "");
+
+init(
+  description,
+  { disableTelemetry: true, theme: { typography: { fontFamily, headings: { fontFamily } } } },
   document.getElementById("page"),
 );

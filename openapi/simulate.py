@@ -1,31 +1,31 @@
-"""The API description of `simulate`."""
+"""The description of `simulate`."""
 
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
 
-from shared.openapi import Content, Operation, schema_of
-from shared.openapi import document as described
+from openapi.document import JSON, Content, Count, Operation, of_every_function, schema_of
+from openapi.document import document as described
 from simulate.simulation import REQUEST
-
-JSON = "application/json"
 
 
 class Emitted(BaseModel):
     """The sink took `emitted` readings, for which some attempts were repeated."""
 
-    emitted: int
-    retried: int
-    failed: int
+    emitted: Count
+    retried: Count
+    failed: Count
 
 
-def document(*, token: bool = False) -> dict[str, Any]:
-    """The OpenAPI document; `token` says whether the settings list some."""
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
     post = Operation(
+        name="simulate",
         method="post",
         path="/simulate",
-        summary="Emit simulated readings to the sink, each as a CloudEvent; the same for the same rooms and instants",
+        summary="Emit simulated readings to the sink",
+        description="Each is a CloudEvent; the same for the same rooms and instants. `/` takes the same.",
         body=[Content(JSON, REQUEST, {"profile": "daily", "backfill": "1h", "interval": 60})],
         body_required=False,
         answers={
@@ -42,4 +42,4 @@ def document(*, token: bool = False) -> dict[str, Any]:
             HTTPStatus.SERVICE_UNAVAILABLE,
         ],
     )
-    return described("simulate", "Emits readings of rooms to a sink.", [post], token=token)
+    return described("simulate", "Emits readings of rooms to a sink.", [post, *of_every_function(ready=False)])

@@ -1,37 +1,38 @@
-"""The API description of `average`."""
+"""The description of `average`."""
 
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from average.questions import ALARMS, AVERAGE, ROOMS, SERIES
-from shared.openapi import Content, Operation, schema_of
-from shared.openapi import document as described
+from openapi.document import JSON, LEFT_OUT, Content, Count, Number, Operation, of_every_function, schema_of
+from openapi.document import document as described
 
 
 class Average(BaseModel):
     """The readings of a room, or of a building where `room_id` is null, in [start, end)."""
 
-    average_temperature: float | None
-    count: int
-    min: float | None
-    max: float | None
+    average_temperature: Number | None
+    count: Count
+    min: Number | None
+    max: Number | None
     building_id: str
     room_id: str | None
-    start: str
-    end: str
-    message: str | None = None
+    start: datetime
+    end: datetime
+    message: str = LEFT_OUT
 
 
 class Point(BaseModel):
     """The readings of a bucket, which begins at `start`."""
 
-    start: str
-    average_temperature: float
-    count: int
-    min: float
-    max: float
+    start: datetime
+    average_temperature: Number
+    count: Count
+    min: Number
+    max: Number
 
 
 class Series(BaseModel):
@@ -39,17 +40,17 @@ class Series(BaseModel):
 
     building_id: str
     room_id: str | None
-    start: str
-    end: str
-    bucket_seconds: int
+    start: datetime
+    end: datetime
+    bucket_seconds: Count
     series: list[Point]
 
 
 class Latest(BaseModel):
     """The newest reading of a room."""
 
-    temperature: float
-    timestamp: str
+    temperature: Number
+    timestamp: datetime
 
 
 class Room(BaseModel):
@@ -76,23 +77,16 @@ class Alarm(BaseModel):
     building_id: str
     room_id: str
     kind: Literal["high", "low", "silent"]
-    threshold: float
-    temperature: float
-    raised: str
-    cleared: str | None
+    threshold: Number
+    temperature: Number
+    raised: datetime
+    cleared: datetime | None
 
 
 class Alarms(BaseModel):
     """Alarms, the newest first, 1,000 at most."""
 
     alarms: list[Alarm]
-
-
-class Health(BaseModel):
-    """The function is alive."""
-
-    status: str
-    message: str
 
 
 class Settings(BaseModel):
@@ -103,95 +97,103 @@ class Settings(BaseModel):
     alignment_interval: int
 
 
-JSON = "application/json"
+_DESCRIPTIONS = {
+    "building_id": "The building",
+    "room_id": "The room; without it, all rooms of the building",
+    "start": "The beginning of the interval, which belongs to it; by default the last boundary of the alignment"
+    " interval before the end, minus one alignment interval",
+    "end": "The end of the interval, which does not belong to it; by default now",
+    "query_datetime": "Another name of `start`",
+    "bucket": "The width of a bucket: a number of seconds, minutes, hours or days; by default one that suits a chart",
+}
 _ROOM = {"building_id": "B1", "room_id": "101"}
 _INTERVAL = {"start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
 _VALUES = {"average_temperature": 22.5, "count": 60, "min": 22.25, "max": 22.75}
 _POINT = {"start": "2024-12-01T12:00:00Z", **_VALUES}
+_ALARM = {
+    **_ROOM,
+    "kind": "high",
+    "threshold": 28.0,
+    "temperature": 28.5,
+    "raised": "2024-12-01T12:34:56Z",
+    "cleared": None,
+}
 
 
-def _get(
-    path: str, summary: str, answer: type, example: Any, csv: str = "", *, token: bool = True, **query: Any
-) -> Operation:
+def _get(name: str, path: str, answer: type, example: Any, csv: str = "", **more: Any) -> Operation:
     contents = [Content(JSON, schema_of(answer), example)]
     if csv:
         contents.append(Content("text/csv", schema_of(str), csv))
-    refusals = [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE] if query else []
+    refusals = [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE] if "query" in more else []
     return Operation(
+        name=name,
         method="get",
         path=path,
-        summary=summary,
         answers={HTTPStatus.OK: contents},
         problems=[HTTPStatus.METHOD_NOT_ALLOWED, *refusals],
-        token=token,
-        **query,
+        query_descriptions=_DESCRIPTIONS,
+        **more,
     )
 
 
-def document(*, token: bool = False) -> dict[str, Any]:
-    """The OpenAPI document; `token` says whether the settings list some."""
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
     return described(
         "average",
         "Answers questions about temperature readings, each exact to the reading.",
         [
             _get(
+                "getAverage",
                 "/v1/temperature/average",
-                "The average over an interval; by default from the aligned boundary before the last one until now",
                 Average,
                 {**_VALUES, **_ROOM, **_INTERVAL},
+                summary="The average over an interval",
+                description="`/temperature/average` answers the same. Where there are no readings, the average is null"
+                " and the count 0.",
                 query=AVERAGE,
                 query_examples={**_ROOM, **_INTERVAL},
             ),
             _get(
+                "getSeries",
                 "/v1/temperature/series",
-                "The averages of the buckets of an interval",
                 Series,
                 {**_ROOM, **_INTERVAL, "bucket_seconds": 3600, "series": [_POINT]},
                 "start,average_temperature,count,min,max\n2024-12-01T12:00:00Z,22.5,60,22.25,22.75\n",
+                summary="The averages of the buckets of an interval",
+                description="In the order of time, without buckets that hold no readings; at most 10,000. As CSV with"
+                " `Accept: text/csv`.",
                 query=SERIES,
                 query_examples={**_ROOM, **_INTERVAL, "bucket": "1h"},
             ),
             _get(
+                "listRooms",
                 "/v1/temperature/rooms",
-                "The rooms, each with its latest reading",
                 Rooms,
                 {
                     "rooms": [{**_ROOM, "latest": {"temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}}],
                     "next": None,
                 },
+                summary="The rooms, each with its latest reading",
+                description="All rooms, or those of a building.",
                 query=ROOMS,
             ),
             _get(
+                "listAlarms",
                 "/v1/temperature/alarms",
-                "The alarms that are open, and those that were cleared within the last 7 days",
                 Alarms,
-                {
-                    "alarms": [
-                        {
-                            **_ROOM,
-                            "kind": "high",
-                            "threshold": 28.0,
-                            "temperature": 28.5,
-                            "raised": "2024-12-01T12:34:56Z",
-                            "cleared": None,
-                        }
-                    ]
-                },
+                {"alarms": [_ALARM]},
+                summary="The alarms that are open, and those that were cleared within the last 7 days",
+                description="Of all rooms, of a building, or of a room.",
                 query=ALARMS,
             ),
             _get(
-                "/health",
-                "Whether the function is alive",
-                Health,
-                {"status": "ok", "message": "Service is healthy"},
-                token=False,
-            ),
-            _get(
+                "getSettings",
                 "/settings",
-                "The settings that are no secret",
                 Settings,
                 {"app_name": "Temperature monitoring", "debug": False, "alignment_interval": 4},
+                summary="The settings that are no secret",
+                description="Those of `average`.",
             ),
+            *of_every_function(ready=True),
         ],
-        token=token,
     )

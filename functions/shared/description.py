@@ -1,0 +1,41 @@
+"""The description of a function's API, as it was written down when the function was built (`python -m openapi`)."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared import edge
+
+
+def answers(file: Path, needs_token: Callable[[str, str], bool]) -> edge.Function:
+    """What answers with the description in the file.
+
+    `needs_token` says of a method and a path whether the settings list tokens for it.
+    """
+    document = cache(lambda: edge.json(adapted(json.loads(file.read_bytes()), needs_token)).body)
+
+    async def answer(_: Request) -> Response:
+        return Response(document(), media_type="application/json")
+
+    return answer
+
+
+def adapted(document: dict[str, Any], needs_token: Callable[[str, str], bool]) -> dict[str, Any]:
+    """The description as it is true here: the API is beside it, and needs a token only where the settings list some."""
+    document["servers"] = [{"url": "."}]
+    secured = False
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if operation["security"] and needs_token(method, path):
+                secured = True
+            else:
+                operation["security"] = []
+                operation["responses"].pop("401", None)
+    if not secured:
+        del document["components"]["securitySchemes"]
+    return document

@@ -1,0 +1,25 @@
+"""The path below which a proxy has put a function and which it does not take away: PATH_PREFIX."""
+
+import re
+
+from shared import settings
+
+
+def _prefix() -> str:
+    prefix = settings.text("PATH_PREFIX").rstrip("/")
+    # Most have none, and need not wait at each start until this is compiled.
+    if prefix and not re.fullmatch(r"(/[\w.~-]+)+", prefix, re.ASCII):
+        raise settings.SettingError(
+            f"PATH_PREFIX is {prefix!r}. It must be a path of letters, digits, dots and hyphens, such as /temperatures"
+        )
+    return prefix
+
+
+_PREFIX = _prefix()
+
+
+def without(path: str) -> str:
+    """The path without the prefix. One that does not begin with it is left as it is: probes know nothing of a proxy."""
+    if not _PREFIX or not f"{path}/".startswith(f"{_PREFIX}/"):
+        return path
+    return path[len(_PREFIX) :] or "/"

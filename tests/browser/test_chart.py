@@ -1,0 +1,130 @@
+"""What is drawn in the dashboard's chart, and how large it is what people are to hit."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Product, Visit
+from tests.browser.support import DAY, PHONE, reading, shown, tile, view
+
+START = datetime.fromisoformat(DAY["start"])
+# Every text that is written on a canvas: what it says, where it begins and ends, and how wide the canvas is.
+WRITTEN = """
+window.written = [];
+const write = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...rest) {
+    const { width } = this.measureText(text);
+    const left = x - { right: width, end: width, center: width / 2 }[this.textAlign] || x;
+    const { e } = this.getTransform();
+    written.push({ text, left: left + e, right: left + width + e, canvas: this.canvas.width, y });
+    return write.call(this, text, x, y, ...rest);
+};
+"""
+# How many pixels of the first series there are in each hundredth of the chart, from left to right.
+DRAWN = """() => {
+    const canvas = document.querySelector("#plot canvas");
+    const over = document.querySelector("#plot .u-over");
+    const ratio = canvas.width / canvas.clientWidth;
+    const [left, width] = [over.offsetLeft * ratio, over.offsetWidth * ratio];
+    const context = canvas.getContext("2d");
+    return Array.from({ length: 100 }, (_, part) => {
+        const { data } = context.getImageData(left + (width * part) / 100, 0, width / 100, canvas.height);
+        let count = 0;
+        for (let i = 0; i < data.length; i += 4) count += data[i] === 29 && data[i + 1] === 95 && data[i + 2] === 209;
+        return count;
+    });
+}"""
+SMALL = """() => [...document.querySelectorAll("a, button, input, summary, [tabindex='0']")]
+    .map((each) => (each.matches(".segments input") ? each.parentElement : each))
+    .filter((each) => each.checkVisibility({ visibilityProperty: true }) && !each.matches(".skip, p a"))
+    .map((each) => ({ each: each.outerHTML.slice(0, 80), ...each.getBoundingClientRect().toJSON() }))
+    .filter(({ width, height }) => width && (width < 24 || height < 24))
+    .map(({ each, width, height }) => `${each}: ${width} x ${height}`)"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _readings(product: Product) -> None:
+    def every(room: str, step: timedelta, number: int, temperature: float = 20) -> list[dict[str, Any]]:
+        return [reading("B1", room, temperature, START + step * index) for index in range(number)]
+
+    product.send(
+        *every("minutes", timedelta(minutes=1), 1440),
+        *every("hours", timedelta(hours=1), 24),
+        *every("morning and evening", timedelta(hours=23), 2),
+        *every("years", timedelta(days=365), 3),
+        *(reading("B1", "near", 24.2 + index / 100, START + timedelta(hours=index)) for index in range(20)),
+        {**reading("B1", "nothing", 0, START), "temperature": -0.001},
+    )
+    product.execute(
+        "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared) VALUES"
+        " ('B1', 'near', 'high', 24, 24.001, now(), NULL), ('B1', 'hours', 'low', 16, 15.5, now(), now())"
+    )
+
+
+@pytest.mark.parametrize(
+    ("room", "options"),
+    [
+        ("near", {}),
+        ("near", PHONE),
+        ("near", {"locale": "de-DE", "viewport": {"width": 390, "height": 800}}),
+        ("years", PHONE),
+    ],
+)
+def test_every_label_of_the_axes_is_whole(visit: Visit, room: str, options: dict[str, Any]) -> None:
+    page = visit("/docs", **options)
+    page.context.add_init_script(WRITTEN)
+    page.goto(page.url.replace("/docs", view(("B1", room), **(DAY if room != "years" else {"start": "2024-01-01"}))))
+    shown(page)
+    written = page.evaluate("written")
+    assert [text for text in written if "\u00b0" in text["text"]]
+    for text in written:
+        assert text["left"] >= 0, text
+        assert text["right"] <= text["canvas"], text
+    if room == "near":
+        decimal = "," if "locale" in options else "."
+        assert any(text["text"].startswith(f"24{decimal}") for text in written)
+
+
+def test_what_is_rounded_to_nothing_has_no_sign(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "nothing"), **DAY)))
+    expect(tile(page, "Average")).to_have_text("0.00 \u00b0C")
+    expect(tile(page, "Average")).to_have_attribute("value", "-0.001")
+
+
+@pytest.mark.parametrize(
+    ("room", "interval", "joined"),
+    [
+        ("minutes", DAY, True),
+        ("hours", DAY, True),
+        ("morning and evening", DAY, False),
+        ("years", {"start": "2024-06-01", "end": "2027-06-01"}, False),
+    ],
+)
+def test_points_are_joined_if_they_are_near(
+    visit: Visit, tolerated: list[str], room: str, interval: dict[str, str], joined: bool
+) -> None:
+    tolerated.append("Canvas2D: Multiple readback operations")
+    page = shown(visit(view(("B1", room), **interval)))
+    filled = sum(count > 0 for count in page.evaluate(DRAWN))
+    assert (filled > 90) if joined else (0 < filled < 10)
+
+
+def test_an_alarm_is_told_with_the_digits_that_it_takes(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "near"), **DAY)))
+    expect(page.locator("#alarms-open")).to_contain_text("was 24.001 \u00b0C, more than 24.000 \u00b0C")
+    page.get_by_text("Over again").click()
+    expect(page.locator("#alarms-cleared")).to_contain_text("was 15.50 \u00b0C, less than 16.00 \u00b0C")
+
+
+@pytest.mark.parametrize("options", [{}, PHONE])
+def test_what_is_clicked_is_large_enough(visit: Visit, options: dict[str, Any]) -> None:
+    """24 pixels, by WCAG 2.2, 2.5.8."""
+    page: Page = shown(visit(view(("B1", "near"), ("B1", "hours"), **DAY), **options))
+    page.get_by_text("Over again").click()
+    page.get_by_label("Custom").check()
+    page.get_by_text("Values as a table").click()
+    if options:
+        page.get_by_role("button", name="Rooms").click()
+    assert page.evaluate(SMALL) == []

@@ -1,0 +1,80 @@
+"""What the dashboard says of times: which year, and which hour where clocks are changed."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Product, Visit
+from tests.browser.support import asked, reading, shown, view
+
+ROOM = ("B1", "101")
+# In Berlin clocks are put back at 01:00 UTC, from 03:00 to 02:00, and forward on 31 March 2024 from 02:00 to 03:00.
+BACK = datetime.fromisoformat("2024-10-27T01:00:00Z")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _readings(product: Product) -> None:
+    """A reading every ten minutes around the change, and one now."""
+    instants = [BACK + timedelta(minutes=minutes) for minutes in range(-180, 180, 10)]
+    product.send(*(reading(*ROOM, 20, instant) for instant in instants), reading(*ROOM, 21))
+
+
+def test_an_interval_that_is_not_of_this_year_has_its_years(visit: Visit) -> None:
+    page = shown(visit(view(ROOM, last="year")))
+    this = datetime.now().astimezone().year
+    expect(page.locator("#when")).to_contain_text(f" {this - 1}, ")
+    expect(page.locator("#when")).to_contain_text(f" {this}, ")
+    page = shown(visit(view(ROOM, last="hour")))
+    expect(page.locator("#when")).not_to_contain_text(str(this))
+
+
+def test_the_hour_that_comes_twice_is_told_apart(visit: Visit) -> None:
+    page = shown(visit(view(ROOM, start="2024-10-27T00:30:00Z", end="2024-10-27T01:30:00Z")))
+    expect(page.locator("#when")).to_have_text(
+        "27 Oct 2024, 02:30 (UTC+02:00) \u2013 02:30 (UTC+01:00)."
+        " Times are those of Europe/Berlin (UTC+02:00, then UTC+01:00)."
+    )
+    page.get_by_text("Values as a table").click()
+    times = page.locator("#values tbody th").all_inner_texts()
+    assert len(set(times)) == len(times) == 6
+    assert all("(UTC+0" in time for time in times)
+
+
+@pytest.mark.parametrize(
+    ("day", "first", "last", "before"),
+    [
+        ("2024-10-27", "2024-10-27T23:00:00Z", "2024-10-28T23:00:00Z", "2024-10-26T22:00:00Z"),
+        ("2024-03-31", "2024-03-31T22:00:00Z", "2024-04-01T22:00:00Z", "2024-03-30T23:00:00Z"),
+    ],
+)
+def test_a_day_stays_a_day_where_clocks_are_changed(visit: Visit, day: str, first: str, last: str, before: str) -> None:
+    page = shown(visit(view(ROOM, start=first, end=last)))
+    page.get_by_role("button", name="Earlier").click()
+    expect(page.get_by_label("From", exact=True)).to_have_value(f"{day}T00:00")
+    assert asked(page)[2:] == [("start", before), ("end", first)]
+    shown(page)
+    page.get_by_role("button", name="Later").click()
+    expect(page.get_by_label("From", exact=True)).not_to_have_value(f"{day}T00:00")
+    assert asked(page)[2:] == [("start", first), ("end", last)]
+
+
+def test_hours_follow_each_other_where_clocks_are_changed(visit: Visit) -> None:
+    page = shown(visit(view(ROOM, start="2024-10-27T01:00:00Z", end="2024-10-27T02:00:00Z")))
+    page.get_by_role("button", name="Earlier").click()
+    shown(page)
+    assert asked(page)[2:] == [("start", "2024-10-27T00:00:00Z"), ("end", "2024-10-27T01:00:00Z")]
+
+
+@pytest.mark.parametrize("hour", ["00", "01"])
+def test_show_asks_for_what_is_shown_even_in_the_hour_that_comes_twice(visit: Visit, hour: str) -> None:
+    interval = {"start": f"2024-10-27T{hour}:10:00Z", "end": f"2024-10-27T{hour}:50:00.500Z"}
+    page = shown(visit(view(ROOM, **interval)))
+    page.get_by_role("button", name="Show", exact=True).click()
+    shown(page)
+    assert asked(page)[2:] == list(interval.items())
+    # An end that is typed is the first one after the start.
+    page.get_by_label("To", exact=True).fill("2024-10-27T02:40:00")
+    page.get_by_role("button", name="Show", exact=True).click()
+    shown(page)
+    assert asked(page)[2:] == [("start", interval["start"]), ("end", f"2024-10-27T{hour}:40:00Z")]
