@@ -105,6 +105,8 @@ _DESCRIPTIONS = {
     "end": "The end of the interval, which does not belong to it; by default now",
     "query_datetime": "Another name of `start`",
     "bucket": "The width of a bucket: a number of seconds, minutes, hours or days; by default one that suits a chart",
+    "limit": "How many rooms one answer holds at most; by default as many as there may be",
+    "after": "The value of `next` in the answer before, for the rooms after that; by default the first ones",
 }
 _ROOM = {"building_id": "B1", "room_id": "101"}
 _INTERVAL = {"start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
