@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
 
-from shared import settings
+from shared import conninfo
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def transaction() -> Iterator[Connection]:
     A second runner (a Job that was retried, another machine) waits here until the first has committed.
     """
     engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(settings.text("DATABASE_URL")), poolclass=NullPool
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo.load()), poolclass=NullPool
     )
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('temperature migrations'))"))

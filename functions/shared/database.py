@@ -9,7 +9,7 @@ import psycopg
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import edge, settings
+from shared import conninfo, edge, settings
 from shared.problems import unavailable
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def ready(database: Database) -> edge.Function:
 def load(*, connections: int) -> Database:
     """The database of this function from the environment, with `connections` unless POOL_SIZE says otherwise."""
     return Database(
-        url=settings.text("DATABASE_URL"),
+        url=conninfo.load(),
         connections=settings.number("POOL_SIZE", connections, least=1, most=100),
         pooled=settings.switch("DATABASE_POOLER"),
         deadline=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
