@@ -52,6 +52,8 @@ def main() -> Edition:
             _make_averages_anew(connection)
     with database.transaction() as connection:
         policies.apply(connection, edition, chosen)
+    if unused := chosen.unused(edition):
+        log.warning("%s", unused)
     log.info("the database is up to date: %s", edition.value)
     return edition
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from migrations.edition import Edition
 from shared import settings
 
 
@@ -24,6 +25,17 @@ class Settings:
     """Role that raises alarms about them: WATCHER_ROLE."""
     require_timescaledb: bool
     """Whether to refuse a database without TimescaleDB, or without it yet: REQUIRE_TIMESCALEDB."""
+
+    def unused(self, edition: Edition) -> str:
+        """A sentence about the settings that do nothing on this edition; empty if all do what they say."""
+        chosen = {"COLUMNSTORE_AFTER_DAYS": self.columnstore_after, "RETENTION_DAYS": self.retention}
+        named = [name for name, value in chosen.items() if value]
+        if edition is Edition.COMMUNITY or not named:
+            return ""
+        return (
+            f"{' and '.join(named)} {'does' if len(named) == 1 else 'do'} nothing here: only TimescaleDB's community"
+            f" edition compresses and drops readings, and this is {edition.value}. Every reading is kept as it is"
+        )
 
 
 def load() -> Settings:
