@@ -1,7 +1,7 @@
 """The functions behind one address, each served by functions-framework's own ASGI application."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,9 @@ import average.api
 import ingest.api
 import simulate.api
 import watch.api
+from local import visitors
+from local.visitors import Application, Message, Receive, Send
 from shared import access
-
-Message = MutableMapping[str, Any]
-Application = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
-]
 
 FUNCTIONS = Path(__file__).parent.parent / "functions"
 
@@ -26,13 +23,13 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     """One application for the functions named, each with its own environment, in which it reads its settings."""
     functions = {name: _function(name, environment) for name, environment in environments.items()}
 
-    async def gateway(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
+    async def gateway(scope: Message, receive: Receive, send: Send) -> None:
         answer = functions[_route(scope["method"], scope["path"])]
         if scope["path"] == "/openapi.json" and scope["method"] == "GET":
             answer = JSONResponse(_document())
         await answer(scope, receive, send)
 
-    return gateway
+    return visitors.only_own(gateway)
 
 
 def _function(name: str, environment: Mapping[str, str]) -> Application:

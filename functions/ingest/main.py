@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ingest import bodies
 from ingest.writer import WAITING_LIMIT, Writer
-from shared import access, body, database, edge, logs, routes, settings
+from shared import access, body, database, edge, logs, routes, settings, sites
 
 MOST_BYTES = 8 * 1024 * 1024
 BYTES = 100
@@ -62,7 +62,7 @@ async def _room(size: int, moment: float = 0.0) -> None:
         _writer.admit(size // BYTES)
 
 
-_post = (edge.POST, access.needs(TOKENS, _store))
+_post = (edge.POST, access.needs(TOKENS, sites.own(_store)))
 _ROUTES: edge.Routes = {
     "": _post,
     "/temperature": _post,
