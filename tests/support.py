@@ -27,6 +27,8 @@ Urls = Callable[[str], str]
 """The connection string for a role."""
 LONG = bool(os.environ.get("TORTURE"))
 """Whether the time does not matter: more inputs, longer faults."""
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+"""What users and developers read."""
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """Where there is no database."""
 
