@@ -101,7 +101,8 @@ def place(mode: int = 0o755) -> Iterator[Path]:
         folder.chmod(mode)
         yield folder
     finally:
-        end_all(folder)
+        if list(folder.rglob("postmaster.pid")):
+            end_all(folder)
         shutil.rmtree(folder)
 
 

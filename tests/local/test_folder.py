@@ -200,7 +200,7 @@ def steps() -> int:
         return int(cut_short(folder / "postgres", 0))
 
 
-@pytest.mark.parametrize("round_", range(4))
+@pytest.mark.parametrize("round_", range(3))
 def test_after_a_loss_of_power_at_some_step_of_the_first_start_the_next_works(folder: Path, round_: int) -> None:
     seed = SystemRandom().randrange(2**32)
     random = Random(seed)
@@ -219,7 +219,7 @@ def test_after_a_loss_of_power_at_each_step_of_the_first_start_the_next_works() 
                 assert_it_works(folder / "postgres")
 
 
-@pytest.mark.parametrize("round_", range(60 if LONG else 3))
+@pytest.mark.parametrize("round_", range(60 if LONG else 2))
 def test_files_that_lost_their_end_are_told_or_do_no_harm(folder: Path, made: Path, round_: int) -> None:
     seed = SystemRandom().randrange(2**32)
     random = Random(seed)

@@ -16,6 +16,7 @@ from tests.local.machine import DAEMON, NOBODY, ROOTED, answer, place, python_of
 from tests.support import ROOT
 
 pytestmark = ROOTED
+LONGER = pytest.mark.long
 
 
 @pytest.fixture
@@ -37,7 +38,9 @@ def programs(umask: int) -> Path:
     return site
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+@pytest.mark.parametrize(
+    "umask", [pytest.param(0o022, marks=LONGER), pytest.param(0o027, marks=LONGER), 0o077], ids=oct
+)
 def test_root_with_any_umask_when_it_was_installed_and_when_it_runs(folder: Path, umask: int) -> None:
     site = programs(umask)
     try:
@@ -48,7 +51,7 @@ def test_root_with_any_umask_when_it_was_installed_and_when_it_runs(folder: Path
         shutil.rmtree(site.parent)
 
 
-@pytest.mark.parametrize("umask", [0o027, 0o777])
+@pytest.mark.parametrize("umask", [pytest.param(0o027, marks=LONGER), 0o777], ids=oct)
 def test_an_ordinary_user_with_any_umask_and_a_checkout_that_is_read_only(folder: Path, umask: int) -> None:
     os.chown(folder, DAEMON, DAEMON)
     who = {"user": DAEMON, "group": DAEMON, "extra_groups": (), "umask": umask}
@@ -86,10 +89,32 @@ def test_a_checkout_that_is_read_only_is_told_where_nothing_else_is_named(folder
         assert sentence in run.stderr
 
 
-@pytest.mark.parametrize("sudo_user", ["root", "nobody-there", "daemon"])
+@pytest.mark.parametrize("sudo_user", ["root", pytest.param("nobody-there", marks=LONGER)])
 def test_root_by_sudo(folder: Path, sudo_user: str) -> None:
-    expected = DAEMON if sudo_user == "daemon" else NOBODY
-    assert answer(start(folder / "postgres", SUDO_USER=sudo_user))["uid"] == expected
+    assert answer(start(folder / "postgres", SUDO_USER=sudo_user))["uid"] == NOBODY
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "nobody"),
+        ({"SUDO_USER": "root"}, "nobody"),
+        ({"SUDO_USER": "nobody-there"}, "nobody"),
+        ({"SUDO_USER": "daemon"}, "daemon"),
+        ({"DOAS_USER": "daemon"}, "daemon"),
+        ({"SUDO_USER": "root", "DOAS_USER": "daemon"}, "daemon"),
+    ],
+)
+def test_the_user_behind_root(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], name: str
+) -> None:
+    for each in ("SUDO_USER", "DOAS_USER"):
+        monkeypatch.delenv(each, raising=False)
+    for each, value in variables.items():
+        monkeypatch.setenv(each, value)
+    found = user.unprivileged(folder / "postgres")
+    assert found is not None
+    assert found.name == name
 
 
 def test_the_data_keeps_its_user_by_whatever_way_root_comes(folder: Path) -> None:
