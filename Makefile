@@ -72,7 +72,7 @@ test: install ## run all tests; those of TimescaleDB need Node.js, or a server a
 
 torture: export TORTURE = 1
 torture: install ## what takes long: faults and overload that last, ten times as many random inputs (an hour); settings: SEED, RUNS
-	.venv/bin/python -m pytest tests/faults tests/unit/test_writer.py tests/database/test_bad_input.py tests/database/test_description.py \
+	.venv/bin/python -m pytest tests/faults tests/local tests/unit/test_writer.py tests/database/test_bad_input.py tests/database/test_description.py \
 		tests/clients tests/browser/test_lighthouse.py --timeout 1800
 
 bench: install ## measure it; settings: FIGURES (all), LONG=1, RESULTS (build/bench)
@@ -105,6 +105,8 @@ clean: ## remove what was installed and cached; data/ stays
 		echo "Python 3.11 or newer is needed; $$python is not. Name another: make PYTHON=/path/to/python3" >&2; exit 1; \
 	elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
 		echo "$$python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	elif ! [ -w . ]; then \
+		echo "This folder cannot be written to, and .venv with the packages is made in it. Use a copy of it" >&2; exit 1; \
 	fi; \
 	"$$python" -m venv --clear .venv || { rm -rf .venv; exit 1; }
 

@@ -1,14 +1,17 @@
 """`python -m local`: the whole product on this machine, with nothing installed beforehand."""
 
+import errno
 import fcntl
+import io
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -19,14 +22,20 @@ import uvicorn
 from sqlalchemy.exc import DBAPIError
 
 import migrations.__main__ as migrations
+import migrations.settings as schema_settings
 from local import gateway
-from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres, PostgresError
-from shared import access, settings
+from local.keeper import keep_running
+from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres
+from migrations import summaries
+from shared import access, conninfo, settings
+from shared.masking import masked
 from shared.server import configuration
 from shared.settings import SettingError
 
+log = logging.getLogger("local")
+
 PERIOD = 60
-"""Seconds between two runs of the simulator and two checks for alarms, as in their CronJobs."""
+"""Seconds between two runs of the simulator, two checks for alarms, and two times that summaries are brought up to date."""
 STEP = 5
 """Seconds between the readings of a room."""
 
@@ -36,20 +45,28 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     # A terminal that is closed ends it as SIGTERM does, which the server has its own handler for.
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    # A mask that keeps files from their own user would keep PostgreSQL from its folder.
+    os.umask(os.umask(0) & 0o077)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A folder may have a name that the terminal cannot show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     port = settings.number("PORT", 8080, least=1, most=65535)
     data = Path(settings.text("DATA_DIR", "data"))
     log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
-    with _folder(data), _listening(port) as listener:
+    with _folder(data), _listening(port) as listeners:
+        _check_log(log_file)
         os.environ["LOG_FILE"] = str(log_file)
         # On a full disk the log goes without its lines, and the screen without a traceback for each.
         logging.raiseExceptions = False
         with _database(data) as urls:
-            _serve(listener, f"http://localhost:{port}", urls, log_file)
+            _serve(listeners, f"http://localhost:{port}", urls, log_file)
 
 
 def say(line: str) -> None:
     """One line on the screen for one step."""
-    print(line, flush=True)
+    # A screen that is gone ends nothing.
+    with suppress(OSError, ValueError):
+        print(line, flush=True)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -61,7 +78,12 @@ def _folder(data: Path) -> Iterator[None]:
     """Hold the folder against a second run."""
     try:
         data.mkdir(parents=True, exist_ok=True)
-        lock: IO[str] = (data / "lock").open("a")
+        # Beside the data itself, which may be reached by more than one way.
+        place = (data / "postgres").resolve().parent
+        place.mkdir(parents=True, exist_ok=True)
+        lock: IO[str] = (place / "lock").open("a")
+    except RuntimeError:
+        raise SettingError(f"{data / 'postgres'} is a link that leads nowhere; choose another DATA_DIR") from None
     except OSError as error:
         raise SettingError(f"The folder {data} cannot be used ({_reason(error)}); choose another DATA_DIR") from None
     with lock:
@@ -79,27 +101,43 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno or 0)
 
 
-@contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
+def _check_log(file: Path) -> None:
     try:
-        listener = socket.create_server(("127.0.0.1", port), backlog=2048)
+        file.open("a").close()
     except OSError as error:
         raise SettingError(
-            f"Port {port} cannot be used ({_reason(error)}). Choose another, such as: make run PORT={port + 1}"
+            f"The log {file} cannot be written ({_reason(error)}); choose a DATA_DIR that can, and it is there"
         ) from None
-    with listener:
-        yield listener
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[Sequence[socket.socket]]:
+    """Listen at every address that `localhost` may be. Raises SettingError if somebody else does."""
+    with ExitStack() as stack:
+        listeners = []
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            try:
+                listener = socket.create_server((address, port), family=family, backlog=2048)
+            except OSError as error:
+                if family == socket.AF_INET6 and error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+                    # The machine has no such address.
+                    continue
+                raise SettingError(
+                    f"Port {port} cannot be used ({_reason(error)}). Choose another, such as: make run PORT={port + 1}"
+                ) from None
+            listeners.append(stack.enter_context(listener))
+        yield listeners
 
 
 @contextmanager
 def _database(data: Path) -> Iterator[Mapping[str, str]]:
     """A migrated database; yields what each function connects with."""
-    url = settings.text("DATABASE_URL")
+    url = conninfo.load()
     if url:
         try:
             psycopg.connect(url, connect_timeout=5).close()
         except psycopg.Error as error:
-            raise SettingError(f"The database that DATABASE_URL names does not answer: {error}") from None
+            raise SettingError(f"The database that DATABASE_URL names does not answer: {masked(str(error))}") from None
         say("Database      the one that DATABASE_URL names")
         _migrate(url)
         yield dict.fromkeys(("ingest", "average", "watch"), url)
@@ -110,13 +148,14 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
         stopping = threading.Event()
-        keeper = threading.Thread(target=_keep_running, args=(postgres, stopping), daemon=True)
+        keeper = threading.Thread(target=keep_running, args=(postgres, stopping, say), daemon=True)
         keeper.start()
         try:
             roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
             yield {function: postgres.url(role) for function, role in roles.items()}
         finally:
             stopping.set()
+            postgres.give_up()
             keeper.join()
     finally:
         postgres.stop()
@@ -127,21 +166,15 @@ def _migrate(url: str) -> None:
     try:
         edition = migrations.main()
     except DBAPIError as error:
-        raise SettingError(f"The database could not be brought to its newest schema: {error.orig}") from None
+        raise SettingError(
+            f"The database could not be brought to its newest schema: {masked(str(error.orig))}"
+        ) from None
     say(f"Migrations    done: {edition.value}")
+    if unused := schema_settings.load().unused(edition):
+        say(f"              {unused}")
 
 
-def _keep_running(postgres: Postgres, stopping: threading.Event) -> None:
-    while not stopping.wait(0.5):
-        if postgres.process.poll() is not None:
-            say("PostgreSQL    ended by itself; starting it again")
-            try:
-                postgres.start()
-            except PostgresError as error:
-                say(f"              {error}")
-
-
-def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_file: Path) -> None:
+def _serve(listeners: Sequence[socket.socket], address: str, urls: Mapping[str, str], log_file: Path) -> None:
     # Read when readings are emitted, not when the function is loaded.
     os.environ["SINK_URL"] = address
     if tokens := access.tokens("WRITE_TOKENS"):
@@ -163,7 +196,7 @@ def _serve(listener: socket.socket, address: str, urls: Mapping[str, str], log_f
         signal.signal(number, stop)
     threading.Thread(target=_play_the_timers, args=(address, log_file), daemon=True).start()
     try:
-        server.run(sockets=[listener])
+        server.run(sockets=list(listeners))
     finally:
         say("Stopping")
         # Nothing may cut short what is left to do: PostgreSQL would stay.
@@ -179,8 +212,9 @@ def _play_the_timers(address: str, log_file: Path) -> None:
     started = time.monotonic()
     emitted = _simulate(address, {"profile": "daily", "backfill": "1h", "interval": STEP}).get("emitted", 0)
     say(f"Simulator     {emitted} readings of the last hour in {time.monotonic() - started:.1f} s; more every minute")
-    # Of its own, since it may wait for a sink.
+    # Each of its own: one may wait for a sink, the other have a year to sum up.
     threading.Thread(target=_watch, args=(address,), daemon=True).start()
+    threading.Thread(target=_summarize, daemon=True).start()
     _explain(address, log_file)
     while True:
         time.sleep(PERIOD)
@@ -200,6 +234,16 @@ def _watch(address: str) -> None:
     while True:
         time.sleep(PERIOD)
         _trigger("Alarms", f"{address}/watch", {})
+
+
+def _summarize() -> None:
+    while True:
+        try:
+            summaries.bring_up_to_date(PERIOD)
+        except psycopg.Error as error:
+            # The next time goes on where this ended.
+            log.warning("summaries: %s", masked(str(error)))
+        time.sleep(PERIOD)
 
 
 def _trigger(name: str, url: str, body: dict[str, Any]) -> dict[str, Any]:

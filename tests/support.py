@@ -29,6 +29,8 @@ LONG = bool(os.environ.get("TORTURE"))
 """Whether the time does not matter: more inputs, longer faults."""
 ANY_CLOCK = {"EARLIEST_TIMESTAMP": "0001-01-01T00:00:00Z", "MOST_AHEAD_HOURS": "100000000"}
 """Settings of `ingest` with which every timestamp is taken, whatever clock it is of."""
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+"""What users and developers read."""
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """Where there is no database."""
 

@@ -11,7 +11,7 @@ from ingest import bodies, clocks
 from ingest.admission import Admission
 from ingest.committing import Sessions
 from ingest.writer import COPIES_MEANT, Writer
-from shared import access, body, database, edge, logs, routes, settings
+from shared import access, body, database, edge, logs, routes, settings, sites
 
 MOST_BYTES = 8 * 1024 * 1024
 LOCK_SECONDS = 0.2
@@ -65,7 +65,7 @@ async def _store(request: Request) -> Response:
     )
 
 
-_post = (edge.POST, access.needs(TOKENS, _store))
+_post = (edge.POST, access.needs(TOKENS, sites.own(_store)))
 _ROUTES: edge.Routes = {
     "": _post,
     "/temperature": _post,

@@ -9,7 +9,7 @@ import psycopg
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import edge, settings
+from shared import conninfo, edge, settings
 from shared.problems import unavailable
 
 T = TypeVar("T")
@@ -165,7 +165,7 @@ def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = Non
     A transaction may wait `idle` seconds for the function, and a statement `lock` seconds for a lock.
     """
     return Database(
-        url=settings.text("DATABASE_URL"),
+        url=conninfo.load(),
         connections=settings.number("POOL_SIZE", connections, least=1, most=100),
         pooled=settings.switch("DATABASE_POOLER"),
         deadline=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),

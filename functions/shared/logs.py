@@ -6,6 +6,7 @@ import logging.handlers
 from datetime import UTC, datetime
 
 from shared import settings
+from shared.masking import masked
 
 FORMAT = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
 
@@ -27,8 +28,20 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        known = {name: value for name, value in entry.items() if value is not None}
+        known = {
+            name: masked(value) if isinstance(value, str) else value
+            for name, value in entry.items()
+            if value is not None
+        }
         return json.dumps(known, default=str, separators=(",", ":"))
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        return masked(super().format(record))
 
 
 def configure() -> None:
@@ -40,7 +53,7 @@ def configure() -> None:
     level = settings.text("LOG_LEVEL", "info").upper()
     if level not in logging.getLevelNamesMapping():
         raise settings.SettingError(f"LOG_LEVEL must be debug, info, warning or error, not {level.lower()!r}")
-    formatters = {"text": logging.Formatter(FORMAT), "json": JsonFormatter()}
+    formatters = {"text": TextFormatter(FORMAT), "json": JsonFormatter()}
     if (kind := settings.text("LOG_FORMAT", "text")) not in formatters:
         raise settings.SettingError(f"LOG_FORMAT must be text or json, not {kind!r}")
     handler: logging.Handler = logging.StreamHandler()

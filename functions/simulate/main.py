@@ -18,7 +18,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, body, delivery, edge, logs, routes, settings, sink
+from shared import access, body, delivery, edge, logs, routes, settings, sink, sites
 from shared.problems import Problem
 from simulate.events import event
 from simulate.simulation import PROFILES, Room, parse
@@ -57,7 +57,7 @@ async def _emit(request: Request) -> Response:
 
 # Whoever may have readings written may have them simulated.
 TOKENS = access.tokens("WRITE_TOKENS")
-_post = (edge.POST, access.needs(TOKENS, _emit))
+_post = (edge.POST, access.needs(TOKENS, sites.own(_emit)))
 _ROUTES: edge.Routes = {
     "": _post,
     "/simulate": _post,

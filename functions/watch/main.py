@@ -9,7 +9,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, database, edge, logs, routes, settings, sink
+from shared import access, database, edge, logs, routes, settings, sink, sites
 from shared.confirmation import Unconfirmed
 from shared.problems import Problem, unavailable
 from watch import alarms, rules
@@ -61,7 +61,7 @@ async def _send(url: str) -> tuple[int, int, str]:
     return await outbox.send(DATABASE, Sink(url, TOKEN, PATIENCE), EXTENSIONS)
 
 
-_post = (edge.POST, access.needs(TOKENS, _check))
+_post = (edge.POST, access.needs(TOKENS, sites.own(_check)))
 _ROUTES: edge.Routes = {
     "": _post,
     "/watch": _post,

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from local.postgres import PROGRAMS
 from tests.database.test_local import Stack
-from tests.support import ROOT, program
+from tests.support import DOCUMENTS, ROOT, program
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-README = (ROOT / "README.md").read_text()
 HERE = "http://localhost:8080"
 # Every answer that is no success is a failure here.
 CURL = 'curl() { command curl --fail-with-body -sS "$@"; }\n'
@@ -30,8 +29,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def commands() -> list[str]:
-    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if HERE in block]
+    found = (re.findall(r"^```sh\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL) for path in DOCUMENTS)
+    return [block for blocks in found for block in blocks if HERE in block]
 
 
 def run(command: str) -> str:
@@ -41,10 +40,17 @@ def run(command: str) -> str:
 
 
 @pytest.mark.parametrize("command", commands(), ids=range(len(commands())))
-def test_a_command_of_the_readme_works(stack: Stack, command: str) -> None:
+def test_a_command_of_the_documentation_works(stack: Stack, command: str) -> None:
     command = command.replace(HERE, stack.address).replace(".venv/bin/python", sys.executable)
     # A week of a room takes a while.
     assert run(command.replace("--backfill 7d", "--backfill 1h"))
+
+
+def test_the_way_into_the_database_works(stack: Stack) -> None:
+    (command,) = re.findall(r"`(psql .+?)`", (ROOT / "README.md").read_text())
+    psql = PROGRAMS / "psql"
+    command = command.replace("data/postgres", str(stack.folder / "postgres"), 1)
+    assert run(command.replace("psql", str(psql), 1) + " -Atc 'SELECT 6 * 7'") == "42\n"
 
 
 def test_what_it_prints_works_when_it_is_pasted(stack: Stack) -> None:

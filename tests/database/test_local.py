@@ -29,12 +29,13 @@ ASKED = {"building_id": "B9", "room_id": "901", "start": "2024-12-01T12:00:00Z",
 class Stack:
     """A running `python -m local`."""
 
-    def __init__(self, folder: Path, port: int | None = None, **environment: str) -> None:
+    def __init__(self, folder: Path, port: int | None = None, who: Any = None, **environment: str) -> None:
+        """Start it by whom the arguments of subprocess in `who` say."""
         self.address = f"http://localhost:{port or free_port()}"
         self.folder = folder
         self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "local"],
+        self.process: subprocess.Popen[str] = subprocess.Popen(
+            [environment.pop("INTERPRETER", sys.executable), "-m", "local"],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -46,6 +47,7 @@ class Stack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            **(who or {}),
         )
 
     def wait_for(self, beginning: str) -> str:
@@ -66,6 +68,10 @@ class Stack:
             self.process.kill()
             self.process.communicate()
             raise
+
+    def post(self, reading: dict[str, Any]) -> requests.Response:
+        """Have a reading stored."""
+        return requests.post(f"{self.address}/v1/temperature", json=reading, timeout=20)
 
     def average(self) -> Any:
         return requests.get(f"{self.address}/v1/temperature/average", params=ASKED, timeout=20).json()
@@ -193,6 +199,18 @@ def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Cal
     second = start()
     assert "Another `make run` is at work on the folder" in second.process.communicate(timeout=20)[0]
     assert second.process.returncode == 1
+    assert stack.average()["count"] == 0
+
+
+def test_a_second_run_that_gets_to_the_same_data_by_another_way_says_so_too(
+    start: Callable[..., Stack], tmp_path: Path
+) -> None:
+    stack = start()
+    stack.wait_for("Functions")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "postgres").symlink_to(stack.folder / "postgres")
+    second = start(folder=tmp_path / "other")
+    assert "Another `make run` is at work on the folder" in second.process.communicate(timeout=20)[0]
     assert stack.average()["count"] == 0
 
 

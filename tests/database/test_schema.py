@@ -143,3 +143,18 @@ def test_the_original_projects_queries_work(plain: Urls) -> None:
         assert len(connection.execute("SELECT * FROM temperatures;").fetchall()) == 1
         averages = connection.execute("SELECT *\nFROM avg_temperature_time_interval\nORDER BY bucket DESC;").fetchall()
     assert [row[1:4] for row in averages] == [("B1", "101", 22.5)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"COLUMNSTORE_AFTER_DAYS": "7"}, "COLUMNSTORE_AFTER_DAYS does nothing here"),
+        ({"RETENTION_DAYS": "30"}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_only_timescaledb_does_is_said_where_it_is_not(plain: Urls, settings: dict[str, str], words: str) -> None:
+    run = python("-m", "migrations", DATABASE_URL=plain(OWNER), **settings)
+    assert run.returncode == 0
+    assert words in run.stderr
+    assert ("nothing" in run.stderr) == bool(words)

@@ -60,10 +60,10 @@ class Pair(Stack):
         number = next(self._numbers)
         folder = self._folder / f"standby-{number}"
         folder.mkdir(mode=0o700)
-        self.postgres._give(folder)
+        self.postgres.give(folder)
         (host,) = parse_qs(urlsplit(self.postgres.url()).query)["host"]
-        copied = self.postgres._run(
-            "pg_basebackup", "-h", host, "-U", "postgres", "-X", "stream", "-c", "fast", folder=folder
+        copied = self.postgres.program(
+            "pg_basebackup", "-D", folder, "-h", host, "-U", "postgres", "-X", "stream", "-c", "fast"
         )
         assert copied.returncode == 0, copied.stderr
         source = f"host=127.0.0.1 port={self.replication.port} user=postgres sslmode=disable"

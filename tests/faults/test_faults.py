@@ -23,7 +23,7 @@ import psycopg
 import pytest
 import requests
 
-from local.postgres import _PROGRAMS, OWNER, READER, WRITER
+from local.postgres import OWNER, PROGRAMS, READER, WRITER
 from tests.faults.load import DAYS, Load, Reading
 from tests.faults.powerloss import PowerLoss
 from tests.faults.stack import DEADLINE, Stack
@@ -344,7 +344,7 @@ def assert_averages_are_exact(stack: Stack, load: Load) -> None:
 
 def assert_undamaged(stack: Stack) -> None:
     """Let PostgreSQL compare each row with its indexes, and each page that it read with its checksum."""
-    program = _PROGRAMS / "pg_amcheck"
+    program = PROGRAMS / "pg_amcheck"
     checks = ["--install-missing", "--heapallindexed", "--parent-check"]
     run = subprocess.run([program, *checks, stack.postgres.url()], capture_output=True, check=False, text=True)
     assert (run.returncode, run.stdout) == (0, ""), run.stdout + run.stderr

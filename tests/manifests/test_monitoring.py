@@ -8,17 +8,17 @@ import yaml
 
 from tests.manifests.support import OVERLAYS, Object, containers, functions, knative, overlay
 from tests.manifests.test_schema import faults
-from tests.support import ROOT
+from tests.support import DOCUMENTS, ROOT
 
-README = (ROOT / "README.md").read_text()
+DOCUMENTATION = "".join(path.read_text() for path in DOCUMENTS)
 
 
 def _monitors() -> list[Object]:
     return list(yaml.safe_load_all((ROOT / "monitoring" / "podmonitor.yaml").read_text()))
 
 
-def test_the_operator_takes_the_monitors_and_the_rules_as_the_readme_makes_an_object_of_them() -> None:
-    (command,) = re.findall(r"^(\{ printf .+?) \| kubectl [^|]+?$", README, re.MULTILINE | re.DOTALL)
+def test_the_operator_takes_the_monitors_and_the_rules_as_the_documentation_makes_an_object_of_them() -> None:
+    (command,) = re.findall(r"^(\{ printf .+?) \| kubectl [^|]+?$", DOCUMENTATION, re.MULTILINE | re.DOTALL)
     run = subprocess.run(["bash", "-c", command], capture_output=True, check=True, cwd=ROOT)
     made = yaml.safe_load(run.stdout)
     assert made["spec"] == yaml.safe_load((ROOT / "monitoring" / "alerts.yaml").read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from tests.monitoring.files import ALERTS, alerts
-from tests.support import ROOT, program
+from tests.support import DOCUMENTS, ROOT, program
 
 CASES = Path(__file__).with_name("alerts.yaml")
 
@@ -35,8 +35,9 @@ def test_no_alarm_is_left_untried() -> None:
     assert {name for names in went_off for name in names} == alerts().keys()
 
 
-def test_the_readme_lists_the_alarms() -> None:
-    listed = re.findall(r"^\| `(Temperature\w+)` \| (\w+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_documentation_lists_the_alarms() -> None:
+    documentation = "".join(path.read_text() for path in DOCUMENTS)
+    listed = re.findall(r"^\| `(Temperature\w+)` \| (\w+) \|", documentation, re.MULTILINE)
     assert dict(listed) == {name: alert["labels"]["severity"] for name, alert in alerts().items()}
 
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from tests.monitoring.files import panels, rules
-from tests.support import ROOT
+from tests.support import DOCUMENTS
 
 
 def _names(text: str) -> set[str]:
@@ -26,10 +26,10 @@ def _families(serve: Callable[..., TestClient]) -> list[Any]:
     return [family for family in families if family.name.startswith("temperature_")]
 
 
-def test_the_readme_lists_the_metrics_that_there_are(serve: Callable[..., TestClient]) -> None:
+def test_the_documentation_lists_the_metrics_that_there_are(serve: Callable[..., TestClient]) -> None:
     there_are = {f"{family.name}_total" if family.type == "counter" else family.name for family in _families(serve)}
-    section = (ROOT / "README.md").read_text().partition("\n## Watch\n")[2].partition("\n## ")[0]
-    assert _names(section) == there_are
+    sections = [path.read_text().partition("\n## Watch\n")[2].partition("\n## ")[0] for path in DOCUMENTS]
+    assert _names(" ".join(sections)) == there_are
 
 
 def test_the_alarms_and_the_dashboard_use_metrics_that_there_are(serve: Callable[..., TestClient]) -> None:

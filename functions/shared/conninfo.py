@@ -1,0 +1,47 @@
+"""The setting that says where the database is: DATABASE_URL, which may hold a password."""
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from shared import settings
+
+FORMS = (
+    "Write postgresql://USER:PASSWORD@HOST:PORT/NAME, each special character of the password as % and its two"
+    " hexadecimal digits (@ is %40, / is %2F), or host=HOST dbname=NAME user=USER password='PASSWORD'"
+)
+
+
+def load() -> str:
+    """DATABASE_URL as libpq takes it; empty if it is not set, so that libpq's own variables count (PGHOST ...).
+
+    Raises SettingError for one that libpq cannot use, or would take apart in another way than it was meant: it would
+    name the wrong part in its complaint, which may be the password. What the setting holds is not repeated here.
+    """
+    url = settings.text("DATABASE_URL")
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme.partition("+")[0] in {"postgresql", "postgres"} and "+" in scheme:
+        raise settings.SettingError(
+            "DATABASE_URL names a driver of SQLAlchemy. Leave it out: postgresql:// instead of postgresql+DRIVER://"
+        )
+    try:
+        parts = conninfo_to_dict(url)
+    except ProgrammingError:
+        parts = None
+    is_url = scheme in {"postgresql", "postgres"} and bool(separator)
+    if parts is None or (is_url and not _whole(rest)) or not _numbers(str(parts.get("port", ""))):
+        raise settings.SettingError(f"DATABASE_URL is not a connection string that can be used. {FORMS}")
+    return url
+
+
+def _whole(rest: str) -> bool:
+    """Whether what follows postgresql:// has its parts where they seem to be: one @ at most, ahead of the first slash.
+
+    Every other sign that libpq could take for the end of a part must be encoded. A parameter may hold anything.
+    """
+    user, at, behind = rest.partition("@")
+    place = behind if at and "/" not in user else rest
+    return "@" not in place.partition("?")[0]
+
+
+def _numbers(ports: str) -> bool:
+    return all(not port or port.isdecimal() for port in ports.replace(" ", "").split(","))

@@ -1,0 +1,106 @@
+"""Who may use `make run`: programs and pages of this machine.
+
+It listens at this machine's own addresses only, and yet a page from anywhere, open in a browser here, can send requests
+to them, and can have a name of its own lead here (DNS rebinding). The browser says so, in headers that no page can set.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared import edge, origins, settings, sites
+from shared.problems import Problem
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+OWN = ("localhost", "127.0.0.1", "[::1]")
+_HARMLESS = ("GET", "HEAD", "OPTIONS")
+_SIMPLE = {b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"}
+"""What a page may send to any address without that being asked (Fetch, CORS-safelisted request-header)."""
+
+
+def names() -> Collection[str]:
+    """The names that it answers to: this machine's own, and those that ALLOWED_HOSTS adds, without a port.
+
+    Raises SettingError for what is no name.
+    """
+    added = settings.text("ALLOWED_HOSTS").lower().replace(",", " ").split()
+    for name in added:
+        if not re.fullmatch(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", name):
+            raise settings.SettingError(
+                f"ALLOWED_HOSTS lists {name!r}, which is no name of a host. One is temperature.example.com, without a"
+                " scheme and a port"
+            )
+    return {*OWN, *(name.rstrip(".") for name in added)}
+
+
+def only_own(application: Application) -> Application:
+    """The application, for requests of this machine's own programs and pages only; others are answered 403 or 415."""
+    own_names, allowed = names(), [origin.encode() for origin in origins.load()]
+
+    async def guarded(scope: Message, receive: Receive, send: Send) -> None:
+        problem = _refusal(scope, own_names, allowed)
+        await (_answered(problem) if problem else application)(scope, receive, send)
+
+    return guarded
+
+
+def _answered(problem: Problem) -> Application:
+    """What answers with the problem, counted and logged as every answer is."""
+
+    @edge.answered
+    async def gateway(_: Request) -> Response:
+        raise problem
+
+    async def answer(scope: Message, receive: Receive, send: Send) -> None:
+        await (await gateway(Request(scope, receive)))(scope, receive, send)
+
+    return answer
+
+
+def _refusal(scope: Message, own_names: Collection[str], allowed: Collection[bytes]) -> Problem | None:
+    """Why a request is refused, if it is."""
+    headers: dict[bytes, list[bytes]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name, []).append(value.strip().lower())
+    hosts = headers.get(b"host", [])
+    # A program may leave the header out (HTTP/1.0); a browser does not.
+    if not all(_name(host) in own_names for host in hosts):
+        return Problem(
+            HTTPStatus.FORBIDDEN,
+            f"This is answered at {', '.join(sorted(own_names))} only. If another name is to lead here, start it with"
+            " ALLOWED_HOSTS=NAME",
+            reason="other_host",
+        )
+    if scope["method"] in _HARMLESS:
+        return None
+    # A browser that does not send Sec-Fetch-Site, which the functions look at.
+    if b"sec-fetch-site" not in headers:
+        for origin in headers.get(b"origin", []):
+            if not sites.listed(origin, allowed) and origin.partition(b"://")[2] not in hosts:
+                return sites.foreign()
+    kinds = {value.partition(b";")[0].strip() for value in headers.get(b"content-type", [])}
+    if kinds & _SIMPLE and _has_body(headers):
+        return Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "A body of this Content-Type is not taken, since any page can send it; send application/json",
+        )
+    return None
+
+
+def _has_body(headers: dict[bytes, list[bytes]]) -> bool:
+    return b"transfer-encoding" in headers or any(value.strip(b" 0") for value in headers.get(b"content-length", []))
+
+
+def _name(host: bytes) -> str:
+    """The name in a Host header, without the port."""
+    text = host.decode("latin-1")
+    bracketed = re.match(r"\[[^\]]*\]", text)
+    return bracketed[0] if bracketed else text.partition(":")[0].rstrip(".")

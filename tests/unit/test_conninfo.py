@@ -1,0 +1,113 @@
+"""No form of DATABASE_URL puts its password on a screen, into a log or into an answer."""
+
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.exc import DBAPIError
+from starlette.testclient import TestClient
+
+import migrations.__main__ as migrations
+from shared import conninfo, database, logs
+from shared.masking import masked
+from shared.settings import SettingError
+from tests.support import python
+
+SECRET = "s3cret"
+USABLE = [
+    "postgresql://me:s3cret@127.0.0.1:1/none",
+    "postgres://me:s3cret%40%2F@127.0.0.1:1,[::1]:1/none?sslmode=disable",
+    "postgresql://me:s3cret?x@127.0.0.1:1/none",
+    "postgresql://127.0.0.1:1/none?user=me&password=s3cret@/x",
+    "postgresql:///none?host=/nonexistent&password=s3cret",
+    "host=127.0.0.1 port=1 dbname=none user=me password=s3cret",
+    "host=127.0.0.1 port=1 dbname=none password='s3cret @ it\\'s'",
+    "host=127.0.0.1 port=1 sslpassword=s3cret",
+]
+UNUSABLE = [
+    "postgresql+psycopg://me:s3cret@127.0.0.1/none",
+    "postgresql+asyncpg://me:s3cret@127.0.0.1/none",
+    "postgres+psycopg2://me:s3cret@127.0.0.1/none",
+    "mysql://me:s3cret@127.0.0.1/none",
+    "jdbc:postgresql://127.0.0.1/none?user=me&password=s3cret",
+    "timescaledb://me:s3cret@127.0.0.1/none",
+    "me:s3cret@127.0.0.1/none",
+    # What is not encoded ends a part of the URL.
+    "postgresql://me:s3cret@s3cret@127.0.0.1/none",
+    "postgresql://me:s3cret/s3cret@127.0.0.1/none",
+    "postgresql://me:12/s3cret@127.0.0.1/none",
+    "postgresql://me:s3cret%s3cret@127.0.0.1/none",
+    "postgresql://me:s3cret",
+    "postgresql://me:s3cret/none",
+    "postgresql://127.0.0.1:1/none?password:s3cret",
+    "postgresql://127.0.0.1:1/none?passwd=s3cret",
+    "host=127.0.0.1 password=s3cret s3cret",
+    "host=127.0.0.1 password='s3cret",
+    "host=127.0.0.1 port=s3cret",
+    "host=127.0.0.1 password = s3cret pwd=s3cret",
+]
+
+
+@pytest.mark.parametrize("url", USABLE)
+def test_a_usable_form_is_taken_as_it_is_and_no_failure_of_it_shows_the_password(
+    url: str, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert database.load(connections=1).url == url
+    with pytest.raises((DBAPIError, psycopg.Error)) as failed:
+        migrations.main()
+    assert SECRET not in masked(f"{failed.value!r} {failed.value}")
+    assert SECRET not in masked(f"connecting to {url} failed")
+    caplog.set_level(logging.DEBUG)
+    answer = serve("average", DATABASE_URL=url, LOG_LEVEL="debug").get("/ready")
+    assert (answer.status_code, SECRET in answer.text) == (503, False)
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("url", UNUSABLE)
+def test_a_form_that_cannot_be_used_is_refused_with_a_sentence_that_does_not_repeat_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    for load in (conninfo.load, lambda: database.load(connections=1), migrations.main):
+        with pytest.raises(SettingError) as refused:
+            load()
+        assert SECRET not in str(refused.value)
+        assert "postgresql://" in str(refused.value)
+        assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("module", ["local", "migrations"])
+def test_a_program_prints_the_sentence_and_nothing_else(module: str, tmp_path: Path) -> None:
+    run = python("-m", module, DATABASE_URL=UNUSABLE[0], DATA_DIR=str(tmp_path), PORT="18999")
+    assert run.stderr.count("\n") == 1
+    assert "Leave it out: postgresql:// instead of postgresql+DRIVER://" in run.stderr
+    assert SECRET not in run.stdout + run.stderr + "".join(path.read_text() for path in tmp_path.rglob("*.log"))
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_of_the_log_is_masked_in_either_format(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", lines)
+    monkeypatch.setitem(os.environ, "LOG_FORMAT", form)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    logs.configure()
+    log = logging.getLogger("test")
+    for url in USABLE:
+        try:
+            raise ValueError(url)
+        except ValueError as error:
+            log.exception("cannot reach %s", url, extra={"fields": {"cause": repr(error), "status": 503}})
+    log.warning("%s at http://127.0.0.1:1/x and me@example.com, a=b", {"x": "y"})
+    written = lines.getvalue()
+    assert SECRET not in written
+    assert "http://127.0.0.1:1/x and me@example.com, a=b" in written
+    if form == "json":
+        assert [json.loads(line)["level"] for line in written.splitlines()][-1] == "warning"
