@@ -184,7 +184,7 @@ def _serve(listeners: Sequence[socket.socket], address: str, urls: Mapping[str, 
     application = gateway.application(
         {"simulate": {}, **{function: {"DATABASE_URL": url} for function, url in urls.items()}}
     )
-    server = uvicorn.Server(configuration(application, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(configuration(application, access_log=True, timeout_graceful_shutdown=2))
     received: set[int] = set()
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -54,8 +54,12 @@ def application(target: str | None = None, source: Path | None = None) -> Starle
     return framework
 
 
-def configuration(served: Any, **more: Any) -> uvicorn.Config:
-    """The configuration of a server of this ASGI application; `more` is where it listens and how it ends."""
+def configuration(served: Any, *, access_log: bool = False, **more: Any) -> uvicorn.Config:
+    """The configuration of a server of this ASGI application; `more` is where it listens and how it ends.
+
+    A line for each request, `access_log`, would cost a third of what can be taken in; queue-proxy can log them where
+    they are wanted.
+    """
     return uvicorn.Config(
         served,
         interface="asgi3",
@@ -68,10 +72,9 @@ def configuration(served: Any, **more: Any) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         headers=[("X-Content-Type-Options", "nosniff")],
-        # The functions set up logging. A line for each request would cost a third of what can be taken in; queue-proxy
-        # can log them where they are wanted.
+        # The functions set up logging.
         log_config=None,
-        access_log=False,
+        access_log=access_log,
         **more,
     )
 
