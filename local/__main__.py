@@ -35,7 +35,7 @@ from shared.settings import SettingError
 log = logging.getLogger("local")
 
 PERIOD = 60
-"""Seconds between two runs of the simulator, two checks for alarms, and two times that summaries are brought up to date."""
+"""Seconds between two runs of the simulator, of the checks for alarms, and of what keeps summaries up to date."""
 STEP = 5
 """Seconds between the readings of a room."""
 

@@ -294,7 +294,7 @@ def test_a_broker_that_would_take_any_body_for_a_failure_gets_none(serve: Serve,
 
 def test_make_run_answers_for_all_functions_as_each_of_them_does() -> None:
     functions = {name: {"DATABASE_URL": NOWHERE} for name in ("ingest", "average", "simulate", "watch")}
-    client: Any = TestClient(gateway.application(functions))
+    client: Any = TestClient(gateway.application(functions), base_url="http://localhost")
     assert (
         client.head("/openapi.json").headers["content-length"] == client.get("/openapi.json").headers["content-length"]
     )
