@@ -1,5 +1,6 @@
 """How summaries are brought up to date beside writers, and what else happens to a schema in use, on plain PostgreSQL."""
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from psycopg import sql
+from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
-from tests.support import SUPERUSER, Urls, migrate
+from tests.crowd import Crowd
+from tests.support import LONG, SUPERUSER, Urls, migrate
 
 LONGEST_WAIT_SECONDS = 0.5
 """Five times what is promised, for the machine has other work."""
@@ -80,7 +83,9 @@ def test_a_late_reading_that_is_committed_while_rooms_are_made_known_is_summed_u
         writer.execute(READING, (datetime(2026, 1, 1, 3, tzinfo=UTC),))
         thread = threading.Thread(target=migrate, args=(plain(OWNER),))
         thread.start()
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
         with psycopg.connect(plain(SUPERUSER), autocommit=True) as observer:
             while not one(observer, waiting):
                 time.sleep(0.01)
@@ -120,3 +125,24 @@ def test_each_schema_of_a_database_has_summaries_of_its_own(two_schemas: Callabl
     with owner(two_schemas("public")) as connection:
         connection.execute("CALL summarize()")
         assert one(connection, SUMMED_UP) == 2
+
+
+def test_the_zone_of_the_database_is_nothing_to_the_answers(plain: Urls, serve: Callable[..., TestClient]) -> None:
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(
+            f"ALTER ROLE {READER} IN DATABASE {superuser.info.dbname} SET timezone = 'America/Los_Angeles'"
+        )
+    with psycopg.connect(plain(WRITER), autocommit=True) as writer:
+        for instant in (datetime(2026, 1, 1, 5, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)):
+            writer.execute(READING, (instant,))
+    average = serve("average", DATABASE_URL=plain(READER))
+    query = {"building_id": "B1", "start": "0001-01-01T00:00:00Z", "end": "2026-02-01T00:00:00Z"}
+    answer = average.get("/v1/temperature/average", params=query)
+    assert (answer.status_code, answer.json()["count"]) == (200, 2), answer.text
+    series = average.get("/v1/temperature/series", params={**query, "bucket": "3650d"}).json()["series"]
+    assert [point["start"] for point in series] == ["0001-01-01T00:00:00Z", "2019-12-29T00:00:00Z"]
+
+
+def test_each_answer_is_a_state_between_its_question_and_itself(plain: Urls, serve: Callable[..., TestClient]) -> None:
+    seed = random.randrange(10**6)
+    Crowd(plain, serve("average", DATABASE_URL=plain(READER)), seed).play(60 if LONG else 4)
