@@ -84,6 +84,7 @@ rooms = Table(
     Column("late_to", TIMESTAMP(timezone=True)),
     PrimaryKeyConstraint("building_id", "room_id", name="rooms_pkey"),
     CheckConstraint("late_from < late_to AND late_to <= summed_until", name="room_late_before_summed"),
+    CheckConstraint("isfinite(timestamp) AND isfinite(summed_until)", name="room_within_time"),
     postgresql_with={"fillfactor": 50},
 )
 

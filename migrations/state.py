@@ -73,12 +73,15 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
     kind = "hypertable" if has_hypertable(connection) else "table"
     for name in ("rooms", "readings", "summaries", f"retention_of_{kind}", "summarize"):
         _run(connection, name, path)
-    if not connection.scalar(text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms'")):
+    if not connection.scalar(
+        text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")
+    ):
         _run(connection, "triggers", path)
     # On a hypertable a generic plan has a part for each chunk, of which one or two are meant.
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
     for function in (
-        "readings_summary(text, text[], timestamptz, timestamptz, interval, boolean)",
+        "readings_summary(text, text[], timestamptz, timestamptz, interval, timestamptz)",
+        "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
         "latest_reading(text, text, timestamptz)",
     ):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
@@ -106,15 +109,19 @@ _NEXT_ROOMS = """
 """
 """A jump along the primary key from room to room, instead of reading all of it."""
 _KNOW_ROOMS = """
+    WITH known AS MATERIALIZED (
+        SELECT building_id, room_id, latest.timestamp, latest.temperature,
+               date_bin('1 hour', first.timestamp, '2000-01-03 00:00+00') AS summed_until
+        FROM unnest(CAST(:buildings AS text[]), CAST(:rooms AS text[])) AS chosen (building_id, room_id)
+        CROSS JOIN LATERAL latest_reading(building_id, room_id, 'infinity') AS latest
+        CROSS JOIN LATERAL (
+            SELECT min(timestamp) AS timestamp FROM temperatures
+            WHERE temperatures.building_id = chosen.building_id AND temperatures.room_id = chosen.room_id
+        ) AS first
+    )
     INSERT INTO rooms AS room (building_id, room_id, timestamp, temperature, summed_until)
-    SELECT building_id, room_id, latest.timestamp, latest.temperature,
-           date_bin('1 hour', first.timestamp, '2000-01-03 00:00+00')
-    FROM unnest(CAST(:buildings AS text[]), CAST(:rooms AS text[])) AS chosen (building_id, room_id)
-    CROSS JOIN LATERAL latest_reading(building_id, room_id, 'infinity') AS latest
-    CROSS JOIN LATERAL (
-        SELECT min(timestamp) AS timestamp FROM temperatures
-        WHERE temperatures.building_id = chosen.building_id AND temperatures.room_id = chosen.room_id
-    ) AS first
+    SELECT building_id, room_id, timestamp, temperature, summed_until FROM known
+    -- All are found before the first is locked.
     ORDER BY building_id, room_id
     ON CONFLICT (building_id, room_id) DO UPDATE SET
         timestamp = greatest(room.timestamp, excluded.timestamp),
@@ -122,7 +129,8 @@ _KNOW_ROOMS = """
             WHEN (excluded.timestamp, excluded.temperature) > (room.timestamp, room.temperature)
             THEN excluded.temperature ELSE room.temperature
         END,
-        summed_until = least(room.summed_until, excluded.summed_until),
+        -- What a writer marked meanwhile may have come after `known` was looked up.
+        summed_until = least(room.summed_until, excluded.summed_until, room.late_from),
         late_from = NULL, late_to = NULL
 """
 

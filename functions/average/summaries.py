@@ -7,9 +7,9 @@ at most.
 
 OF_A_ROOM_WITHOUT_HOURS = b"""
     SELECT greatest(at, '0001-01-01 00:00+00'), sum(count)::bigint, sum(sum), min(min), max(max)
-    FROM readings_summary(
+    FROM upkeep CROSS JOIN LATERAL readings_summary(
         %(building_id)s, ARRAY[%(room_id)s::text], %(start)s::timestamptz, %(end)s::timestamptz,
-        %(bucket)s::interval, true
+        %(bucket)s::interval, dropped_before
     )
     GROUP BY at ORDER BY at
 """
@@ -90,7 +90,7 @@ OF_ANY = b"""
         UNION ALL
         SELECT summary.at, count, sum, min, max FROM part CROSS JOIN unnest(readings) AS span
         CROSS JOIN LATERAL readings_summary(
-            %(building_id)s, among, lower(span), upper(span), %(bucket)s, false
+            %(building_id)s, among, lower(span), upper(span), %(bucket)s, NULL::timestamptz
         ) AS summary
     ) AS covered
     GROUP BY 1 ORDER BY 1

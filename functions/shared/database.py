@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +24,23 @@ READY_SECONDS = 1
 
 # Work that is being cancelled; the event loop itself would let it be collected.
 _given_up: set[asyncio.Task[Any]] = set()
+
+
+class _Instant(Loader):
+    """Reads an instant in UTC, whatever the zone of the session is: in one that is behind UTC, psycopg's own reader
+    fails for the first hours of the year 1, and with it the answer."""
+
+    format = Format.BINARY
+
+    def load(self, data: Any) -> datetime:
+        try:
+            return _EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True))
+        except OverflowError as error:
+            raise psycopg.DataError("Python has no instant that late or early") from error
+
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+psycopg.adapters.register_loader("timestamptz", _Instant)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 -- Readings of some rooms of a building, since <= timestamp < before, put together for each room and bucket of a width;
--- without a width in one bucket. If it is to count what was dropped too, hours of which only the summary is left count
--- where they begin; they may have a row beside that of the readings.
+-- without a width in one bucket. Hours of which only the summary is left, those before `dropped_before` if it is given,
+-- count where they begin; they may have a row beside that of the readings.
 --
 -- The sum is that of the numbers as they are stored, without any rounding: a double from 1/32 to 64 is a whole multiple
 -- of 2^-57, and so many of these fit into a bigint. What a temperature closer to zero has beyond that is summed up in
 -- multiples of 2^-109.
 CREATE OR REPLACE FUNCTION readings_summary(
-    building text, among text[], since timestamptz, before timestamptz, width interval, dropped_too boolean
+    building text, among text[], since timestamptz, before timestamptz, width interval,
+    dropped_before timestamptz
 )
 RETURNS TABLE (room_id text, at timestamptz, count bigint, sum numeric, min double precision, max double precision)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
@@ -52,13 +53,30 @@ BEGIN
         WHERE building_id = building AND reading.room_id = ANY (among) AND timestamp >= since AND timestamp < before
         GROUP BY 1, 2;
     END IF;
-    IF dropped_too AND since < (SELECT dropped_before FROM upkeep) THEN
+    IF since < dropped_before THEN
         RETURN QUERY
         SELECT kept.room_id, date_bin(width, kept.hour, '2000-01-03 00:00+00'), kept.count, kept.sum, kept.min, kept.max
         FROM room_hours AS kept
         WHERE building_id = building AND kept.room_id = ANY (among)
-          AND hour >= since AND hour < least(before, (SELECT dropped_before FROM upkeep));
+          AND hour >= since AND hour < least(before, dropped_before);
     END IF;
+END
+$$;
+
+-- How many readings there are of some rooms of a building, since <= timestamp < before, but at most `most`.
+CREATE OR REPLACE FUNCTION readings_up_to(
+    building text, among text[], since timestamptz, before timestamptz, most integer
+) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN (
+        SELECT count(*) FROM (
+            SELECT FROM temperatures AS reading
+            WHERE building_id = building AND room_id = ANY (among)
+              AND reading.timestamp >= since AND reading.timestamp < before
+            LIMIT most
+        ) AS found
+    );
 END
 $$;
 

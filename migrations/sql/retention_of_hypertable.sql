@@ -23,6 +23,9 @@ BEGIN
         ) THEN
             RETURN false;
         END IF;
+        -- To drop is not to delete: an earlier snapshot would miss the readings, and not know of it. Whoever asks holds
+        -- this table before the snapshot is taken.
+        LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE;
         PERFORM drop_chunks('temperatures', older_than => boundary);
     EXCEPTION WHEN lock_not_available THEN
         RETURN false;

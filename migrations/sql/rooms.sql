@@ -46,3 +46,7 @@ BEGIN
     RETURN NULL;
 END
 $$;
+
+-- Whoever may execute them could put them on a table of their own, a temporary one even, and have them change `rooms`
+-- as the owner.
+REVOKE EXECUTE ON FUNCTION mark_rooms(), forget_rooms() FROM PUBLIC;

@@ -10,6 +10,27 @@ FROM rooms
 WHERE late_from IS NOT NULL
    OR (timestamp >= summed_until AND summed_until < date_bin('1 hour', now(), '2000-01-03 00:00+00'));
 
+-- Whether the next `hours` hours of some rooms that are to be summed up have more readings than so many. It locks nothing.
+CREATE OR REPLACE FUNCTION more_readings(buildings text[], names text[], hours integer, than integer) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    part record;
+    readings bigint := 0;
+BEGIN
+    FOR part IN
+        SELECT building_id, since, least(since + hours * interval '1 hour', until) AS before, array_agg(room_id) AS among
+        FROM unsummarized JOIN unnest(buildings, names) AS chosen (building_id, room_id) USING (building_id, room_id)
+        GROUP BY building_id, since, before
+    LOOP
+        readings := readings + readings_up_to(part.building_id, part.among, part.since, part.before, than + 1);
+        EXIT WHEN readings > than;
+    END LOOP;
+    RETURN readings > than;
+END
+$$;
+
 -- Brings up to `hours` hours of some rooms up to date. Rooms that a writer has locked are left out, unless it is to wait
 -- for them. Returns how many readings it looked at, and whether there is more to do for these rooms.
 CREATE OR REPLACE FUNCTION summarize_rooms(
@@ -43,7 +64,7 @@ BEGIN
         FROM (
             SELECT building_id, since, before, array_agg(room_id) AS among FROM slice GROUP BY 1, 2, 3
         ) AS part
-        CROSS JOIN LATERAL readings_summary(building_id, among, since, before, interval '1 hour', false) AS summary
+        CROSS JOIN LATERAL readings_summary(building_id, among, since, before, interval '1 hour', NULL::timestamptz) AS summary
     ), new AS MATERIALIZED (
         -- Where readings were dropped, those that are there came since, and are added.
         SELECT

@@ -10,7 +10,8 @@ DECLARE
     most_rooms constant integer := 500;
     -- For one transaction. A processor takes 0.4 µs for a reading, or 1 µs in the columnstore.
     readings_wanted constant integer := 40000;
-    room_hours integer := 16;
+    few_room_hours constant integer := 16;
+    room_hours integer := few_room_hours;
     buildings text[];
     names text[];
     next integer := 1;
@@ -23,12 +24,20 @@ BEGIN
     SELECT array_agg(building_id ORDER BY building_id, room_id), array_agg(room_id ORDER BY building_id, room_id)
     INTO buildings, names FROM unsummarized;
     WHILE next <= cardinality(buildings) AND clock_timestamp() < deadline LOOP
-        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries')) THEN
+        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema())) THEN
             RETURN;
         END IF;
         -- A summary that is lost in a crash is made again.
         PERFORM set_config('synchronous_commit', 'off', true);
-        width := least(room_hours, most_rooms);
+        LOOP
+            width := least(room_hours, most_rooms);
+            -- The hours before may have had one reading each, or none.
+            EXIT WHEN room_hours <= few_room_hours OR NOT more_readings(
+                buildings[next : next + width - 1], names[next : next + width - 1], room_hours / width,
+                than => 2 * readings_wanted
+            );
+            room_hours := greatest(few_room_hours, room_hours / 4);
+        END LOOP;
         done := summarize_rooms(
             buildings[next : next + width - 1], names[next : next + width - 1], room_hours / width, patient => false
         );
@@ -46,12 +55,21 @@ BEGIN
     -- Those that writers held, one at a time: who waits holds nothing that another one waits for.
     FOR held IN SELECT building_id, room_id FROM unsummarized LOOP
         EXIT WHEN clock_timestamp() > deadline;
-        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries')) THEN
+        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema())) THEN
             RETURN;
         END IF;
         PERFORM set_config('lock_timeout', '50ms', true);
         BEGIN
-            PERFORM summarize_rooms(ARRAY[held.building_id], ARRAY[held.room_id], room_hours, patient => true);
+            PERFORM summarize_rooms(
+                ARRAY[held.building_id], ARRAY[held.room_id],
+                CASE
+                    WHEN more_readings(
+                        ARRAY[held.building_id], ARRAY[held.room_id], room_hours, than => 2 * readings_wanted
+                    )
+                    THEN few_room_hours ELSE room_hours
+                END,
+                patient => true
+            );
         EXCEPTION WHEN lock_not_available THEN
             -- The next run tries again.
         END;
@@ -59,7 +77,7 @@ BEGIN
         PERFORM set_config('search_path', @search_path@, true);
     END LOOP;
     WHILE clock_timestamp() < deadline LOOP
-        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries')) THEN
+        IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema())) THEN
             RETURN;
         END IF;
         EXIT WHEN NOT drop_expired();

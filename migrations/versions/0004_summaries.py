@@ -50,6 +50,8 @@ def upgrade() -> None:
         sa.Column("late_to", sa.TIMESTAMP(timezone=True)),
         sa.PrimaryKeyConstraint("building_id", "room_id", name="rooms_pkey"),
         sa.CheckConstraint("late_from < late_to AND late_to <= summed_until", name="room_late_before_summed"),
+        # With a reading of all times to come, or gone, there would be no end to what is to be summed up.
+        sa.CheckConstraint("isfinite(timestamp) AND isfinite(summed_until)", name="room_within_time"),
         # A row is written with nearly every reading of its room, beside the one before.
         postgresql_with={"fillfactor": 50},
     )
@@ -112,9 +114,11 @@ def _carry_over() -> None:
         return
     before = f"'{boundary.isoformat()}'::timestamptz"
     op.execute(f"UPDATE upkeep SET dropped_before = {before}")
-    # The sums of the aggregates are rounded already.
+    # The sums of the aggregates are rounded already, some beyond the lowest or highest temperature. A cast from double to
+    # numeric would round once more, to 15 digits.
     op.execute(
-        "INSERT INTO room_hours SELECT building_id, room_id, bucket, count, sum::numeric, min, max"
+        "INSERT INTO room_hours SELECT building_id, room_id, bucket, count,"
+        " greatest(min::text::numeric * count, least(max::text::numeric * count, sum::text::numeric)), min, max"
         f" FROM avg_temperature_hourly WHERE bucket < {before}"
     )
     # What is there in spite of that came too late for the averages, or is in them.
@@ -151,7 +155,9 @@ def downgrade() -> None:
         ("PROCEDURE", "summarize"),
         ("FUNCTION", "summarize_rooms"),
         ("FUNCTION", "drop_expired"),
+        ("FUNCTION", "more_readings"),
         ("FUNCTION", "readings_summary"),
+        ("FUNCTION", "readings_up_to"),
         ("FUNCTION", "latest_reading"),
         ("FUNCTION", "touched_days"),
         ("FUNCTION", "mark_rooms"),

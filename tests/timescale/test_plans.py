@@ -28,7 +28,7 @@ def test_readings_are_looked_for_in_the_chunks_of_their_interval(community: Urls
         for week in range(8):
             start = FIRST + timedelta(days=7 * week, hours=-1)
             reader.execute(
-                "SELECT * FROM readings_summary('B1', ARRAY['101'], %s, %s, NULL, false)", (start, start + length)
+                "SELECT * FROM readings_summary('B1', ARRAY['101'], %s, %s, NULL, NULL)", (start, start + length)
             )
             assert (reader.execute(CHUNKS).fetchone() or (99,))[0] <= most
             reader.rollback()

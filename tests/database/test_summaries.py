@@ -1,0 +1,148 @@
+"""How summaries are brought up to date beside writers, and what else happens to a schema in use, on plain PostgreSQL."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, READER, WRITER
+from tests.crowd import Crowd
+from tests.support import LONG, SUPERUSER, Urls, migrate
+
+LONGEST_WAIT_SECONDS = 0.5
+"""Five times what is promised, for the machine has other work."""
+SUMMED_UP = "SELECT coalesce(sum(count), 0)::bigint FROM room_hours"
+READING = "INSERT INTO temperatures VALUES ('B1', '101', %s, 20.1)"
+
+
+def owner(urls: Urls) -> psycopg.Connection[Any]:
+    return psycopg.connect(urls(OWNER), autocommit=True)
+
+
+def one(connection: psycopg.Connection[Any], statement: str) -> Any:
+    [(value,)] = connection.execute(statement).fetchall()  # type: ignore[arg-type]
+    return value
+
+
+def test_no_writer_waits_for_a_backlog_however_unevenly_it_is_spread(plain: Urls) -> None:
+    with owner(plain) as connection:
+        # One of 15 years ago, so that a slice of time grows long before it meets the others.
+        connection.execute(READING, (datetime(2010, 1, 1, tzinfo=UTC),))
+        connection.execute(
+            "INSERT INTO temperatures SELECT 'B1', '101', instant, 20.1"
+            " FROM generate_series('2026-01-01'::timestamptz, '2026-01-06', '1 second') AS instant"
+        )
+        connection.execute("VACUUM ANALYZE temperatures")
+        done = threading.Event()
+
+        def summarize() -> None:
+            try:
+                while one(connection, "SELECT count(*) FROM unsummarized WHERE since < '2026-02-01'"):
+                    connection.execute("CALL summarize()")
+            finally:
+                done.set()
+
+        thread = threading.Thread(target=summarize)
+        waits = []
+        with psycopg.connect(plain(WRITER), autocommit=True) as writer:
+            thread.start()
+            while not done.is_set():
+                started = time.monotonic()
+                writer.execute(READING, (datetime.now(UTC),))
+                waits.append(time.monotonic() - started)
+                time.sleep(0.02)
+            thread.join()
+        print(f"longest of {len(waits)} waits: {max(waits):.3f} s")
+        assert max(waits) < LONGEST_WAIT_SECONDS
+
+
+def test_a_reading_outside_of_time_is_refused(plain: Urls) -> None:
+    with psycopg.connect(plain(WRITER), autocommit=True) as writer:
+        for known in range(2):
+            for instant in ("infinity", "-infinity"):
+                with pytest.raises(psycopg.errors.CheckViolation):
+                    writer.execute(READING, (instant,))
+            if not known:
+                writer.execute(READING, (datetime(2026, 1, 1, tzinfo=UTC),))
+
+
+def test_a_late_reading_that_is_committed_while_rooms_are_made_known_is_summed_up(plain: Urls) -> None:
+    with owner(plain) as connection, psycopg.connect(plain(WRITER)) as writer:
+        connection.execute(READING, (datetime(2026, 1, 1, 5, tzinfo=UTC),))
+        connection.execute("DELETE FROM rooms; UPDATE upkeep SET rooms_known = false")
+        writer.execute(READING, (datetime(2026, 1, 1, 12, tzinfo=UTC),))
+        writer.execute(READING, (datetime(2026, 1, 1, 3, tzinfo=UTC),))
+        thread = threading.Thread(target=migrate, args=(plain(OWNER),))
+        thread.start()
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        with psycopg.connect(plain(SUPERUSER), autocommit=True) as observer:
+            while not one(observer, waiting):
+                time.sleep(0.01)
+        writer.commit()
+        thread.join()
+        connection.execute("CALL summarize()")
+        assert one(connection, SUMMED_UP) == 3
+
+
+@pytest.fixture
+def two_schemas(plain: Urls) -> Callable[[str], Urls]:
+    """The product twice in one database, each in a schema of its own."""
+
+    def of(schema: str) -> Urls:
+        return lambda role: f"{plain(role)}&options={quote(f'-csearch_path={schema}')}"
+
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(sql.SQL("CREATE SCHEMA temps AUTHORIZATION {}").format(sql.Identifier(OWNER)))
+        superuser.execute("GRANT USAGE ON SCHEMA temps TO PUBLIC")
+    migrate(of("temps")(OWNER))
+    return of
+
+
+def test_each_schema_of_a_database_has_summaries_of_its_own(two_schemas: Callable[[str], Urls]) -> None:
+    for schema, number in (("public", 2), ("temps", 3)):
+        with psycopg.connect(two_schemas(schema)(WRITER), autocommit=True) as writer:
+            for minute in range(number):
+                writer.execute(READING, (datetime(2026, 1, 1, 5, minute, tzinfo=UTC),))
+    # One that is at work does not keep the other from it.
+    with psycopg.connect(two_schemas("public")(OWNER)) as busy:
+        busy.execute("SELECT pg_advisory_xact_lock(hashtext('temperature summaries of public'))")
+        for schema in ("public", "temps"):
+            with owner(two_schemas(schema)) as connection:
+                connection.execute("CALL summarize()")
+        with psycopg.connect(two_schemas("temps")(READER)) as reader:
+            assert reader.execute("SELECT count, sum FROM room_hours").fetchall() == [(3, 3 * Fraction(20.1))]
+    with owner(two_schemas("public")) as connection:
+        connection.execute("CALL summarize()")
+        assert one(connection, SUMMED_UP) == 2
+
+
+def test_the_zone_of_the_database_is_nothing_to_the_answers(plain: Urls, serve: Callable[..., TestClient]) -> None:
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(
+            f"ALTER ROLE {READER} IN DATABASE {superuser.info.dbname} SET timezone = 'America/Los_Angeles'"
+        )
+    with psycopg.connect(plain(WRITER), autocommit=True) as writer:
+        for instant in (datetime(2026, 1, 1, 5, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)):
+            writer.execute(READING, (instant,))
+    average = serve("average", DATABASE_URL=plain(READER))
+    query = {"building_id": "B1", "start": "0001-01-01T00:00:00Z", "end": "2026-02-01T00:00:00Z"}
+    answer = average.get("/v1/temperature/average", params=query)
+    assert (answer.status_code, answer.json()["count"]) == (200, 2), answer.text
+    series = average.get("/v1/temperature/series", params={**query, "bucket": "3650d"}).json()["series"]
+    assert [point["start"] for point in series] == ["0001-01-01T00:00:00Z", "2019-12-29T00:00:00Z"]
+
+
+def test_each_answer_is_a_state_between_its_question_and_itself(plain: Urls, serve: Callable[..., TestClient]) -> None:
+    seed = random.randrange(10**6)
+    Crowd(plain, serve("average", DATABASE_URL=plain(READER)), seed).play(60 if LONG else 4)

@@ -1,0 +1,56 @@
+"""A database of the version before is brought to the newest schema while it is in use, on plain PostgreSQL."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, READER
+from tests import upgrade
+from tests.exactness import assert_exact
+from tests.support import Urls, migrate
+
+START = datetime(2026, 10, 20, tzinfo=UTC)
+
+
+def test_readings_that_are_there_and_those_that_go_on_to_come_are_summed_up(
+    plain: Urls, serve: Callable[..., TestClient]
+) -> None:
+    upgrade.version_before(plain)
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        rows = [("B1", f"{100 + number % 20}", START + number * timedelta(minutes=13), 20.1) for number in range(2000)]
+        upgrade.store(connection, rows)
+        with upgrade.still_written_to(plain, START) as stored:
+            migrate(plain(OWNER))
+            migrate(plain(OWNER))
+            connection.execute("CALL summarize()")
+        average = serve("average", DATABASE_URL=plain(READER))
+        for _ in range(2):
+            assert_exact(average, connection, START, START + timedelta(days=40))
+            connection.execute("CALL summarize()")
+        found = connection.execute("SELECT sum(count)::bigint FROM room_hours").fetchall()
+        assert found == [(len(rows) + len(stored),)]
+
+
+def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('7f3a')"
+        )
+        migrate(plain(OWNER))
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("7f3a",)]
+
+
+def test_roles_that_come_later_get_their_grants(plain: Urls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("READER_ROLE", "later_reader")
+    migrate(plain(OWNER))
+    with psycopg.connect(plain("postgres"), autocommit=True) as superuser:
+        superuser.execute("CREATE ROLE later_reader LOGIN")
+        try:
+            migrate(plain(OWNER))
+            with psycopg.connect(plain("later_reader")) as reader:
+                reader.execute("SELECT * FROM temperatures, rooms, room_hours, upkeep")
+        finally:
+            superuser.execute("DROP OWNED BY later_reader; DROP ROLE later_reader")

@@ -1,0 +1,366 @@
+"""The game that the summaries are played at, for every edition: readings come in any order and any way, are summed up,
+dropped, compressed and asked for at random, and each answer is what a model in Python says, to the last bit."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from itertools import groupby
+from typing import Any
+
+import psycopg
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from starlette.testclient import TestClient
+
+from average.intervals import DAY, HOUR, floor
+from local.postgres import OWNER, READER, WRITER
+from tests.exactness import Reading, summary, temperatures
+from tests.support import LONG, SUPERUSER, Urls, migrate
+
+ZONES = ["Europe/Berlin", "America/St_Johns", "Asia/Kathmandu"]
+"""Of sessions: with days of 23 and 25 hours, and hours that begin within those of UTC."""
+THIS_HOUR = floor(datetime.now(UTC), HOUR)
+STARTS = [
+    datetime(2026, 3, 28, tzinfo=UTC),
+    datetime(2026, 10, 25, tzinfo=UTC),
+    datetime(2024, 2, 29, tzinfo=UTC),
+    THIS_HOUR - DAY,
+]
+_INSERT = "INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+
+# Few, so that they meet: the edges of hours and days, and what is next to them, in the present hour and after it too.
+instants = st.builds(
+    lambda start, hours, minutes, microseconds: (
+        start + timedelta(hours=hours, minutes=minutes, microseconds=microseconds)
+    ),
+    st.sampled_from(STARTS),
+    st.sampled_from([0, 1, 2, 5, 23, 24, 25, 26, 48]),
+    st.sampled_from([0, 0, 7, 30, 59]),
+    st.sampled_from([-1, 0, 1, 59_999_999]),
+)
+rooms = st.tuples(st.sampled_from(["B1", "B1", "B2"]), st.sampled_from(["101", "101", "102", "103"]))
+rows = st.lists(
+    st.builds(lambda room, *reading: (*room, *reading), rooms, instants, temperatures), min_size=1, max_size=12
+)
+WIDTHS = {
+    "7m": timedelta(minutes=7),
+    "1h": HOUR,
+    "90m": timedelta(minutes=90),
+    "6h": 6 * HOUR,
+    "1d": DAY,
+    "2d": 2 * DAY,
+}
+MOST_BUCKETS = 10_000
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the game is played."""
+
+    urls: Urls
+    average: TestClient
+    ingests: Sequence[TestClient]
+    hypertable: bool
+    at_once: bool
+    """Whether it is a server of many sessions, not one in WebAssembly."""
+    crash: Callable[[], None] | None = None
+
+
+class History(RuleBasedStateMachine):
+    """What happens to a database, and what a model makes of it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self._connect()
+        self.owner.execute("TRUNCATE temperatures")
+        self.owner.execute("UPDATE upkeep SET retention = NULL")
+        self.live: set[Reading] = set()
+        # Of readings that were dropped: room, hour and temperature of each.
+        self.dropped: list[Reading] = []
+        self.latest: dict[tuple[str, str], tuple[datetime, float]] = {}
+        self.retention: timedelta | None = None
+
+    def teardown(self) -> None:
+        try:
+            self.summarize(None)
+            self.all_is_asked_for()
+        finally:
+            self._close()
+
+    def _connect(self) -> None:
+        self.owner = psycopg.connect(self.world.urls(OWNER), autocommit=True)
+        self.observer = psycopg.connect(self.world.urls(OWNER), autocommit=True)
+        # Python takes no instant of an hour that a zone has twice for equal to one of another zone.
+        self.observer.execute("SET timezone = 'UTC'")
+
+    def _close(self) -> None:
+        self.owner.close()
+        self.observer.close()
+
+    @initialize(width=st.sampled_from([timedelta(days=7), DAY, timedelta(minutes=90), HOUR]))
+    def chunks_are_so_wide(self, width: timedelta) -> None:
+        if self.world.hypertable:
+            self.owner.execute("SELECT set_chunk_time_interval('temperatures', %s)", (width,))
+
+    @rule(rows=rows, way=st.sampled_from(["one instance", "the other instance", "SQL", "COPY"]))
+    def readings_come(self, rows: list[Reading], way: str) -> None:
+        new = set(rows) - self.live
+        if way == "COPY" and self.world.at_once:
+            with psycopg.connect(self.world.urls(WRITER)) as writer, writer.cursor() as cursor:
+                with cursor.copy("COPY temperatures FROM STDIN") as copy:
+                    for row in new:
+                        copy.write_row(row)
+        elif "instance" in way and max(row[2] for row in rows) < THIS_HOUR + HOUR:
+            client = self.world.ingests[way == "one instance"]
+            names = ("building_id", "room_id", "timestamp", "temperature")
+            body = [dict(zip(names, (*row[:2], row[2].isoformat(), row[3]), strict=True)) for row in rows]
+            answer = client.post("/", json=body)
+            assert (answer.status_code, answer.json().get("duplicates")) == (201, len(rows) - len(new)), answer.text
+        else:
+            with psycopg.connect(self.world.urls(WRITER)) as writer, writer.cursor() as cursor:
+                cursor.executemany(_INSERT, rows)
+        self.live |= new
+        for building, room, instant, temperature in rows:
+            known = self.latest.setdefault((building, room), (instant, temperature))
+            self.latest[building, room] = max(known, (instant, temperature))
+
+    @rule(rows=rows)
+    def readings_are_rolled_back(self, rows: list[Reading]) -> None:
+        with psycopg.connect(self.world.urls(WRITER)) as writer, writer.cursor() as cursor:
+            cursor.executemany(_INSERT, rows)
+            writer.rollback()
+
+    @rule(seconds=st.sampled_from([None, None, None, 0, 0.002]))
+    def summarize(self, seconds: float | None) -> None:
+        begun = self._now()
+        self.owner.execute("CALL summarize(0, %s::jsonb)", (f'{{"seconds": {50 if seconds is None else seconds}}}',))
+        self._see_what_was_dropped()
+        if seconds is None:
+            self._assert_all_is_summed_up(floor(begun, HOUR))
+
+    @precondition(lambda self: self.world.at_once)
+    @rule(milliseconds=st.integers(0, 20))
+    def summarize_is_killed(self, milliseconds: int) -> None:
+        with psycopg.connect(self.world.urls(OWNER), autocommit=True) as victim:
+            pid = victim.info.backend_pid
+            thread = threading.Thread(target=_summarize, args=(victim,))
+            thread.start()
+            time.sleep(milliseconds / 1000)
+            with psycopg.connect(self.world.urls(SUPERUSER), autocommit=True) as killer:
+                killer.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+            thread.join()
+        self._see_what_was_dropped()
+
+    @precondition(lambda self: self.world.at_once)
+    @rule(rows=rows, runners=st.integers(2, 3))
+    def readings_come_while_several_summarize(self, rows: list[Reading], runners: int) -> None:
+        connections = [psycopg.connect(self.world.urls(OWNER), autocommit=True) for _ in range(runners)]
+        threads = [threading.Thread(target=_summarize, args=(connection,)) for connection in connections]
+        for thread in threads:
+            thread.start()
+        self.readings_come(rows, "the other instance")
+        for thread, connection in zip(threads, connections, strict=True):
+            thread.join()
+            connection.close()
+        self._see_what_was_dropped()
+
+    @rule(start=st.sampled_from(STARTS), offset=st.sampled_from([1, 24, 25, 30, 49]))
+    def readings_are_kept_since(self, start: datetime, offset: int) -> None:
+        # A little less than whole hours, whatever the minute is.
+        self._retain(floor(self._now(), HOUR) - (start + timedelta(hours=offset)))
+
+    @rule()
+    def readings_are_kept_for_ever(self) -> None:
+        self._retain(None)
+
+    def _retain(self, age: timedelta | None) -> None:
+        self.retention = age if age is None else max(age, HOUR)
+        seconds = None if self.retention is None else self.retention.total_seconds()
+        self.owner.execute("UPDATE upkeep SET retention = make_interval(secs => %s)", (seconds,))
+
+    @precondition(lambda self: self.world.hypertable)
+    @rule()
+    def chunks_go_into_the_columnstore(self) -> None:
+        self.owner.execute(
+            "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
+            " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp, temperature')"
+        )
+        self.owner.execute(
+            "SELECT compress_chunk(chunk, if_not_compressed => true) FROM show_chunks('temperatures') AS chunk"
+        )
+
+    @precondition(lambda self: LONG)
+    @rule()
+    def the_migrations_run_again(self) -> None:
+        migrate(self.world.urls(OWNER))
+        self.retention = None
+
+    @precondition(lambda self: self.world.crash is not None)
+    @rule()
+    def the_server_crashes(self) -> None:
+        assert self.world.crash
+        self._close()
+        self.world.crash()
+        self._connect()
+        self._see_what_was_dropped()
+
+    @rule(
+        building=st.sampled_from(["B1", "B2", "B3"]),
+        room=st.sampled_from([None, "101", "102"]),
+        ends=st.tuples(instants, instants).map(sorted),
+        bucket=st.sampled_from([None, *WIDTHS]),
+    )
+    def somebody_asks(self, building: str, room: str | None, ends: list[datetime], bucket: str | None) -> None:
+        start, end = ends
+        if bucket:
+            start = max(start, end - (MOST_BUCKETS - 1) * WIDTHS[bucket])
+        self._ask(building, room, start, end, bucket)
+
+    @rule()
+    def all_is_asked_for(self) -> None:
+        for building, room, bucket in [
+            ("B1", None, None),
+            ("B2", None, "6h"),
+            ("B1", "101", "2d"),
+            ("B2", "102", None),
+        ]:
+            self._ask(building, room, STARTS[2] - HOUR, THIS_HOUR + 2 * DAY, bucket)
+
+    @rule()
+    def rooms_are_asked_for(self) -> None:
+        found = self.observer.execute("SELECT building_id, room_id, timestamp, temperature FROM rooms").fetchall()
+        assert {(row[0], row[1]): (row[2], row[3]) for row in found} == self.latest
+        listed = self.world.average.get("/v1/temperature/rooms").json()["rooms"]
+        assert {(room["building_id"], room["room_id"]) for room in listed} == set(self.latest)
+
+    def _ask(self, building: str, room: str | None, start: datetime, end: datetime, bucket: str | None) -> None:
+        query = {"building_id": building, "start": start.isoformat(), "end": end.isoformat()}
+        if room:
+            query["room_id"] = room
+        meant = sorted(
+            (row[2], row[3])
+            for row in (*self.live, *self.dropped)
+            if row[0] == building and row[1] == (room or row[1]) and start <= row[2] < end
+        )
+        if bucket is None:
+            answer = self.world.average.get("/v1/temperature/average", params=query)
+            assert answer.status_code in {200, 404}, answer.text
+            assert _point(answer.json()) == summary([temperature for _, temperature in meant]), answer.text
+            return
+        answer = self.world.average.get("/v1/temperature/series", params={**query, "bucket": bucket})
+        assert answer.status_code == 200, answer.text
+        expected = [
+            (begun, *summary([temperature for _, temperature in group]))
+            for begun, group in groupby(meant, lambda reading: floor(reading[0], WIDTHS[bucket]))
+        ]
+        found = [(datetime.fromisoformat(point["start"]), *_point(point)) for point in answer.json()["series"]]
+        assert found == expected
+
+    def _now(self) -> datetime:
+        [(now,)] = self.observer.execute("SELECT now()").fetchall()
+        assert isinstance(now, datetime)
+        return now
+
+    def _see_what_was_dropped(self) -> None:
+        """What is gone was in an hour that was dropped; from now on it counts where the hour begins."""
+        [(horizon,)] = self.observer.execute("SELECT nullif(dropped_before, '-infinity') FROM upkeep").fetchall()
+        found = set(
+            self.observer.execute("SELECT building_id, room_id, timestamp, temperature FROM temperatures").fetchall()
+        )
+        assert not found - self.live
+        for building, room, instant, temperature in self.live - found:
+            assert horizon is not None and instant < horizon
+            self.dropped.append((building, room, floor(instant, HOUR), temperature))
+        self.live = found
+
+    def _assert_all_is_summed_up(self, until: datetime) -> None:
+        """All hours until then have their summaries; there is no reading left that should have been dropped."""
+        [(horizon,)] = self.observer.execute("SELECT nullif(dropped_before, '-infinity') FROM upkeep").fetchall()
+        assert horizon is None or not any(row[2] < horizon for row in self.live)
+        if self.retention and not self.world.hypertable:
+            assert horizon and horizon >= floor(until - self.retention, HOUR)
+        hours: dict[tuple[str, str, datetime], list[float]] = {}
+        for building, room, instant, temperature in (*self.live, *self.dropped):
+            hours.setdefault((building, room, floor(instant, HOUR)), []).append(temperature)
+        kept = {
+            (row[0], row[1], row[2]): (row[3], Fraction(row[4]), row[5], row[6])
+            for row in self.observer.execute(
+                "SELECT building_id, room_id, hour, count, sum, min, max FROM room_hours"
+            ).fetchall()
+        }
+        assert not {key for key in hours if key[2] < until} - set(kept)
+        assert kept == {key: _put_together((1, Fraction(t), t, t) for t in hours[key]) for key in kept}
+        for relation, start, width, columns in (
+            ("room_days", "day", DAY, 2),
+            ("building_hours", "hour", HOUR, 1),
+            ("building_days", "day", DAY, 1),
+        ):
+            names = ", ".join(["building_id", "room_id"][:columns])
+            found = {
+                tuple(row[: columns + 1]): (row[-4], Fraction(row[-3]), row[-2], row[-1])
+                for row in self.observer.execute(
+                    f"SELECT {names}, {start}, count, sum, min, max FROM {relation}"
+                ).fetchall()
+            }
+            parts: dict[tuple[Any, ...], list[Any]] = {}
+            for key, part in kept.items():
+                parts.setdefault((*key[:columns], floor(key[2], width)), []).append(part)
+            assert found == {key: _put_together(together) for key, together in parts.items()}, relation
+
+
+def _put_together(parts: Iterable[tuple[int, Fraction, float, float]]) -> tuple[int, Fraction, float, float]:
+    counts, sums, lowest, highest = zip(*parts, strict=True)
+    return sum(counts), sum(sums, Fraction()), min(lowest), max(highest)
+
+
+def _point(answer: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(answer[name] for name in ("count", "average_temperature", "min", "max"))
+
+
+def _summarize(connection: psycopg.Connection[Any]) -> None:
+    try:
+        connection.execute("CALL summarize()")
+    except psycopg.OperationalError:
+        # It was killed, as it may be.
+        pass
+
+
+def play(world: World, *, examples: int, steps: int = 25) -> None:
+    """Play so many games of so many steps at most; where TORTURE is set, ten times as many."""
+
+    taken = 0
+
+    class Here(History):
+        def __init__(self) -> None:
+            super().__init__(world)
+
+        @invariant()
+        def a_step_is_counted(self) -> None:
+            nonlocal taken
+            taken += 1
+
+    run_state_machine_as_test(
+        Here,
+        settings=settings(
+            max_examples=examples * (10 if LONG else 1),
+            stateful_step_count=steps,
+            deadline=None,
+            # To shrink a history takes long, and to explain it longer.
+            phases=(Phase.reuse, Phase.generate, Phase.shrink) if LONG else (Phase.generate,),
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    print(f"{taken} steps")
