@@ -40,6 +40,17 @@ export async function ask(path, query, { signal, accept = "application/json" } =
   }
 }
 
+// All rooms, page by page.
+export async function askRooms(options) {
+  const rooms = [];
+  let page = { next: "" };
+  while (page.next !== null) {
+    page = await ask("rooms", page.next ? { after: page.next } : {}, options);
+    rooms.push(...page.rooms);
+  }
+  return rooms;
+}
+
 // A signal that gives up with the one that is given, or after a while.
 function patient(signal) {
   const control = new AbortController();

@@ -4,7 +4,7 @@
 // another instance. How often follows how long the answers took, so that readers cost the database a twentieth of its
 // time at most; a hidden tab asks nothing.
 
-import { Failure, ask, now, token } from "./api.js";
+import { Failure, ask, askRooms, now, token } from "./api.js";
 import { Chart, swatch } from "./chart.js";
 import { ago, apart, bare, clock, count, duration, element, full, grouped, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet } from "./sheet.js";
@@ -85,8 +85,8 @@ function schedule(pause) {
 }
 
 async function askForRoomsAndAlarms(signal, settled) {
-  const [some, others] = await Promise.all([settled(ask("rooms", {}, { signal })), settled(ask("alarms", {}, { signal }))]);
-  rooms = some?.rooms ?? rooms;
+  const [some, others] = await Promise.all([settled(askRooms({ signal })), settled(ask("alarms", {}, { signal }))]);
+  rooms = some ?? rooms;
   alarms = others?.alarms ?? alarms;
 }
 
