@@ -104,6 +104,15 @@ def test_the_values_of_the_chart_are_those_of_the_api(visit: Visit, product: Pro
     assert rows.first.locator("td").all_inner_texts() == texts
 
 
+def test_the_rooms_of_all_pages_are_listed(visit: Visit, product: Product) -> None:
+    page = visit("/docs")
+    page.route("**/rooms?*", lambda route: route.continue_(url=f"{route.request.url}&limit=1"))
+    page.goto(page.url.replace("/docs", view(("B1", "101"), **DAY)))
+    shown(page)
+    for room in product.ask("rooms")["rooms"]:
+        expect(page.get_by_label(f"Compare ⁨{room['building_id']}⁩ / ⁨{room['room_id']}⁩")).to_be_visible()
+
+
 def test_rooms_are_compared_and_the_address_bar_holds_the_view(visit: Visit, product: Product) -> None:
     page = shown(visit(view(("B1", "101"), **DAY)))
     page.get_by_label("Compare ⁨B1⁩ / ⁨102⁩").check()
