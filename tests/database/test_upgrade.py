@@ -36,7 +36,9 @@ def test_readings_that_are_there_and_those_that_go_on_to_come_are_summed_up(
 
 def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls) -> None:
     with psycopg.connect(plain(OWNER), autocommit=True) as connection:
-        connection.execute("CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('7f3a')")
+        connection.execute(
+            "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('7f3a')"
+        )
         migrate(plain(OWNER))
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("7f3a",)]
 
