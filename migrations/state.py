@@ -51,8 +51,6 @@ def bring_about(settings: Settings) -> Edition:
         )
         if edition is Edition.COMMUNITY:
             _keep_jobs(connection, settings)
-        elif has_aggregate(connection, BUCKET):
-            log.warning("TimescaleDB's licence does not allow jobs any more: %s is not refreshed", BUCKET)
         if edition is not Edition.PLAIN and not has_hypertable(connection):
             log.warning("the extension timescaledb came after the readings, which stay in a plain table")
         _grant(connection, settings)
@@ -163,14 +161,19 @@ def _make_bucket_averages(connection: Connection, edition: Edition, settings: Se
     width = interval(settings.bucket)
     before = connection.scalar(text("SELECT avg_temperature_bucket_width()"))
     if has_aggregate(connection, BUCKET):
-        if before == settings.bucket or edition is not Edition.COMMUNITY:
+        if edition is not Edition.COMMUNITY:
+            # Its trigger refuses all readings then.
+            reason = f"TimescaleDB's licence does not allow {BUCKET} to be a continuous aggregate any more"
+        elif before != settings.bucket:
+            reason = f"BUCKET_MINUTES is {settings.bucket}, but {BUCKET} has buckets of {before}"
+        else:
             return
         if connection.scalar(text("SELECT dropped_before > '-infinity' FROM upkeep")):
             raise SettingError(
-                f"BUCKET_MINUTES is {settings.bucket}, but this database has buckets of {before}, some of readings that"
-                f" were dropped since. To build {BUCKET} anew without these, drop it first: DROP MATERIALIZED VIEW"
+                f"{reason}, some of readings that were dropped since. To build it anew without these, drop it first:"
+                " DROP MATERIALIZED VIEW"
             )
-        log.warning("%s is built anew with buckets of %s instead of %s", BUCKET, settings.bucket, before)
+        log.warning("%s: it is built anew", reason)
         connection.exec_driver_sql(f"DROP MATERIALIZED VIEW {BUCKET}")
     connection.exec_driver_sql(
         "CREATE OR REPLACE FUNCTION avg_temperature_bucket_width() RETURNS interval"
@@ -197,11 +200,11 @@ def _keep_jobs(connection: Connection, settings: Settings) -> None:
         connection.exec_driver_sql(
             f"SELECT add_job('{schema}.summarize', interval '1 minute', fixed_schedule => false)"
         )
-    # A retention policy of TimescaleDB's own would drop readings before they are summed up: summarize() drops them.
-    connection.exec_driver_sql("SELECT remove_retention_policy('temperatures', if_exists => true)")
     if has_aggregate(connection, BUCKET):
         _keep_refresh(connection, settings)
     if has_hypertable(connection):
+        # One of TimescaleDB's own would drop readings before they are summed up: summarize() drops them.
+        connection.exec_driver_sql("SELECT remove_retention_policy('temperatures', if_exists => true)")
         _keep_columnstore(connection, settings)
 
 

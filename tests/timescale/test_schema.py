@@ -255,3 +255,40 @@ def test_the_apache_edition_gets_a_hypertable_and_views_of_the_same_names(
 
 def test_down_and_up_again_leave_nothing_behind_on_the_apache_edition(apache: Urls) -> None:
     schema.assert_down_and_up_again_leave_nothing_behind(apache)
+
+
+def test_with_a_licence_that_does_not_allow_it_any_more_the_continuous_aggregate_becomes_a_view(
+    owner: Connection, community: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(owner, NOW - timedelta(days=2), 22.5)
+    kind = f"SELECT count(*) FROM timescaledb_information.continuous_aggregates WHERE view_name = '{BUCKETS}'"
+    assert owner.execute(kind).fetchall() == [(1,)]
+    with monkeypatch.context() as patch:
+        for module in (edition, migrations, state):
+            patch.setattr(module, "detect", lambda _: Edition.APACHE)
+        assert migrate(community(OWNER)) is Edition.APACHE
+    assert owner.execute(kind).fetchall() == [(0,)]
+    assert owner.execute(f"SELECT avg_temp, count FROM {BUCKETS}").fetchall() == [(22.5, 1)]
+    migrate(community(OWNER))
+    assert owner.execute(kind).fetchall() == [(1,)]
+
+
+def test_readings_that_were_there_before_the_extension_stay_in_their_table(
+    owner: Connection, community: Urls, caplog: pytest.LogCaptureFixture
+) -> None:
+    alembic(community(OWNER), "downgrade", "0001")
+    owner.execute("CREATE TABLE plain (LIKE temperatures INCLUDING ALL)")
+    owner.execute("DROP TABLE temperatures")
+    owner.execute("ALTER TABLE plain RENAME TO temperatures")
+    insert(owner, NOW - timedelta(days=40), 22.5)
+    try:
+        for days in (0, 7):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("RETENTION_DAYS", str(days))
+                migrate(community(OWNER))
+            assert "the extension timescaledb came after the readings, which stay in a plain table" in caplog.text
+            run_jobs(owner, "summarize")
+            assert owner.execute("SELECT count FROM room_hours").fetchall() == [(1,)]
+            assert owner.execute("SELECT FROM temperatures").rowcount == (0 if days else 1)
+    finally:
+        alembic(community(OWNER), "downgrade", "base")
