@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Route
 
 from bench.stack import serve
 from local.postgres import READER, WATCHER, WRITER
-from tests.support import ROOT, SUPERUSER, Urls, leave_out
+from tests.support import ANY_CLOCK, ROOT, SUPERUSER, Urls, leave_out
 
 KEPT = ROOT / "build" / "browser"
 """Where the pictures are."""
@@ -71,7 +71,8 @@ def start(new_database: NewDatabase) -> Iterator[Start]:
             urls = stack.enter_context(new_database())
             databases = {"WRITER": urls(WRITER), "READER": urls(READER), "WATCHER": urls(WATCHER)}
             path = {"PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}"}
-            served = stack.enter_context(serve([sys.executable, "-c", SCRIPT], {**databases, **path, **variables}))
+            settings = {**databases, **path, **ANY_CLOCK, **variables}
+            served = stack.enter_context(serve([sys.executable, "-c", SCRIPT], settings))
             return Product(f"http://127.0.0.1:{served.port}", urls)
 
         yield start
