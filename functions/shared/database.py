@@ -8,6 +8,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
 from starlette.requests import Request
 from starlette.responses import Response
@@ -68,6 +69,8 @@ class Database:
         options = {
             "autocommit": True,
             "connect_timeout": 3,
+            # Whatever the variables of libpq or the role say.
+            "client_encoding": "UTF8",
             # A peer that vanished without a word is given up as soon as the request is.
             "keepalives_idle": self.deadline,
             "tcp_user_timeout": self.deadline * 1000,
@@ -83,10 +86,12 @@ class Database:
             # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
             "jit": "off",
         }
+        # Those of the URL, such as a search_path, would be replaced.
+        own = str(conninfo_to_dict(self.url).get("options") or "")
         return {
             **options,
             "prepare_threshold": 0,
-            "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+            "options": " ".join(filter(None, [own, *(f"-c {name}={value}" for name, value in settings.items())])),
         }
 
     @property

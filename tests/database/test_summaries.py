@@ -127,6 +127,19 @@ def test_each_schema_of_a_database_has_summaries_of_its_own(two_schemas: Callabl
         assert one(connection, SUMMED_UP) == 2
 
 
+def test_the_functions_find_the_schema_that_the_url_names(
+    two_schemas: Callable[[str], Urls], serve: Callable[..., TestClient]
+) -> None:
+    urls = two_schemas("temps")
+    ingest, average = serve("ingest", DATABASE_URL=urls(WRITER)), serve("average", DATABASE_URL=urls(READER))
+    reading = {"building_id": "Büro", "room_id": "1", "temperature": 20.5, "timestamp": "2026-01-01T05:00:00Z"}
+    assert ingest.post("/", json=reading).status_code == 201
+    query = {"building_id": "Büro", "start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
+    assert average.get("/v1/temperature/average", params=query).json()["count"] == 1
+    with owner(two_schemas("public")) as connection:
+        assert one(connection, "SELECT count(*) FROM temperatures") == 0
+
+
 def test_the_zone_of_the_database_is_nothing_to_the_answers(plain: Urls, serve: Callable[..., TestClient]) -> None:
     with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
         superuser.execute(
