@@ -4,6 +4,7 @@ dropped, compressed and asked for at random, and each answer is what a model in 
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -24,7 +25,7 @@ from hypothesis.stateful import (
 from starlette.testclient import TestClient
 
 from average.intervals import DAY, HOUR, floor
-from local.postgres import OWNER, READER, WRITER
+from local.postgres import OWNER, WRITER
 from tests.exactness import Reading, summary, temperatures
 from tests.support import LONG, SUPERUSER, Urls, migrate
 
@@ -118,10 +119,13 @@ class History(RuleBasedStateMachine):
     def readings_come(self, rows: list[Reading], way: str) -> None:
         new = set(rows) - self.live
         if way == "COPY" and self.world.at_once:
-            with psycopg.connect(self.world.urls(WRITER)) as writer, writer.cursor() as cursor:
-                with cursor.copy("COPY temperatures FROM STDIN") as copy:
-                    for row in new:
-                        copy.write_row(row)
+            with (
+                psycopg.connect(self.world.urls(WRITER)) as writer,
+                writer.cursor() as cursor,
+                cursor.copy("COPY temperatures FROM STDIN") as copy,
+            ):
+                for row in new:
+                    copy.write_row(row)
         elif "instance" in way and max(row[2] for row in rows) < THIS_HOUR + HOUR:
             client = self.world.ingests[way == "one instance"]
             names = ("building_id", "room_id", "timestamp", "temperature")
@@ -330,11 +334,9 @@ def _point(answer: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _summarize(connection: psycopg.Connection[Any]) -> None:
-    try:
+    # It may be killed.
+    with suppress(psycopg.OperationalError):
         connection.execute("CALL summarize()")
-    except psycopg.OperationalError:
-        # It was killed, as it may be.
-        pass
 
 
 def play(world: World, *, examples: int, steps: int = 25) -> None:

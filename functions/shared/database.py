@@ -22,8 +22,10 @@ _given_up: set[asyncio.Task[Any]] = set()
 
 
 class _Instant(Loader):
-    """Reads an instant in UTC, whatever the zone of the session is: in one that is behind UTC, psycopg's own reader
-    fails for the first hours of the year 1, and with it the answer."""
+    """Reads an instant in UTC, whatever the zone of the session is.
+
+    In one that is behind UTC, psycopg's own reader fails for the first hours of the year 1, and with it the answer.
+    """
 
     format = Format.BINARY
 

@@ -114,8 +114,8 @@ def _carry_over() -> None:
         return
     before = f"'{boundary.isoformat()}'::timestamptz"
     op.execute(f"UPDATE upkeep SET dropped_before = {before}")
-    # The sums of the aggregates are rounded already, some beyond the lowest or highest temperature. A cast from double to
-    # numeric would round once more, to 15 digits.
+    # The sums of the aggregates are rounded already, some beyond the lowest or highest temperature. A cast from double
+    # to numeric would round once more, to 15 digits.
     op.execute(
         "INSERT INTO room_hours SELECT building_id, room_id, bucket, count,"
         " greatest(min::text::numeric * count, least(max::text::numeric * count, sum::text::numeric)), min, max"

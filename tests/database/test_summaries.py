@@ -1,4 +1,4 @@
-"""How summaries are brought up to date beside writers, and what else happens to a schema in use, on plain PostgreSQL."""
+"""How summaries are brought up to date beside writers, and what else happens to a schema in use."""
 
 import random
 import threading
@@ -29,7 +29,7 @@ def owner(urls: Urls) -> psycopg.Connection[Any]:
 
 
 def one(connection: psycopg.Connection[Any], statement: str) -> Any:
-    [(value,)] = connection.execute(statement).fetchall()  # type: ignore[arg-type]
+    [(value,)] = connection.execute(statement).fetchall()
     return value
 
 
