@@ -68,7 +68,8 @@ test: install ## run all tests; those of TimescaleDB need Node.js, or a server a
 
 torture: export TORTURE = 1
 torture: install ## what takes long: faults and overload that last, ten times as many random inputs (half an hour)
-	.venv/bin/python -m pytest tests/faults tests/database/test_bad_input.py tests/database/test_description.py --timeout 1800
+	.venv/bin/python -m pytest tests/faults tests/database/test_bad_input.py tests/database/test_description.py \
+		tests/database/test_history.py tests/database/test_summaries.py tests/timescale/test_history.py --timeout 1800
 
 bench: install ## measure it; settings: FIGURES (all), LONG=1, RESULTS (build/bench)
 	@PYTHONPATH=functions:. .venv/bin/python -m bench $(FIGURES) $(if $(LONG),--long)
