@@ -1,5 +1,6 @@
 """The functions on the cluster, as devices, people and event sources use them."""
 
+import gzip
 import json
 from collections.abc import Callable
 
@@ -49,6 +50,35 @@ def test_a_reading_that_breaks_a_rule_is_refused_with_the_reason() -> None:
     assert [fault["field"] for fault in answer.json()["errors"]] == ["temperature"]
 
 
+@pytest.mark.parametrize("instant", ["1999-12-31T23:59:59Z", "9999-01-01T00:00:00Z"])
+def test_a_reading_of_a_wrong_clock_is_refused(instant: str) -> None:
+    answer = call("ingest", "POST", "/v1/temperature", json={**reading(new_room()), "timestamp": instant})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (422, "application/problem+json")
+    assert [fault["field"] for fault in answer.json()["errors"]] == ["timestamp"]
+
+
+def test_a_compressed_body_is_taken() -> None:
+    room_id = new_room()
+    body = gzip.compress(json.dumps([reading(room_id, seconds=second) for second in range(100)]).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = call("ingest", "POST", "/v1/temperature", data=body, headers=headers)
+    assert (answer.status_code, answer.json()["accepted"]) == (201, 100)
+    assert average(room_id)["count"] == 100
+
+
+@pytest.mark.parametrize(("function", "path"), [("ingest", "/v1/temperature"), ("watch", "/watch")])
+def test_a_page_of_another_site_may_not_write(function: str, path: str) -> None:
+    headers = {"Origin": "https://elsewhere.example", "Sec-Fetch-Site": "cross-site"}
+    answer = call(function, "POST", path, json=reading(new_room()), headers=headers)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "application/problem+json")
+
+
+@pytest.mark.parametrize("function", ["ingest", "average", "watch"])
+def test_a_function_is_ready_and_is_measured(function: str) -> None:
+    assert call(function, "GET", "/ready").status_code == 200
+    assert "# TYPE" in call(function, "GET", "/metrics").text
+
+
 PRIVILEGES = """
 import json, os
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
@@ -90,6 +120,10 @@ def test_one_address_has_the_paths_of_all_functions() -> None:
         assert (answer.status_code, "count" in answer.text) == (200, True)
     for path in ("/v1/temperature/rooms", "/settings", "/health", "/openapi.json"):
         assert requests.get(cluster.GATEWAY + path, headers=headers, timeout=60).status_code == 200
+    for path in ("/", "/v1/temperature"):
+        leave = {**headers, "WebHook-Request-Origin": "events.example.com"}
+        answer = requests.options(cluster.GATEWAY + path, headers=leave, timeout=60)
+        assert answer.headers["WebHook-Allowed-Origin"] == "events.example.com"
     answer = requests.post(f"{cluster.GATEWAY}/simulate", json={"count": 1}, headers=headers, timeout=60)
     assert (answer.status_code, answer.json()) == (200, {"emitted": 3, "retried": 0, "failed": 0})
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from migrations import state
 from tests.cluster.cluster import connected
 
 EVERYBODY = [
@@ -15,7 +16,12 @@ EVERYBODY = [
     "ALTER TABLE temperatures ADD COLUMN x int",
     "CREATE TABLE mine (x int)",
     "CREATE ROLE mine",
-    "UPDATE alembic_version SET version_num = 'x'",
+    "UPDATE temperature_revision SET version_num = 'x'",
+    "UPDATE rooms SET summed_until = now()",
+    "DELETE FROM room_hours",
+    "INSERT INTO building_days VALUES ('e2e', '2024-12-01', 1, 1, 1, 1)",
+    "UPDATE upkeep SET retention = interval '7 days'",
+    "ALTER TABLE temperatures DISABLE TRIGGER mark_rooms",
     "DROP FUNCTION avg_temperature_bucket_width()",
     "COPY (SELECT 1) TO PROGRAM 'true'",
     "SELECT pg_read_file('/etc/passwd')",
@@ -24,7 +30,7 @@ EVERYBODY = [
     "SET ROLE postgres",
     "SELECT drop_chunks('temperatures', interval '1 day')",
 ]
-VIEW = "SELECT * FROM avg_temperature_daily"
+READ = ("SELECT * FROM avg_temperature_daily", "SELECT * FROM room_hours", "SELECT * FROM upkeep")
 READING = "INSERT INTO temperatures VALUES ('e2e', 'roles', '2024-12-01', 1) ON CONFLICT DO NOTHING"
 
 
@@ -51,19 +57,26 @@ def test_the_writer_stores(writer: psycopg.Connection) -> None:
 
 
 def test_the_reader_reads(reader: psycopg.Connection) -> None:
-    for relation in ("temperatures", *(f"avg_temperature_{width}" for width in ("time_interval", "hourly", "daily"))):
+    for relation in ("temperatures", "alarms", *state.VIEWS, *state.SUMMARIES):
         reader.execute(f"SELECT * FROM {relation} LIMIT 1")
 
 
 def test_the_watcher_reads_and_keeps_alarms(watcher: psycopg.Connection) -> None:
-    watcher.execute("SELECT * FROM temperatures LIMIT 1")
+    watcher.execute("SELECT * FROM temperatures JOIN rooms USING (building_id, room_id) LIMIT 1")
     watcher.execute("UPDATE alarms SET cleared = raised WHERE false")
     watcher.execute("UPDATE watched SET temperature = 0 WHERE false")
 
 
 @pytest.mark.parametrize(
     "statement",
-    [*EVERYBODY, "SELECT * FROM temperatures", "SELECT * FROM alarms", VIEW, "TABLE alembic_version"],
+    [
+        *EVERYBODY,
+        *READ,
+        "SELECT * FROM temperatures",
+        "SELECT * FROM rooms",
+        "SELECT * FROM alarms",
+        "TABLE temperature_revision",
+    ],
 )
 def test_the_writer_cannot(writer: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -76,7 +89,7 @@ def test_the_reader_cannot(reader: psycopg.Connection, statement: str) -> None:
         reader.execute(statement)
 
 
-@pytest.mark.parametrize("statement", [*EVERYBODY, READING, VIEW, "DELETE FROM alarms"])
+@pytest.mark.parametrize("statement", [*EVERYBODY, *READ, READING, "DELETE FROM alarms"])
 def test_the_watcher_cannot(watcher: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         watcher.execute(statement)

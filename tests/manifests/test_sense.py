@@ -143,6 +143,8 @@ def test_production_has_two_instances_of_the_database_and_wide_buckets() -> None
     assert database["spec"]["numberOfInstances"] == 2
     assert database["spec"]["patroni"]["synchronous_mode"] is True
     assert environment(templates(objects)["migrations"])["BUCKET_MINUTES"] == "15"
+    # An alarm says when one of them has no copy.
+    assert environment(templates(objects)["ingest"])["COPIES"] == "2"
 
 
 def test_the_simulator_is_triggered_every_minute_and_sends_to_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,18 +218,16 @@ def test_the_address_on_kind_leads_each_path_to_its_function(name: str) -> None:
     objects = overlay(name)
     (rule,) = of_kind(objects, "Ingress")["localhost"]["spec"]["rules"]
     leads: dict[str, str] = {}
-    # What is posted to the root are readings.
-    (posted,) = (path for path in rule["http"]["paths"] if "headers" in path)
-    assert (posted["path"], posted["headers"], posted["splits"][0]["serviceName"]) == (
-        "/",
-        {":method": {"exact": "POST"}},
-        "ingest",
-    )
+    # What is posted to the root are readings, and whoever asks for leave there wants to post.
+    posted = [path for path in rule["http"]["paths"] if "headers" in path]
+    assert [(path["path"], path["headers"], path["splits"][0]["serviceName"]) for path in posted] == [
+        ("/", {":method": {"exact": method}}, "ingest") for method in ("POST", "OPTIONS")
+    ]
     for path in rule["http"]["paths"]:
         (split,) = path["splits"]
         assert f"http://{path['rewriteHost']}" == _address(objects, split["serviceName"])
         assert split["serviceNamespace"] == NAMESPACE
-        if path is not posted:
+        if path not in posted:
             leads[path["path"]] = split["serviceName"]
     # What people look at.
     assert leads["/"] == "average"
