@@ -164,7 +164,9 @@ class Temperatures:
 def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summary:
     # To divide integers is to round once, to the nearest number there is.
     numerator, denominator = total.as_integer_ratio()
-    return Summary(count, numerator / (denominator * count), lowest, highest)
+    average = numerator / (denominator * count)
+    # The sum is of multiples of 2^-109.
+    return Summary(count, min(max(average, lowest), highest), lowest, highest)
 
 
 def _text(statement: bytes) -> bytes:
