@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import jsonschema
 import psycopg
 import pytest
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WATCHER
-from tests.sink import Sink
+from tests.sink import Sink, listening
 from tests.support import NOWHERE, SUPERUSER, Urls
 
 Serve = Callable[..., TestClient]
@@ -194,9 +195,14 @@ def test_a_reading_of_the_future_waits_until_then(watch: Watch, store: Store, pl
     assert check(function) == (1, 0)
     store((3, 21))
     assert check(function) == (0, 1)
-    store((-1 / 60, 30), room="102")
+
+
+def test_a_reading_of_the_next_second_counts_then(watch: Watch, plain: Urls) -> None:
+    function = watch(RULE)
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute("INSERT INTO temperatures VALUES ('B1', '101', now() + interval '2 s', 30)")
     assert check(function) == (0, 0)
-    threading.Event().wait(1.2)
+    threading.Event().wait(2.1)
     assert check(function) == (1, 0)
 
 
@@ -389,44 +395,137 @@ def test_without_a_database_it_is_503(serve: Serve) -> None:
     assert answer.json()["detail"] == "The database does not answer; check again"
 
 
+# Silence, and who was away
+
+
+def test_a_silence_is_not_told_for_a_time_in_which_nothing_could_arrive(
+    watch: Watch, store: Store, plain: Urls
+) -> None:
+    function = watch({"silent": "15m"})
+    store((17, 21))
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        # As if the last check had been when the reading came, and a minute before.
+        connection.execute("UPDATE watching SET checked = now() - interval '16 minutes'")
+        assert check(function) == (0, 0)
+        assert check(function) == (0, 0)
+        # Where it is always asked that rarely, that means nothing.
+        connection.execute(
+            "UPDATE watching SET checked = now() - interval '10 minutes', rarely = true, listening_since = '-infinity'"
+        )
+        assert check(function) == (1, 0)
+        # An alarm that is open stays so.
+        connection.execute("UPDATE watching SET checked = now() - interval '16 minutes', rarely = false")
+        assert check(function) == (0, 0)
+
+
+def test_alarms_of_a_room_that_was_removed_end(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch({"above": 28, "silent": "1h"})
+    store((90, 30))
+    assert check(function) == (2, 0)
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute("DELETE FROM temperatures")
+        connection.execute("DELETE FROM rooms")
+    assert check(function) == (0, 2)
+    assert check(function) == (0, 0)
+
+
+def test_alarms_are_forgotten_after_a_year_or_as_the_settings_say(watch: Watch, plain: Urls, sink: Sink) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for days in (5, 11, 400):
+            connection.execute(
+                "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared, noticed)"
+                " SELECT 'B1', '101', 'high', 28, 29, at, at, at FROM (SELECT now() - %s * interval '1 day') AS _ (at)",
+                (days,),
+            )
+        check(watch(RULE))
+        assert connection.execute("SELECT count(*) FROM alarms").fetchone() == (2,)
+        check(watch(RULE, ALARM_RETENTION_DAYS="10"))
+        assert connection.execute("SELECT count(*) FROM alarms").fetchone() == (1,)
+
+
+def test_a_check_waits_for_another_one_no_longer_than_the_deadline(
+    watch: Watch, store: Store, plain: Urls, sink: Sink
+) -> None:
+    function = watch(RULE, ALARM_SINK_URL=sink.url, DEADLINE_SECONDS="1")
+    store((5, 29))
+    sink.open.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(function.post, "/")
+        while not sink.attempts:
+            threading.Event().wait(0.01)
+        answer = pool.submit(function.post, "/").result()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        assert answer.json()["detail"] == "Another check is still going on; check again"
+        sink.open.set()
+        assert first.result().status_code == 200
+
+
 # The sink
 
 
-def test_the_sink_is_told_of_each_with_what_it_was_once(watch: Watch, store: Store, sink: Sink) -> None:
-    function = watch(RULE, K_SINK=sink.url, ALARM_SINK_TOKEN="a-token-0123456789")
+def test_the_sink_is_told_of_each_with_what_it_was_once(watch: Watch, store: Store, sink: Sink, plain: Urls) -> None:
+    function = watch({**RULE, "severity": "critical"}, K_SINK=sink.url, ALARM_SINK_TOKEN="a-token-0123456789")
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     store((5, 29))
-    assert function.post("/").json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0}
+    answer = function.post("/", headers={"traceparent": trace})
+    assert answer.json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0}
     store((4, 21))
-    assert function.post("/").json() == {"raised": 0, "cleared": 1, "sent": 1, "unsent": 0}
+    answer = function.post("/", headers={"traceparent": "nonsense"})
+    assert answer.json() == {"raised": 0, "cleared": 1, "sent": 1, "unsent": 0}
     assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 0}
     raised, cleared = sink.events
-    assert {name: raised[name] for name in ("type", "source", "time", "datacontenttype")} == {
+    assert {name: raised[name] for name in raised if name != "id"} == {
+        "specversion": "1.0",
         "type": "dev.temperature.alarm.v1",
         "source": "/buildings/B1/rooms/101",
         "time": written(5),
         "datacontenttype": "application/json",
+        "dataschema": "http://testserver/watch/alarm.v1.json",
+        "traceparent": trace,
+        "severitytext": "ERROR",
+        "severitynumber": "17",
     }
     assert cleared["time"] == written(4)
-    alarm = {**ROOM, "kind": "high", "threshold": 28.0, "temperature": 29.0, "raised": written(5)}
+    assert cleared.get("traceparent") is None
+    with psycopg.connect(plain(OWNER)) as connection:
+        [(noticed,)] = connection.execute("SELECT noticed FROM alarms").fetchall()
+    alarm = {
+        **ROOM,
+        "kind": "high",
+        "severity": "critical",
+        "threshold": 28.0,
+        "temperature": 29.0,
+        "raised": written(5),
+        "noticed": noticed.isoformat().replace("+00:00", "Z"),
+    }
     assert data(raised) == {**alarm, "state": "raised", "cleared": None}
     assert data(cleared) == {**alarm, "state": "cleared", "cleared": written(4)}
     assert raised["id"].endswith("/raised") and cleared["id"] == raised["id"].replace("raised", "cleared")
     assert {headers["authorization"] for headers, _ in sink.requests} == {"Bearer a-token-0123456789"}
+    schema = function.get("/watch/alarm.v1.json").json()
+    for event in (raised, cleared):
+        jsonschema.validate(data(event), schema)
 
 
 def written(minutes: float) -> str:
     return ago(minutes).isoformat().replace("+00:00", "Z")
 
 
-def test_a_sink_that_was_away_is_told_later_in_order(watch: Watch, store: Store, sink: Sink) -> None:
+def make_due(urls: Urls) -> None:
+    """As if the pauses after attempts were over, and the claims of instances that ended."""
+    with psycopg.connect(urls(OWNER)) as connection:
+        connection.execute("UPDATE alarm_events SET next_attempt = now()")
+
+
+def test_a_sink_that_was_away_is_told_later_in_the_order_of_each_alarm(
+    watch: Watch, store: Store, sink: Sink, plain: Urls
+) -> None:
     sink.refuse(float("inf"), 500)
     function = watch(RULE, ALARM_SINK_URL=sink.url)
     store((9, 29))
     answer = function.post("/")
     assert answer.status_code == 502
-    assert answer.json()["detail"] == (
-        "The sink did not take all events, and gets them again with the next check: status 500"
-    )
+    assert answer.json()["detail"] == "The sink did not take all events, and gets them again later: status 500"
     assert {name: answer.json()[name] for name in ("raised", "cleared", "sent", "unsent")} == {
         "raised": 1,
         "cleared": 0,
@@ -435,11 +534,63 @@ def test_a_sink_that_was_away_is_told_later_in_order(watch: Watch, store: Store,
     }
     store((8, 21), (7, 30))
     assert function.post("/").json()["unsent"] == 3
-    # Of an alarm that it does not know, a sink is not told that it was cleared.
-    assert sink.attempts == 1 + 2
+    # What was tried is left alone for a while, and of an alarm that it does not know a sink is not told that it ended.
+    assert sink.attempts == 1 + 1
     sink.refuse(0, 500)
+    make_due(plain)
     assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 3, "unsent": 0}
-    assert events(sink) == [("raised", "high"), ("cleared", "high"), ("raised", "high")]
+    assert sorted(events(sink)) == [("cleared", "high"), ("raised", "high"), ("raised", "high")]
+    states = [(event["id"].split("/")[0], data(event)["state"]) for event in sink.events]
+    ended = next(alarm for alarm, state in states if state == "cleared")
+    assert states.index((ended, "raised")) < states.index((ended, "cleared"))
+
+
+def test_events_that_the_sink_refuses_do_not_hold_up_others_and_are_given_up(
+    watch: Watch, store: Store, sink: Sink, plain: Urls
+) -> None:
+    function = watch({"above": 28}, ALARM_SINK_URL=sink.url)
+    sink.refuse(float("inf"), 400)
+    for number in range(60):
+        store((9, 29), room=f"bad {number}")
+    while function.post("/").json().get("unsent", 0) and sink.attempts < 60:
+        pass
+    assert sink.attempts == 60
+    sink.refuse(0, 400)
+    store((8, 29), room="good")
+    assert function.post("/").json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 60}
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        # One attempt is left of ten.
+        connection.execute("UPDATE alarm_events SET attempts = 9, next_attempt = now() WHERE attempts = 1")
+        connection.execute("DELETE FROM alarm_events WHERE alarm <> (SELECT alarm FROM alarm_events LIMIT 1)")
+        sink.refuse(float("inf"), 422)
+        assert function.post("/").json()["unsent"] == 0
+        assert connection.execute(
+            "SELECT state, attempts, given_up IS NOT NULL, reason FROM alarm_events"
+        ).fetchall() == [("raised", 10, True, "status 422")]
+    sink.refuse(0, 400)
+    for number in range(60):
+        store((7, 21), room=f"bad {number}")
+    answer = function.post("/").json()
+    # Neither is the end of what it was not told.
+    assert (answer["cleared"], answer["sent"]) == (60, 59)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 401])
+def test_the_pause_between_attempts_doubles(watch: Watch, store: Store, sink: Sink, plain: Urls, status: int) -> None:
+    function = watch(RULE, ALARM_SINK_URL=sink.url, SINK_PATIENCE="1")
+    sink.refuse(float("inf"), status)
+    store((5, 29))
+    pauses = []
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for _ in range(2):
+            make_due(plain)
+            assert function.post("/").status_code == 502
+            [(seconds, given_up)] = connection.execute(
+                "SELECT extract(epoch FROM next_attempt - now())::float8, given_up FROM alarm_events"
+            ).fetchall()
+            assert given_up is None
+            pauses.append(seconds)
+    assert pauses == [pytest.approx(30, abs=10), pytest.approx(60, abs=10)]
 
 
 def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
@@ -453,13 +604,16 @@ def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
             checked = pool.submit(function.post, "/")
             while not sink.attempts:
                 threading.Event().wait(0.01)
+            # Nothing is locked while a sink takes its time.
+            assert superuser.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state LIKE 'idle in%%'", (WATCHER,)
+            ).fetchone() == (0,)
             # The sink has it, and the function ends before it could write that down.
-            superuser.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND state LIKE 'idle in%%'",
-                (WATCHER,),
-            )
+            superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (WATCHER,))
             sink.open.set()
             assert checked.result().status_code == 503
+    assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 1}
+    make_due(plain)
     assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 1, "unsent": 0}
     first, again = sink.events
     assert (first["source"], first["id"], data(first)) == (again["source"], again["id"], data(again))
@@ -467,11 +621,14 @@ def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
 
 def test_more_than_a_batch_is_sent_by_one_check(watch: Watch, store: Store, sink: Sink) -> None:
     function = watch({"above": 28}, ALARM_SINK_URL=sink.url)
-    store((300, 21))
+    store((500, 21))
     check(function)
-    store(*((minute, 20 + minute % 2 * 10) for minute in range(1, 252)))
-    assert function.post("/").json() == {"raised": 126, "cleared": 125, "sent": 251, "unsent": 0}
-    assert events(sink) == [("cleared" if number % 2 else "raised", "high") for number in range(251)]
+    store(*((minute, 20 + minute % 2 * 10) for minute in range(1, 452)))
+    assert function.post("/").json() == {"raised": 226, "cleared": 225, "sent": 451, "unsent": 0}
+    told: dict[str, list[str]] = {}
+    for event in sink.events:
+        told.setdefault(event["id"].split("/")[0], []).append(data(event)["state"])
+    assert sorted(told.values()) == [["raised"], *([["raised", "cleared"]] * 225)]
 
 
 def test_one_instance_sends_at_a_time(watch: Watch, store: Store, sink: Sink) -> None:
@@ -488,21 +645,41 @@ def test_one_instance_sends_at_a_time(watch: Watch, store: Store, sink: Sink) ->
     assert len(sink.events) == 1
 
 
-def test_without_a_sink_alarms_are_kept(watch: Watch, store: Store, plain: Urls, sink: Sink) -> None:
+def test_a_sink_that_is_new_is_told_nothing_of_the_past(watch: Watch, store: Store, plain: Urls, sink: Sink) -> None:
     store((5, 29))
-    assert watch(RULE).post("/").json() == {"raised": 1, "cleared": 0, "sent": 0, "unsent": 1}
+    assert watch(RULE).post("/").json() == {"raised": 1, "cleared": 0, "sent": 0, "unsent": 0}
     assert len(alarms(plain)) == 1
-    assert watch(RULE, ALARM_SINK_URL=sink.url).post("/").json()["sent"] == 1
+    function = watch(RULE, ALARM_SINK_URL=sink.url)
+    assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 0}
+    store((4, 21), (3, 30))
+    # Not of the end of what it was not told of either.
+    assert function.post("/").json() == {"raised": 1, "cleared": 1, "sent": 1, "unsent": 0}
+    with listening() as other:
+        elsewhere = watch(RULE, ALARM_SINK_URL=other.url)
+        store((2, 21), (1, 15))
+        assert elsewhere.post("/").json()["sent"] == 1
+        assert events(other) == [("raised", "low")]
+    # What the first one is still to be told, it is told when it is there again.
+    again = watch(RULE, ALARM_SINK_URL=sink.url)
+    assert again.post("/").json()["sent"] == 1
+    assert events(sink) == [("raised", "high"), ("cleared", "high")]
 
 
-def test_what_is_older_than_a_week_is_not_sent_any_more(watch: Watch, plain: Urls, sink: Sink) -> None:
-    with psycopg.connect(plain(OWNER)) as connection:
-        connection.execute(
-            "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
-            " VALUES ('B1', '101', 'high', 28, 29, now() - interval '8 days')"
-        )
-    assert watch({"above": 28}, ALARM_SINK_URL=sink.url).post("/").json()["unsent"] == 0
-    assert not sink.attempts
+def test_what_no_sink_took_within_a_week_is_given_up(watch: Watch, store: Store, plain: Urls, sink: Sink) -> None:
+    function = watch(RULE, ALARM_SINK_URL=sink.url)
+    sink.refuse(1, 500)
+    store((5, 29))
+    assert function.post("/").json()["unsent"] == 1
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute("UPDATE alarm_events SET made = made - interval '8 days', next_attempt = now()")
+        assert function.post("/").json()["unsent"] == 0
+        store((4, 21))
+        assert function.post("/").json() == {"raised": 0, "cleared": 1, "sent": 0, "unsent": 0}
+        assert connection.execute("SELECT reason FROM alarm_events ORDER BY state DESC").fetchall() == [
+            ("status 500",),
+            ("no sink took it in time",),
+        ]
+    assert sink.attempts == 1
 
 
 def test_a_sink_is_an_http_url(watch: Watch, store: Store) -> None:
