@@ -5,10 +5,11 @@ one goes on, and several may run at once.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from math import inf
 from typing import Any
 
 import psycopg
@@ -26,6 +27,7 @@ MOST_ROOMS = 500
 """Rooms that are taken, and locked, in one transaction."""
 READINGS_WANTED = 100_000
 """Readings that are looked at in one transaction, during which the writers of their rooms wait."""
+FOREVER_SECONDS = 1e10
 MOST_ALARMS = 5_000
 """Alarms that are kept, cleared or forgotten in one transaction where no room is locked."""
 
@@ -76,7 +78,11 @@ async def check(database: Database, rules: Rules, told: Told, retention: timedel
 
     Raises TimeoutError or psycopg.Error if the database does not answer; what was committed by then stays.
     """
-    async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
+    options = dict(database.options)
+    if "options" in options:
+        # How much is asked for differs from one time to the next, and so does which chunks of a hypertable are meant.
+        options["options"] += " -c plan_cache_mode=force_custom_plan"
+    async with await psycopg.AsyncConnection.connect(database.url, **options) as connection:
         return await _Check(connection, database.deadline, rules, told, seconds).run(retention)
 
 
@@ -110,7 +116,7 @@ class _Check:
         while rooms := await self._slice(
             statements.WAITING, after_building=after[0], after_room=after[1], limit=ROOMS_READ
         ):
-            await self._silences([room[:2] for room in rooms if room[3]])
+            await self._silences([room[:2] for room in rooms if room[3]], [room[:2] for room in rooms if room[4]])
             await self._take([room[:2] for room in rooms if room[2]])
             after = rooms[-1][:2]
             if self._over:
@@ -142,12 +148,12 @@ class _Check:
         cursor = await self._connection.execute(statements.FORGET, {"retention": retention, "limit": MOST_ALARMS})
         return cursor.rowcount
 
-    async def _silences(self, rooms: Sequence[tuple[str, str]]) -> None:
-        for first in range(0, len(rooms), MOST_ALARMS):
-            chosen = _named(rooms[first : first + MOST_ALARMS])
-            [(raised, _)] = await self._slice(statements.RAISE_SILENCES, **chosen)
+    async def _silences(self, silent: Sequence[tuple[str, str]], heard: Sequence[tuple[str, str]]) -> None:
+        for chosen in _slices(silent, MOST_ALARMS):
+            [(raised, _)] = await self._slice(statements.RAISE_SILENCES, **_named(chosen))
             self._counts.raised += raised
-            await self._clear(statements.CLEAR_SILENCES, **chosen)
+        for chosen in _slices(heard, MOST_ALARMS):
+            await self._clear(statements.CLEAR_SILENCES, **_named(chosen))
 
     async def _take(self, rooms: Sequence[tuple[str, str]]) -> None:
         """Look at the rooms, some at a time; at those of which much came several times."""
@@ -167,8 +173,6 @@ class _Check:
     async def _take_some(self, rooms: Sequence[tuple[str, str]], hours: int) -> tuple[bool, int]:
         """Look at up to so many hours of each room; return whether there is more, and how many readings it were."""
         async with self._connection.transaction():
-            # On a hypertable a generic plan has a part for each chunk, of which few are meant.
-            await self._connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
             await self._connection.execute(statements.LOCK)
             taken = await self._rows(statements.TAKE, hours=hours, **_named(rooms))
             spans = [span for row in taken for span in self._spans(*row[:-1])]
@@ -245,6 +249,10 @@ class _Check:
             self._counts.cleared += cleared
 
 
+def _slices(rooms: Sequence[tuple[str, str]], width: int) -> Iterator[Sequence[tuple[str, str]]]:
+    return (rooms[first : first + width] for first in range(0, len(rooms), width))
+
+
 def _named(rooms: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     return {"buildings": [building_id for building_id, _ in rooms], "names": [room_id for _, room_id in rooms]}
 
@@ -279,7 +287,13 @@ def _parameters(places: Sequence[Place], profiles: Sequence[Thresholds], now: da
         (place[0], number) for place, number in numbers.items() if place[0] is not None and place[1] is None
     ]
     silent = [profile.get("silent") for profile in profiles]
+    calm = {
+        kind: min((SIGNS[kind] * each[kind].clear for each in profiles if kind in each), default=inf) for kind in SIGNS
+    }
     return {
+        "calm_high": calm["high"],
+        "calm_low": calm["low"],
+        "calm_silence": min((each.limit for each in silent if each), default=FOREVER_SECONDS),
         "rule_buildings": [place[0] for place, _ in of_rooms],
         "rule_rooms": [place[1] for place, _ in of_rooms],
         "rule_profiles": [number for _, number in of_rooms],

@@ -44,12 +44,14 @@ _STATE = f"""
         coalesce(silent_open, false) AS silent_open
     FROM {{rooms}} AS room
     {_OF_A_THRESHOLD}
-    LEFT JOIN (
+    CROSS JOIN LATERAL (
+        -- By the index: what the planner knows of a table that grows by thousands at once is wrong.
         SELECT
-            building_id, room_id, bool_or(kind = 'high') AS high_open, bool_or(kind = 'low') AS low_open,
+            bool_or(kind = 'high') AS high_open, bool_or(kind = 'low') AS low_open,
             bool_or(kind = 'silent') AS silent_open
-        FROM alarms WHERE cleared IS NULL GROUP BY building_id, room_id
-    ) AS open USING (building_id, room_id)
+        FROM alarms AS open
+        WHERE open.building_id = room.building_id AND open.room_id = room.room_id AND cleared IS NULL
+    ) AS open
     CROSS JOIN LATERAL (
         -- A reading of the future is the latest one when its time has come.
         SELECT CASE
@@ -61,8 +63,20 @@ _STATE = f"""
 _TO_TAKE = "look_high OR look_low OR came_from IS NOT NULL OR watched_until < until - interval '1 hour'"
 """Of a room that is calm, that readings came is remembered for up to an hour: to forget it takes a write."""
 
+_PERHAPS = """(
+    SELECT * FROM rooms
+    WHERE high > %(calm_high)s OR temperature > %(calm_high)s OR -low > %(calm_low)s OR -temperature > %(calm_low)s
+       OR came_from IS NOT NULL OR watched_until < least(timestamp, now()) - interval '1 hour'
+       OR timestamp < now() - make_interval(secs => %(calm_silence)s) OR timestamp > now()
+       OR (building_id, room_id) IN (SELECT building_id, room_id FROM alarms WHERE cleared IS NULL)
+)"""
+"""The rooms that are not calm by any rule. To ask that of the row alone takes a tenth of the time for most of them."""
+
 WAITING = f"""
-    SELECT building_id, room_id, ({_TO_TAKE}) AS to_take, silence_turns FROM ({_STATE.format(rooms="rooms")}) AS state
+    SELECT
+        building_id, room_id, ({_TO_TAKE}) AS to_take, silence_turns AND NOT silent_open AS fell_silent,
+        silence_turns AND silent_open AS heard_again
+    FROM ({_STATE.format(rooms=_PERHAPS)}) AS state
     WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s) AND (({_TO_TAKE}) OR silence_turns)
     ORDER BY building_id, room_id LIMIT %(limit)s
 """  # noqa: S608 - constants
