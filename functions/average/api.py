@@ -70,22 +70,31 @@ class Rooms(BaseModel):
 class Alarm(BaseModel):
     """A room that is too warm or cold (`threshold` in degrees Celsius), or silent (in seconds), until `cleared`.
 
-    `temperature` is that of the reading that raised it, or of the last one before the silence.
+    `temperature` is that of the reading with which it began, or of the last one before the silence. It was `noticed`
+    when the readings had arrived that tell of it.
     """
 
+    id: str
     building_id: str
     room_id: str
     kind: Literal["high", "low", "silent"]
+    severity: Literal["info", "warning", "critical"]
     threshold: float
     temperature: float
     raised: str
     cleared: str | None
+    noticed: str
 
 
 class Alarms(BaseModel):
-    """Alarms, the newest first, 1,000 at most."""
+    """Alarms: first those that are open, each the newest first.
+
+    `open` says how many are open; where there are more alarms, `next` is the value of `after` to ask for them.
+    """
 
     alarms: list[Alarm]
+    open: int
+    next: str | None
 
 
 class Health(BaseModel):
@@ -163,19 +172,24 @@ def document(*, token: bool = False) -> dict[str, Any]:
             ),
             _get(
                 "/v1/temperature/alarms",
-                "The alarms that are open, and those that were cleared within the last 7 days",
+                "The alarms that are open, and those that were in an interval, by default within the last 7 days",
                 Alarms,
                 {
                     "alarms": [
                         {
+                            "id": "0196f5a2-6c1e-4b0f-9d5b-1f5a3c0e7d42",
                             **_ROOM,
                             "kind": "high",
+                            "severity": "warning",
                             "threshold": 28.0,
                             "temperature": 28.5,
                             "raised": "2024-12-01T12:34:56Z",
                             "cleared": None,
+                            "noticed": "2024-12-01T12:35:40Z",
                         }
-                    ]
+                    ],
+                    "open": 1,
+                    "next": None,
                 },
                 query=ALARMS,
             ),

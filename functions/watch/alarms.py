@@ -25,7 +25,7 @@ ROOMS_READ = 20_000
 """Rooms of which it is asked at a time whether they are to be looked at."""
 MOST_ROOMS = 500
 """Rooms that are taken, and locked, in one transaction."""
-READINGS_WANTED = 100_000
+READINGS_WANTED = 50_000
 """Readings that are looked at in one transaction, during which the writers of their rooms wait."""
 FOREVER_SECONDS = 1e10
 MOST_ALARMS = 5_000

@@ -691,35 +691,125 @@ def test_a_sink_is_an_http_url(watch: Watch, store: Store) -> None:
 # Who asks
 
 
-def test_average_knows_the_alarms_of_the_last_week_the_newest_first(
-    watch: Watch, serve: Serve, store: Store, plain: Urls
+Asked = Callable[..., Any]
+
+
+@pytest.fixture
+def asked(serve: Serve, plain: Urls) -> Asked:
+    """Ask `average` for alarms."""
+    average = serve("average", DATABASE_URL=plain(READER))
+
+    def ask(**query: Any) -> Any:
+        answer = average.get("/v1/temperature/alarms", params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return ask
+
+
+def kept(connection: psycopg.Connection, room: str, kind: str, raised: float, cleared: float | None = None) -> None:
+    """Keep an alarm that was raised and cleared so many minutes ago."""
+    connection.execute(
+        "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared)"
+        " VALUES ('B1', %s, %s, 28, 29, %s, %s)",
+        (room, kind, ago(raised), None if cleared is None else ago(cleared)),
+    )
+
+
+def test_average_knows_what_is_open_and_what_was_within_a_week(
+    watch: Watch, store: Store, plain: Urls, asked: Asked
 ) -> None:
-    function = watch({"above": 28}, {"building_id": "B2", "silent": "1h"})
+    function = watch({"above": 28}, {"building_id": "B2", "silent": "1h", "severity": "info"})
     store((9, 29))
     store((90, 21), room="201", building="B2")
     check(function)
     store((8, 21))
     store((7, 30), room="102")
     check(function)
-    average = serve("average", DATABASE_URL=plain(READER))
-
-    def asked(**query: str) -> Any:
-        answer = average.get("/v1/temperature/alarms", params=query)
-        assert answer.status_code == 200
-        return answer.json()["alarms"]
-
-    silent, open_, closed = asked()
-    alarm = {"building_id": "B1", "kind": "high", "threshold": 28, "cleared": None}
-    assert open_ == {**alarm, "room_id": "102", "temperature": 30, "raised": written(7)}
-    assert closed == {**alarm, "room_id": "101", "temperature": 29, "raised": written(9), "cleared": written(8)}
+    answer = asked()
+    assert (answer["open"], answer["next"]) == (2, None)
+    silent, open_, closed = answer["alarms"]
+    alarm = {"building_id": "B1", "kind": "high", "severity": "warning", "threshold": 28, "cleared": None}
+    own = {name: open_[name] for name in ("id", "noticed")}
+    assert open_ == {**alarm, **own, "room_id": "102", "temperature": 30, "raised": written(7)}
+    own = {name: closed[name] for name in ("id", "noticed")}
+    assert closed == {**alarm, **own, "room_id": "101", "temperature": 29, "raised": written(9), "cleared": written(8)}
     assert (silent["kind"], silent["threshold"], silent["temperature"]) == ("silent", 3600, 21)
-    assert asked(building_id="B1") == [open_, closed]
-    assert asked(building_id="B1", room_id="101") == [closed]
-    assert asked(building_id="B2") == [silent]
+    assert silent["severity"] == "info"
+    assert asked(building_id="B1")["alarms"] == [open_, closed]
+    assert asked(building_id="B1", room_id="101")["alarms"] == [closed]
+    assert asked(kind="silent")["alarms"] == [silent]
+    assert asked(state="open")["alarms"] == [silent, open_]
+    assert (asked(state="cleared")["alarms"], asked(state="cleared")["open"]) == ([closed], 0)
     with psycopg.connect(plain(OWNER)) as connection:
         connection.execute(
             "UPDATE alarms SET raised = raised - interval '8 days', cleared = cleared - interval '7 days'"
         )
-    assert [found["kind"] for found in asked()] == ["silent", "high"]
-    answer = average.get("/v1/temperature/alarms", params={"room": "101"})
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "room")
+    assert [found["kind"] for found in asked()["alarms"]] == ["silent", "high"]
+
+
+def test_what_is_open_comes_first_however_much_there_was_since(plain: Urls, asked: Asked) -> None:
+    with psycopg.connect(plain(OWNER)) as connection:
+        kept(connection, "101", "high", 5000)
+        kept(connection, "102", "silent", 4000)
+        for minute in range(1100):
+            kept(connection, "103", "high", minute + 0.5, minute)
+    answer = asked(limit=1000)
+    assert [alarm["room_id"] for alarm in answer["alarms"][:3]] == ["102", "101", "103"]
+    assert answer["open"] == 2
+    rest = asked(limit=1000, after=answer["next"])
+    assert len(rest["alarms"]) == 102 and rest["next"] is None
+
+
+def test_pages_show_each_alarm_once(plain: Urls, asked: Asked) -> None:
+    with psycopg.connect(plain(OWNER)) as connection:
+        for number in range(7):
+            # All at one instant, as silences are.
+            kept(connection, f"{number}", "silent", 90)
+            kept(connection, f"{number}", "high", number % 2, 0)
+    every = asked()["alarms"]
+    assert [alarm["cleared"] is None for alarm in every] == [True] * 7 + [False] * 7
+    paged: list[Any] = []
+    after: dict[str, str] = {}
+    while True:
+        answer = asked(limit=3, **after)
+        paged += answer["alarms"]
+        if not answer["next"]:
+            break
+        after = {"after": answer["next"]}
+    assert paged == every
+
+
+def test_alarms_of_an_interval_are_those_that_lasted_in_it(plain: Urls, asked: Asked) -> None:
+    with psycopg.connect(plain(OWNER)) as connection:
+        kept(connection, "101", "high", 20, 10)
+        kept(connection, "102", "high", 10)
+    for start, end, rooms in (
+        (30, 20, []),
+        (30, 19, ["101"]),
+        (15, 12, ["101"]),
+        (15, 9, ["102", "101"]),
+        (10, 5, ["102", "101"]),
+        (9, 5, ["102"]),
+    ):
+        found = asked(start=written(start), end=written(end))["alarms"]
+        assert [alarm["room_id"] for alarm in found] == rooms
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"room": "101"}, "room"),
+        ({"kind": "warm"}, "kind"),
+        ({"state": "gone"}, "state"),
+        ({"limit": "0"}, "limit"),
+        ({"after": "WzFd"}, "after"),
+        ({"after": "x"}, "after"),
+        ({"start": "2024-12-02T00:00:00Z", "end": "2024-12-01T00:00:00Z"}, "start"),
+    ],
+)
+def test_a_question_about_alarms_that_makes_no_sense_is_refused(
+    serve: Serve, query: dict[str, str], field: str
+) -> None:
+    answer = serve("average", DATABASE_URL=NOWHERE).get("/v1/temperature/alarms", params=query)
+    assert (answer.status_code, [fault["field"] for fault in answer.json()["errors"]]) == (422, [field])
