@@ -1,10 +1,12 @@
 """Alarms: raised once, cleared once, whoever checks, and told to a sink that may be away."""
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -314,6 +316,21 @@ def test_an_alarm_of_another_rule_begins_and_ends_with_readings(watch: Watch, st
         ('[{"room_id": "101", "above": 28}]', "rule 1 has a room_id and must have its building_id too"),
         ('[{"above": 20, "below": 20}]', "rule 1 leaves no temperature that is no alarm"),
         ('[{"above": 20}, {"above": 21, "silent": "1h"}]', "rule 2 has a threshold that another rule for the same has"),
+        ('[{"below": 16}, {"building_id": "B1", "above": 15}]', "rules 1 and 2 leave no temperature that is no alarm"),
+        (
+            '[{"building_id": "B1", "below": 16}, {"building_id": "B1", "room_id": "101", "above": 20, "clear": 15}]',
+            "rules 1 and 2 leave no temperature that is no alarm",
+        ),
+        ('[{"above": 28, "clear": 29}]', "rule 1 ends where it has not begun: clear must not be above 28"),
+        ('[{"below": 16, "clear": 15.5}]', "rule 1 ends where it has not begun: clear must not be below 16"),
+        ('[{"above": 28, "below": 16, "clear": 20}]', "rule 1 has clear and must have one of above and below"),
+        ('[{"silent": "1h", "for": "5m"}]', "rule 1 has for and must have above or below"),
+        ('[{"above": 28, "for": "5"}]', "for of rule 1 must be a period of at most 3650d"),
+        ('[{"above": 28, "severity": "bad"}]', "severity of rule 1 must be info, warning or critical"),
+        ('[{"above": 28, "zone": "UTC"}]', "rule 1 has a zone and must have hours"),
+        ('[{"above": 28, "hours": "daily"}]', "hours of rule 1 must be days and hours such as mon-fri 07:00-18:00"),
+        ('[{"above": 28, "hours": "mon 07:00-25:00"}]', "hours of rule 1 must be days and hours"),
+        ('[{"above": 28, "hours": "mon 07:00-08:00", "zone": "Mars"}]', "hours of rule 1 are in no time zone: 'Mars'"),
     ],
 )
 def test_rules_that_make_no_sense_stop_the_start(serve: Serve, rules: str, reason: str) -> None:
@@ -321,6 +338,74 @@ def test_rules_that_make_no_sense_stop_the_start(serve: Serve, rules: str, reaso
         serve("watch", ALARM_RULES=rules)
     assert str(stopped.value).startswith("ALARM_RULES must be a JSON list of rules such as [")
     assert reason in str(stopped.value)
+
+
+def test_rules_are_read_from_a_file(serve: Serve, plain: Urls, store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps([RULE]))
+    store((5, 29))
+    function = serve("watch", DATABASE_URL=plain(WATCHER), ALARM_RULES_FILE=str(file))
+    assert check(function) == (1, 0)
+    with pytest.raises(SystemExit, match="ALARM_RULES and ALARM_RULES_FILE are both set"):
+        serve("watch", ALARM_RULES="[]")
+    os.environ.pop("ALARM_RULES")
+    file.write_text("[{}]")
+    with pytest.raises(SystemExit, match=r"ALARM_RULES_FILE must be a JSON list .*: rule 1 must have a threshold"):
+        serve("watch")
+    with pytest.raises(SystemExit, match="ALARM_RULES_FILE must be a file of rules that can be read"):
+        serve("watch", ALARM_RULES_FILE=str(tmp_path / "none"))
+
+
+# Conditions
+
+
+def test_an_excursion_that_does_not_last_is_no_alarm(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch({**ROOM, "above": 28, "for": "10m"})
+    store((40, 29), (31, 29), (30, 21), (20, 29))
+    assert check(function) == (0, 0)
+    store((11, 30))
+    assert check(function) == (0, 0)
+    store((10, 31))
+    assert check(function) == (1, 0)
+    assert alarms(plain) == [("101", "high", 28, 29, ago(20), None)]
+    store((9, 28))
+    assert check(function) == (0, 1)
+
+
+def test_a_temperature_that_swings_around_the_threshold_alarms_once(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch({**ROOM, "above": 28, "clear": 26})
+    for minute in range(30, 5, -1):
+        store((minute, 27 + minute % 3))
+        check(function)
+    assert [cleared for *_, cleared in alarms(plain)] == [None]
+    store((4, 26))
+    assert check(function) == (0, 1)
+    store((3, 28), (2, 27))
+    assert check(function) == (0, 0)
+
+
+def test_a_rule_counts_in_its_hours_in_its_zone(watch: Watch, plain: Urls) -> None:
+    function = watch({**ROOM, "above": 28, "hours": "mon-fri 07:00-18:00", "zone": "Europe/Berlin"})
+    # The clocks went back on Sunday, 25 October 2026: seven o'clock is 05:00 UTC before, and 06:00 UTC after.
+    readings = [
+        ("2026-10-23T04:59:00Z", 30),
+        ("2026-10-23T05:00:00Z", 31),
+        ("2026-10-23T16:00:00Z", 30),
+        ("2026-10-24T10:00:00Z", 30),
+        ("2026-10-26T05:59:00Z", 30),
+        ("2026-10-26T06:00:00Z", 32),
+        ("2026-10-26T07:00:00Z", 21),
+    ]
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for reading in readings:
+            connection.execute("INSERT INTO temperatures VALUES ('B1', '101', %s, %s)", reading)
+    assert check(function) == (2, 2)
+    assert [
+        (temperature, raised.isoformat(), cleared.isoformat()) for *_, temperature, raised, cleared in alarms(plain)
+    ] == [
+        (31, "2026-10-23T05:00:00+00:00", "2026-10-23T16:00:00+00:00"),
+        (32, "2026-10-26T06:00:00+00:00", "2026-10-26T07:00:00+00:00"),
+    ]
 
 
 # Several instances, and their end
