@@ -1,22 +1,24 @@
 """What alarms have to be: a model of them that knows all readings at once, and a game of readings and checks."""
 
+import json
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-from hypothesis import event
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, WATCHER
-from tests.sink import Sink
+from tests.sink import Sink, listening
 from tests.support import SUPERUSER, Urls
 
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 RULES: Sequence[Mapping[str, Any]] = (
     {"above": 28},
     {"above": 28, "clear": 26},
@@ -27,16 +29,19 @@ RULES: Sequence[Mapping[str, Any]] = (
 TEMPERATURES = (10.0, 15.9, 16.0, 16.5, 20.0, 26.0, 27.0, 28.0, 28.5, 31.0)
 
 Reading = tuple[str, int, float]
-"""A room, how many minutes ago, and the temperature."""
+"""A room, how many minutes or hours ago, and the temperature."""
 _reading = st.tuples(st.sampled_from(["101", "102"]), st.integers(1, 40), st.sampled_from(TEMPERATURES))
 _live = st.lists(_reading, min_size=1, max_size=8)
+STEPS_OF_ONE_SESSION = st.one_of(
+    st.tuples(st.just("store"), _live),
+    st.tuples(st.just("check"), st.none()),
+    st.tuples(st.just("sink refuses"), st.sampled_from([0, 1, 3])),
+)
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("store"), _live),
-        st.just(("check", None)),
-        st.just(("two checks at once", None)),
+        STEPS_OF_ONE_SESSION,
+        st.tuples(st.just("two checks at once"), st.none()),
         st.tuples(st.just("check that is killed"), st.floats(0, 0.02)),
-        st.tuples(st.just("sink refuses"), st.sampled_from([0, 1, 3])),
     ),
     min_size=2,
     max_size=14,
@@ -72,6 +77,8 @@ class Game:
     sink: Sink
     rule: Mapping[str, Any]
     now: datetime
+    unit: timedelta = MINUTE
+    """Of the times of readings."""
     readings: dict[str, dict[datetime, float]] = field(default_factory=dict)
 
     def play(self, steps: Sequence[tuple[str, Any]]) -> None:
@@ -100,7 +107,7 @@ class Game:
     def store(self, readings: Sequence[Reading]) -> None:
         with psycopg.connect(self.urls(OWNER), autocommit=True) as connection:
             for room, minutes, temperature in readings:
-                instant = self.now - minutes * MINUTE
+                instant = self.now - minutes * self.unit
                 connection.execute(
                     "INSERT INTO temperatures VALUES ('B1', %s, %s, %s) ON CONFLICT DO NOTHING",
                     (room, instant, temperature),
@@ -128,7 +135,7 @@ class Game:
         kind = "high" if "above" in self.rule else "low"
         limit = float(self.rule["above" if kind == "high" else "below"])
         clear = float(self.rule.get("clear", limit))
-        lasting = int(self.rule.get("for", "0m")[:-1]) * MINUTE
+        lasting = int(self.rule.get("for", "0m")[:-1]) * self.unit
         with psycopg.connect(self.urls(OWNER)) as connection:
             rows = connection.execute("SELECT room_id, raised, cleared FROM alarms ORDER BY raised").fetchall()
         for room, readings in self.readings.items():
@@ -162,10 +169,31 @@ def _meet(one: tuple[datetime, datetime | None], other: tuple[datetime, datetime
     return (other[1] is None or one[0] < other[1]) and (one[1] is None or other[0] < one[1])
 
 
+def play(
+    urls: Urls,
+    serve: Callable[..., TestClient],
+    rule: Mapping[str, Any],
+    unit: timedelta,
+    examples: settings,
+    strategy: st.SearchStrategy[Any] = STEPS,
+) -> None:
+    """Play the game as often as `examples` says."""
+    own = {name: value.replace("m", "h") if name == "for" and unit == HOUR else value for name, value in rule.items()}
+    function = serve("watch", DATABASE_URL=urls(WATCHER), ALARM_RULES=json.dumps([own]), SINK_PATIENCE="1")
+
+    @examples
+    @given(strategy)
+    def once(steps: Sequence[tuple[str, Any]]) -> None:
+        empty(urls)
+        with listening() as sink:
+            # It is read with each request.
+            os.environ["ALARM_SINK_URL"] = sink.url
+            Game(urls, function, sink, rule, datetime.now(UTC), unit).play(steps)
+
+    once()
+
+
 def empty(urls: Urls) -> None:
     """Forget all readings and alarms."""
     with psycopg.connect(urls(OWNER), autocommit=True) as connection:
         connection.execute("TRUNCATE temperatures, alarms, alarm_events")
-
-
-Serve = Callable[..., TestClient]

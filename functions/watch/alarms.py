@@ -25,6 +25,8 @@ ROOMS_READ = 20_000
 """Rooms of which it is asked at a time whether they are to be looked at."""
 MOST_ROOMS = 500
 """Rooms that are taken, and locked, in one transaction."""
+FIRST_ROOM_HOURS = 256
+"""Rooms times hours that are looked at in the first transaction; after it, as many as hold the readings wanted."""
 READINGS_WANTED = 50_000
 """Readings that are looked at in one transaction, during which the writers of their rooms wait."""
 FOREVER_SECONDS = 1e10
@@ -101,7 +103,7 @@ class _Check:
             "traceparent": told.traceparent,
         }
         self._counts = Counts()
-        self._room_hours = 256
+        self._room_hours = FIRST_ROOM_HOURS
 
     @property
     def _over(self) -> bool:

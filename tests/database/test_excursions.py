@@ -1,18 +1,13 @@
 """Alarms in a game at random: readings in any order, checks that are killed or run at once, a sink that refuses."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from local.postgres import WATCHER
-from tests.excursions import RULES, STEPS, Game, empty
-from tests.sink import Sink, listening
+from tests.excursions import HOUR, MINUTE, RULES, play
 from tests.support import Urls, examples
 
 
@@ -20,20 +15,13 @@ from tests.support import Urls, examples
 def test_each_excursion_is_told_once_whatever_happens(
     plain: Urls, serve: Callable[..., TestClient], rule: Mapping[str, Any]
 ) -> None:
-    @examples(12)
-    @given(st.data())
-    def play(data: st.DataObject) -> None:
-        steps: Sequence[tuple[str, Any]] = data.draw(STEPS)
-        empty(plain)
-        with listening() as sink:
-            Game(plain, started(sink), sink, rule, datetime.now(UTC)).play(steps)
+    play(plain, serve, rule, MINUTE, examples(8))
 
-    def started(sink: Sink) -> TestClient:
-        # Read with each request.
-        import os
 
-        os.environ["ALARM_SINK_URL"] = sink.url
-        return function
-
-    function = serve("watch", DATABASE_URL=plain(WATCHER), ALARM_RULES=json.dumps([rule]), SINK_PATIENCE="1")
-    play()
+@pytest.mark.parametrize("rule", RULES[1:3], ids=json.dumps)
+def test_each_excursion_is_told_once_also_in_small_slices(
+    plain: Urls, serve: Callable[..., TestClient], rule: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ROOMS_READ": 1, "MOST_ROOMS": 1, "FIRST_ROOM_HOURS": 1, "READINGS_WANTED": 0}.items():
+        monkeypatch.setattr(f"watch.alarms.{name}", value)
+    play(plain, serve, rule, HOUR, examples(8))

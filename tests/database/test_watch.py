@@ -56,6 +56,20 @@ def store(plain: Urls) -> Callable[..., None]:
 
 Store = Callable[..., None]
 Watch = Callable[..., TestClient]
+Asked = Callable[..., Any]
+
+
+@pytest.fixture
+def asked(serve: Serve, plain: Urls) -> Asked:
+    """Ask `average` for alarms."""
+    average = serve("average", DATABASE_URL=plain(READER))
+
+    def ask(**query: Any) -> Any:
+        answer = average.get("/v1/temperature/alarms", params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    return ask
 
 
 def ago(minutes: float) -> datetime:
@@ -503,6 +517,28 @@ def test_a_silence_is_not_told_for_a_time_in_which_nothing_could_arrive(
         assert check(function) == (0, 0)
 
 
+def test_a_big_incident_is_kept_slice_by_slice(
+    watch: Watch, plain: Urls, monkeypatch: pytest.MonkeyPatch, asked: Asked
+) -> None:
+    function = watch({"silent": "15m"})
+    monkeypatch.setattr("watch.alarms.MOST_ALARMS", 100)
+    monkeypatch.setattr("watch.alarms.ROOMS_READ", 300)
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', 'room ' || room, now() - interval '1 hour', 21"
+            " FROM generate_series(1000, 1999) AS room"
+        )
+        owner.execute("ALTER TABLE alarms ADD CONSTRAINT broken CHECK (room_id <> 'room 1750')")
+        assert function.post("/").status_code == 500
+        assert owner.execute("SELECT count(*) FROM alarms").fetchone() == (700,)
+        owner.execute("ALTER TABLE alarms DROP CONSTRAINT broken")
+        assert check(function) == (300, 0)
+        assert check(function) == (0, 0)
+        assert asked(limit=1)["open"] == 1000
+        owner.execute("INSERT INTO temperatures SELECT building_id, room_id, now(), 21 FROM rooms")
+    assert check(function) == (0, 1000)
+
+
 def test_alarms_of_a_room_that_was_removed_end(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch({"above": 28, "silent": "1h"})
     store((90, 30))
@@ -774,22 +810,6 @@ def test_a_sink_is_an_http_url(watch: Watch, store: Store) -> None:
 
 
 # Who asks
-
-
-Asked = Callable[..., Any]
-
-
-@pytest.fixture
-def asked(serve: Serve, plain: Urls) -> Asked:
-    """Ask `average` for alarms."""
-    average = serve("average", DATABASE_URL=plain(READER))
-
-    def ask(**query: Any) -> Any:
-        answer = average.get("/v1/temperature/alarms", params=query)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    return ask
 
 
 def kept(connection: psycopg.Connection, room: str, kind: str, raised: float, cleared: float | None = None) -> None:
