@@ -53,8 +53,8 @@ def _document() -> dict[str, Any]:
 def _route(method: str, path: str) -> str:
     """The function that a request is for. `/` is both: readings are posted to it, and people look at it."""
     path = path.rstrip("/")
-    if path in {"/simulate", "/watch"}:
-        return path[1:]
+    if path.split("/")[1:2] in (["simulate"], ["watch"]):
+        return path.split("/")[1]
     if path in {"/temperature", "/v1/temperature"} or (path == "" and method not in {"GET", "HEAD"}):
         return "ingest"
     return "average"

@@ -8,7 +8,9 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Double,
+    ForeignKeyConstraint,
     Index,
+    Integer,
     Interval,
     MetaData,
     Numeric,
@@ -48,25 +50,58 @@ alarms = Table(
     Column("temperature", Double(), nullable=False),
     Column("raised", TIMESTAMP(timezone=True), nullable=False),
     Column("cleared", TIMESTAMP(timezone=True)),
-    # When the sink took the event of each.
-    Column("raised_sent", TIMESTAMP(timezone=True)),
-    Column("cleared_sent", TIMESTAMP(timezone=True)),
+    # When `watch` found it: later than `raised` where its reading came late.
+    Column("noticed", TIMESTAMP(timezone=True), server_default=text("now()"), nullable=False),
+    Column("severity", Text(), server_default=text("'warning'"), nullable=False),
+    # The sink that is told of it, see alarm_events.
+    Column("sink", Text()),
     PrimaryKeyConstraint("id", name="alarms_pkey"),
     CheckConstraint("kind IN ('high', 'low', 'silent')", name="alarm_known"),
+    CheckConstraint("severity IN ('info', 'warning', 'critical')", name="alarm_severe"),
     CheckConstraint("raised <= cleared", name="alarm_in_order"),
     Index("alarms_open", "building_id", "room_id", "kind", unique=True, postgresql_where=text("cleared IS NULL")),
     Index("alarms_cleared", "cleared"),
-    Index("alarms_unsent", "raised", postgresql_where=text("raised_sent IS NULL OR cleared_sent IS NULL")),
+    Index("alarms_raised", "raised", "id"),
+    Index("alarms_of_room", "building_id", "room_id", "raised"),
 )
-watched = Table(
-    "watched",
+alarm_events = Table(
+    "alarm_events",
     metadata,
-    # For each room the last reading that was compared with its thresholds.
-    Column("building_id", Text(collation="C"), nullable=False),
-    Column("room_id", Text(collation="C"), nullable=False),
-    Column("timestamp", TIMESTAMP(timezone=True), nullable=False),
-    Column("temperature", Double(), nullable=False),
-    PrimaryKeyConstraint("building_id", "room_id", name="watched_pkey"),
+    # What a sink is still to be told, and what it was not told in the end. It is gone once the sink has taken it.
+    Column("alarm", Uuid(), nullable=False),
+    Column("state", Text(), nullable=False),
+    # A digest of its URL; empty for whichever sink there was before there were digests.
+    Column("sink", Text(), nullable=False),
+    # As they were when the event was made: a reading that comes late may be found to have begun the alarm.
+    Column("raised", TIMESTAMP(timezone=True), nullable=False),
+    Column("cleared", TIMESTAMP(timezone=True)),
+    Column("dataschema", Text()),
+    # That of the request which raised or cleared the alarm.
+    Column("traceparent", Text()),
+    Column("made", TIMESTAMP(timezone=True), server_default=text("now()"), nullable=False),
+    Column("attempts", Integer(), server_default=text("0"), nullable=False),
+    Column("next_attempt", TIMESTAMP(timezone=True), server_default=text("now()"), nullable=False),
+    # When it was decided that the sink is not told any more, and why.
+    Column("given_up", TIMESTAMP(timezone=True)),
+    Column("reason", Text()),
+    PrimaryKeyConstraint("alarm", "state", name="alarm_events_pkey"),
+    ForeignKeyConstraint(["alarm"], ["alarms.id"], name="alarm_events_alarm", ondelete="CASCADE"),
+    CheckConstraint("state IN ('raised', 'cleared')", name="alarm_event_known"),
+    Index("alarm_events_due", "sink", "attempts", "next_attempt", postgresql_where=text("given_up IS NULL")),
+    postgresql_with={"fillfactor": 80},
+)
+watching = Table(
+    "watching",
+    metadata,
+    # There is one row.
+    Column("single", Boolean(), server_default=text("true"), nullable=False),
+    # When alarms were looked for last, and since when readings have been able to arrive without a long pause.
+    Column("checked", TIMESTAMP(timezone=True)),
+    Column("listening_since", TIMESTAMP(timezone=True), server_default=text("'-infinity'"), nullable=False),
+    # Whether the last look came after a long pause too: then looks are rare, and a pause is none.
+    Column("rarely", Boolean(), server_default=text("false"), nullable=False),
+    PrimaryKeyConstraint("single", name="watching_pkey"),
+    CheckConstraint("single", name="watching_once"),
 )
 
 rooms = Table(
@@ -82,6 +117,14 @@ rooms = Table(
     # without those of this span, to which readings came since.
     Column("late_from", TIMESTAMP(timezone=True)),
     Column("late_to", TIMESTAMP(timezone=True)),
+    # The readings up to this instant were compared with the rules,
+    Column("watched_until", TIMESTAMP(timezone=True), server_default=text("'-infinity'"), nullable=False),
+    # without some of this span, which came since,
+    Column("came_from", TIMESTAMP(timezone=True)),
+    Column("came_to", TIMESTAMP(timezone=True)),
+    # and all that came since is from `low` to `high` degrees Celsius.
+    Column("low", Double()),
+    Column("high", Double()),
     PrimaryKeyConstraint("building_id", "room_id", name="rooms_pkey"),
     CheckConstraint("late_from < late_to AND late_to <= summed_until", name="room_late_before_summed"),
     CheckConstraint("isfinite(timestamp) AND isfinite(summed_until)", name="room_within_time"),

@@ -22,6 +22,8 @@ log = logging.getLogger("migrations")
 BUCKET = "avg_temperature_time_interval"
 VIEWS = (BUCKET, "avg_temperature_hourly", "avg_temperature_daily", "avg_temperature_stale")
 SUMMARIES = ("rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep")
+WATCHED = ("watched_until", "came_from", "came_to", "low", "high")
+"""What `watch` takes of a room: that readings came since it looked last."""
 REFRESH_BATCH_BUCKETS = 1000
 """Buckets refreshed in one transaction. With the default of 10, the backlog of a device makes thousands of them."""
 ROOMS_AT_ONCE = 200
@@ -280,7 +282,9 @@ def _grant(connection: Connection, settings: Settings) -> None:
     roles.grant(connection, "INSERT", ["temperatures"], settings.writer)
     roles.grant(connection, "SELECT", ["temperatures", "alarms", *SUMMARIES, *VIEWS], settings.reader)
     roles.grant(connection, "SELECT", ["temperatures", "rooms"], settings.watcher)
-    roles.grant(connection, "SELECT, INSERT, UPDATE", ["alarms", "watched"], settings.watcher)
+    roles.grant(connection, f"UPDATE ({', '.join(WATCHED)})", ["rooms"], settings.watcher)
+    roles.grant(connection, "SELECT, INSERT, UPDATE, DELETE", ["alarms", "alarm_events"], settings.watcher)
+    roles.grant(connection, "SELECT, UPDATE", ["watching"], settings.watcher)
 
 
 def interval(width: timedelta) -> str:

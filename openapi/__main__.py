@@ -10,6 +10,7 @@ import openapi.ingest
 import openapi.simulate
 import openapi.watch
 from openapi.document import together
+from openapi.watch import event_schema
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,7 +22,8 @@ def descriptions() -> Mapping[Path, str]:
     # `make run` has all of them behind one address, where `average` answers what every function does.
     whole = together("Temperature monitoring", "Readings in, averages out.", documents.values())
     files = {ROOT / "functions" / name / "openapi.json": document for name, document in documents.items()}
-    return {path: _text(document) for path, document in {**files, ROOT / "local" / "openapi.json": whole}.items()}
+    files |= {ROOT / "local" / "openapi.json": whole, ROOT / "functions" / "watch" / "alarm.v1.json": event_schema()}
+    return {path: _text(document) for path, document in files.items()}
 
 
 def _text(document: Mapping[str, Any]) -> str:

@@ -71,22 +71,31 @@ class Rooms(BaseModel):
 class Alarm(BaseModel):
     """A room that is too warm or cold (`threshold` in degrees Celsius), or silent (in seconds), until `cleared`.
 
-    `temperature` is that of the reading that raised it, or of the last one before the silence.
+    `temperature` is that of the reading with which it began, or of the last one before the silence. It was `noticed`
+    when the readings had arrived that tell of it.
     """
 
+    id: str
     building_id: str
     room_id: str
     kind: Literal["high", "low", "silent"]
+    severity: Literal["info", "warning", "critical"]
     threshold: Number
     temperature: Number
     raised: datetime
     cleared: datetime | None
+    noticed: datetime
 
 
 class Alarms(BaseModel):
-    """Alarms, the newest first, 1,000 at most."""
+    """Alarms: first those that are open, each the newest first.
+
+    `open` says how many are open; where there are more alarms, `next` is the value of `after` to ask for them.
+    """
 
     alarms: list[Alarm]
+    open: int
+    next: str | None
 
 
 class Settings(BaseModel):
@@ -105,20 +114,25 @@ _DESCRIPTIONS = {
     "end": "The end of the interval, which does not belong to it; by default now",
     "query_datetime": "Another name of `start`",
     "bucket": "The width of a bucket: a number of seconds, minutes, hours or days; by default one that suits a chart",
-    "limit": "How many rooms one answer holds at most; by default as many as there may be",
-    "after": "The value of `next` in the answer before, for the rooms after that; by default the first ones",
+    "kind": "Alarms of this kind only",
+    "state": "Alarms that are open, or that are cleared, only",
+    "limit": "How many one answer holds at most; by default as many as there may be",
+    "after": "The value of `next` in the answer before, for those after that; by default the first ones",
 }
 _ROOM = {"building_id": "B1", "room_id": "101"}
 _INTERVAL = {"start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
 _VALUES = {"average_temperature": 22.5, "count": 60, "min": 22.25, "max": 22.75}
 _POINT = {"start": "2024-12-01T12:00:00Z", **_VALUES}
 _ALARM = {
+    "id": "0196f5a2-6c1e-4b0f-9d5b-1f5a3c0e7d42",
     **_ROOM,
     "kind": "high",
+    "severity": "warning",
     "threshold": 28.0,
     "temperature": 28.5,
     "raised": "2024-12-01T12:34:56Z",
     "cleared": None,
+    "noticed": "2024-12-01T12:35:40Z",
 }
 
 
@@ -183,8 +197,8 @@ def document() -> dict[str, Any]:
                 "listAlarms",
                 "/v1/temperature/alarms",
                 Alarms,
-                {"alarms": [_ALARM]},
-                summary="The alarms that are open, and those that were cleared within the last 7 days",
+                {"alarms": [_ALARM], "open": 1, "next": None},
+                summary="The alarms that are open, and those that were in an interval, by default the last 7 days",
                 description="Of all rooms, of a building, or of a room.",
                 query=ALARMS,
             ),

@@ -1,7 +1,8 @@
 """The description of `watch`."""
 
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -16,6 +17,31 @@ class Checked(BaseModel):
     cleared: Count
     sent: Count
     unsent: Count
+
+
+class AlarmData(BaseModel):
+    """The data of an event: what a sink is told of an alarm, as it was then.
+
+    `threshold` is in degrees Celsius, or in seconds of silence; `temperature` that of the reading with which it began,
+    or of the last one before the silence. It was `raised` and `cleared` when the readings say so, and `noticed` when
+    they had arrived.
+    """
+
+    building_id: str
+    room_id: str
+    kind: Literal["high", "low", "silent"]
+    state: Literal["raised", "cleared"]
+    severity: Literal["info", "warning", "critical"]
+    threshold: float
+    temperature: float
+    raised: datetime
+    cleared: datetime | None
+    noticed: datetime
+
+
+def event_schema() -> dict[str, Any]:
+    """The JSON Schema of the data of an event, which its `dataschema` names."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **AlarmData.model_json_schema()}
 
 
 def document() -> dict[str, Any]:

@@ -29,7 +29,7 @@ ALARM = (
     "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
     " VALUES ('B1', '101', 'low', 1, 0, now())"
 )
-WATCHED = "INSERT INTO watched VALUES (%s, %s, %s, %s)"
+EVENT = "INSERT INTO alarm_events (alarm, state, sink, raised) SELECT id, 'raised', '', raised FROM alarms"
 
 
 def objects(urls: Urls) -> set[str]:
@@ -41,8 +41,17 @@ def objects(urls: Urls) -> set[str]:
 def assert_down_and_up_again_leave_nothing_behind(urls: Urls) -> None:
     """Downgrade and upgrade, by steps and at once, and compare what is there."""
     migrated = objects(urls)
-    tables = {"r alarms", "i alarms_open", "i alarms_cleared", "r watched", *(f"r {name}" for name in SUMMARIES)}
+    tables = {
+        "r alarms",
+        "i alarms_open",
+        "i alarms_cleared",
+        "r alarm_events",
+        "r watching",
+        *(f"r {name}" for name in SUMMARIES),
+    }
     assert {"f avg_temperature_bucket_width", "v unsummarized", *(f"v {view}" for view in VIEWS)} | tables <= migrated
+    alembic(urls(OWNER), "downgrade", "0004")
+    assert {"r watched"} == {name for name in objects(urls) if "watch" in name and name.startswith("r ")}
     alembic(urls(OWNER), "downgrade", "0003")
     assert not any(name.removeprefix("r ") in SUMMARIES or "rooms" in name for name in objects(urls))
     alembic(urls(OWNER), "downgrade", "0002")
@@ -66,22 +75,28 @@ def assert_roles_can_do_what_they_need_and_no_more(urls: Urls) -> None:
     with psycopg.connect(urls(WRITER), autocommit=True) as writer:
         assert writer.execute(INSERT, ROW).rowcount == 1
         assert writer.execute(INSERT, ROW).rowcount == 0
-        for statement in [*_CHANGES, ALARM, *_reads(), "SELECT * FROM alarms", "SELECT * FROM watched"]:
+        for statement in [*_CHANGES, ALARM, *_reads(), "SELECT * FROM alarms", *_WATCHERS]:
             _refused(writer, statement)
         _refused_to_all(writer)
     with psycopg.connect(urls(READER), autocommit=True) as reader:
         for statement in [*_reads(), "SELECT * FROM alarms"]:
             reader.execute(statement)
-        for statement in [*_CHANGES, ALARM, "SELECT * FROM watched"]:
+        for statement in [*_CHANGES, ALARM, *_WATCHERS]:
             _refused(reader, statement)
         _refused(reader, INSERT, ROW)
         _refused_to_all(reader)
     with psycopg.connect(urls(WATCHER), autocommit=True) as watcher:
-        for relation in ("temperatures", "rooms", "alarms", "watched"):
+        for relation in ("temperatures", "rooms", "alarms", "alarm_events", "watching"):
             watcher.execute(f"SELECT * FROM {relation}")
         watcher.execute(ALARM)
-        watcher.execute(WATCHED, ROW)
-        for statement in ("UPDATE alarms SET cleared = raised", "UPDATE watched SET temperature = 0"):
+        watcher.execute(EVENT)
+        for statement in (
+            "UPDATE alarms SET cleared = raised",
+            "UPDATE alarm_events SET attempts = 1",
+            "UPDATE watching SET checked = now()",
+            "UPDATE rooms SET watched_until = now(), came_from = NULL, came_to = NULL, low = NULL, high = NULL",
+            "DELETE FROM alarms",
+        ):
             watcher.execute(statement)
         for statement in [*_CHANGES, *(f"SELECT * FROM {name}" for name in (*VIEWS, *SUMMARIES) if name != "rooms")]:
             _refused(watcher, statement)
@@ -98,11 +113,11 @@ _OWN_TABLE = "CREATE TEMPORARY TABLE own (building_id text, room_id text, timest
 _CHANGES = [
     "DELETE FROM temperatures",
     "UPDATE temperatures SET temperature = 0",
-    "DELETE FROM alarms",
-    "DELETE FROM watched",
+    "DELETE FROM watching",
     *(f"DELETE FROM {name}" for name in SUMMARIES),
     "UPDATE upkeep SET dropped_before = now()",
     "UPDATE rooms SET summed_until = now()",
+    "UPDATE rooms SET timestamp = now()",
     "SELECT * FROM unsummarized",
     "CALL summarize()",
     # Functions that run as the owner are for the table of readings alone.
@@ -110,6 +125,7 @@ _CHANGES = [
     f"{_OWN_TABLE}; CREATE TRIGGER mine AFTER INSERT ON own REFERENCING NEW TABLE AS added"
     " FOR EACH STATEMENT EXECUTE FUNCTION mark_rooms(); INSERT INTO own VALUES ('B1', 'mine', now(), 0)",
 ]
+_WATCHERS = ["SELECT * FROM alarm_events", "SELECT * FROM watching", "DELETE FROM alarms"]
 
 
 def _reads() -> list[str]:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from average import questions
-from average.queries import Scope, Summary, Temperatures
+from average.queries import AlarmPlace, Scope, Summary, Temperatures
 from shared import access, database, edge, logs, negotiation, routes, settings
 from shared.pages import Site
 from shared.readings import written
@@ -81,21 +81,29 @@ async def _rooms(request: Request) -> Response:
 
 
 async def _alarms(request: Request) -> Response:
-    found = await _database().alarms(*questions.alarms(edge.query(request)))
+    scope = questions.alarms(edge.query(request), datetime.now(UTC))
+    # One more tells whether there are more.
+    found = await _database().alarms(scope)
+    shown = found[: scope.limit]
     return edge.json(
         {
             "alarms": [
                 {
+                    "id": str(alarm.id),
                     "building_id": alarm.building_id,
                     "room_id": alarm.room_id,
                     "kind": alarm.kind,
+                    "severity": alarm.severity,
                     "threshold": alarm.threshold,
                     "temperature": alarm.temperature,
                     "raised": written(alarm.raised),
                     "cleared": alarm.cleared and written(alarm.cleared),
+                    "noticed": written(alarm.noticed),
                 }
-                for alarm in found
-            ]
+                for alarm in shown
+            ],
+            "open": await _database().open_alarms(scope),
+            "next": questions.cursor(*AlarmPlace.of(shown[-1])) if len(found) > scope.limit else None,
         }
     )
 

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple, Self
+from uuid import UUID
 
 import psycopg
 from prometheus_client import Gauge, Histogram
@@ -61,6 +62,41 @@ class Alarm:
     temperature: float
     raised: datetime
     cleared: datetime | None
+    noticed: datetime
+    severity: str
+    id: UUID
+
+
+class AlarmPlace(NamedTuple):
+    """A place in the order of alarms: first those that are open, each the newest first."""
+
+    over: bool
+    raised: datetime
+    building_id: str
+    room_id: str
+    kind: str
+    id: UUID
+
+    @classmethod
+    def of(cls, alarm: Alarm) -> Self:
+        """The place of an alarm."""
+        over = alarm.cleared is not None
+        return cls(over, alarm.raised.astimezone(UTC), alarm.building_id, alarm.room_id, alarm.kind, alarm.id)
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmScope:
+    """The alarms that a question is about: those that were open at some time in [start, end), or are now."""
+
+    building_id: str | None
+    room_id: str | None
+    kind: str | None
+    state: str | None
+    start: datetime
+    end: datetime | None
+    after: AlarmPlace | None
+    """The last one of the answer before."""
+    limit: int
 
 
 class Temperatures:
@@ -110,10 +146,16 @@ class Temperatures:
         )
         return rooms
 
-    async def alarms(self, building_id: str | None, room_id: str | None) -> list[Alarm]:
-        """The alarms of the rooms that are meant, the newest first: those that are open, or were within a week."""
-        rows = await self._fetch(_ALARMS, {"building_id": building_id, "room_id": room_id})
+    async def alarms(self, scope: AlarmScope) -> list[Alarm]:
+        """The alarms that are meant: first those that are open, each the newest first; one more than the limit."""
+        after = dict.fromkeys(_AFTER) if scope.after is None else dict(zip(_AFTER, scope.after, strict=True))
+        rows = await self._fetch(_ALARMS, {**_filters(scope), **after, "limit": scope.limit + 1})
         return [Alarm(*row) for row in rows]
+
+    async def open_alarms(self, scope: AlarmScope) -> int:
+        """How many of the alarms that are meant are open."""
+        [(count,)] = await self._fetch(_OPEN_ALARMS, _filters(scope))
+        return int(count)
 
     async def _summaries(self, scope: Scope, bucket: timedelta | None) -> list[tuple[Any, ...]]:
         by_hours = not (bucket and bucket % HOUR)
@@ -169,20 +211,57 @@ def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summa
     return Summary(count, min(max(average, lowest), highest), lowest, highest)
 
 
+def _filters(scope: AlarmScope) -> dict[str, Any]:
+    return {
+        "building_id": scope.building_id,
+        "room_id": scope.room_id,
+        "kind": scope.kind,
+        "state": scope.state,
+        "start": scope.start,
+        "end": scope.end,
+    }
+
+
 def _text(statement: bytes) -> bytes:
     """The statement without its indentation: psycopg analyses one of more than 4096 characters each time."""
     return b" ".join(statement.split())
 
 
 _OF_ANY, _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_ANY), _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
-# More are more than anybody looks at.
-_ALARMS = b"""
-    SELECT building_id, room_id, kind, threshold, temperature, raised, cleared FROM alarms
-    WHERE (cleared IS NULL OR cleared > now() - interval '7 days')
-      AND (%(building_id)s::text IS NULL OR building_id = %(building_id)s)
-      AND (%(room_id)s::text IS NULL OR room_id = %(room_id)s)
-    ORDER BY raised DESC, building_id, room_id, kind LIMIT 1000
+_AFTER = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
+_MEANT = b"""
+    (%(building_id)s::text IS NULL OR building_id = %(building_id)s)
+    AND (%(room_id)s::text IS NULL OR room_id = %(room_id)s)
+    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+    AND raised < coalesce(%(end)s::timestamptz, 'infinity')
 """
+_OPEN_ALARMS = _text(
+    b"SELECT count(*) FROM alarms WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared'"
+    b" AND %(start)s::timestamptz IS NOT NULL AND " + _MEANT
+)
+_ALARMS = _text(
+    b"""
+    SELECT building_id, room_id, kind, threshold, temperature, raised, cleared, noticed, severity, id
+    FROM (
+        SELECT *, false AS over FROM alarms
+        WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared' AND """
+    + _MEANT
+    + b"""
+        UNION ALL
+        SELECT *, true FROM alarms
+        WHERE cleared >= %(start)s::timestamptz AND %(state)s::text IS DISTINCT FROM 'open' AND """
+    + _MEANT
+    + b"""
+    ) AS alarm
+    WHERE %(after_over)s::bool IS NULL OR over > %(after_over)s OR (
+        over = %(after_over)s AND (
+            raised < %(after_raised)s OR (raised = %(after_raised)s AND (building_id, room_id, kind, id)
+                > (%(after_building)s, %(after_room)s, %(after_kind)s, %(after_id)s))
+        )
+    )
+    ORDER BY over, raised DESC, building_id, room_id, kind, id LIMIT %(limit)s
+"""
+)
 _ROOMS = b"""
     SELECT building_id, room_id, coalesce(past.timestamp, room.timestamp), coalesce(past.temperature, room.temperature)
     FROM rooms AS room

@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_sch
 from starlette.datastructures import QueryParams
 
 from average.intervals import DAY, HOUR, default_start
-from average.queries import Scope
+from average.queries import AlarmPlace, AlarmScope, Scope
 from shared.problems import Fault, Problem
 from shared.readings import IDENTIFIER, TIMESTAMP, faults, rule
 
@@ -54,13 +54,41 @@ ROOMS = _fields(
         "after": _CURSOR,
     },
 )
-ALARMS = _fields({}, {"building_id": IDENTIFIER, "room_id": IDENTIFIER})
+MOST_ALARMS = 10_000
+"""Alarms in one answer."""
+RECENT = timedelta(days=7)
+"""Alarms that were cleared longer ago have to be asked for."""
+ALARMS = _fields(
+    {},
+    {
+        "building_id": IDENTIFIER,
+        "room_id": IDENTIFIER,
+        "kind": rule(core_schema.literal_schema(["high", "low", "silent"]), "high, low or silent"),
+        "state": rule(core_schema.literal_schema(["open", "cleared"]), "open or cleared"),
+        "start": TIMESTAMP,
+        "end": TIMESTAMP,
+        "limit": rule(core_schema.int_schema(ge=1, le=MOST_ALARMS), f"a whole number from 1 to {MOST_ALARMS}"),
+        "after": _CURSOR,
+    },
+)
 
 _average = SchemaValidator(AVERAGE)
 _series = SchemaValidator(SERIES)
 _rooms = SchemaValidator(ROOMS)
 _cursor = SchemaValidator(core_schema.tuple_schema([IDENTIFIER, IDENTIFIER]))
 _alarms = SchemaValidator(ALARMS)
+_alarm_cursor = SchemaValidator(
+    core_schema.tuple_schema(
+        [
+            core_schema.bool_schema(strict=True),
+            TIMESTAMP,
+            IDENTIFIER,
+            IDENTIFIER,
+            core_schema.str_schema(strict=True, pattern="^[a-z]{1,10}$"),
+            core_schema.uuid_schema(),
+        ]
+    )
+)
 
 
 def average(query: QueryParams, now: datetime, alignment: timedelta) -> Scope:
@@ -91,25 +119,42 @@ def rooms(query: QueryParams) -> tuple[str | None, tuple[str, str], int]:
     Raises Problem 422 with every fault.
     """
     found = _validated(_rooms, query)
-    after = ("", "")
-    if "after" in found:
-        try:
-            building_id, room_id = _cursor.validate_json(urlsafe_b64decode(found["after"]))
-        except (ValueError, ValidationError):
-            raise _refused([_fault("after", "must be the value of `next` in the answer before")]) from None
-        after = building_id, room_id
+    after = _decoded(_cursor, found["after"]) if "after" in found else ("", "")
     return found.get("building_id"), after, found.get("limit", MOST_ROOMS)
 
 
-def cursor(building_id: str, room_id: str) -> str:
-    """What `after` must be for the rooms after this one."""
-    return urlsafe_b64encode(to_json([building_id, room_id])).decode()
+def cursor(*place: object) -> str:
+    """What `after` must be for what comes after this place."""
+    return urlsafe_b64encode(to_json(place)).decode()
 
 
-def alarms(query: QueryParams) -> tuple[str | None, str | None]:
-    """The building and the room whose alarms are asked for, None for all. Raises Problem 422 with every fault."""
+def _decoded(validator: SchemaValidator, text: str) -> Any:
+    try:
+        return validator.validate_json(urlsafe_b64decode(text))
+    except (ValueError, ValidationError):
+        raise _refused([_fault("after", "must be the value of `next` in the answer before")]) from None
+
+
+def alarms(query: QueryParams, now: datetime) -> AlarmScope:
+    """The alarms that are asked for. Raises Problem 422 with every fault."""
     found = _validated(_alarms, query)
-    return found.get("building_id"), found.get("room_id")
+    end = found.get("end")
+    try:
+        start = found.get("start") or (end or now) - RECENT
+    except OverflowError:
+        start = datetime.min.replace(tzinfo=UTC)
+    if end and start > end:
+        raise _refused([_fault("start", "must not be after end")])
+    return AlarmScope(
+        building_id=found.get("building_id"),
+        room_id=found.get("room_id"),
+        kind=found.get("kind"),
+        state=found.get("state"),
+        start=start.astimezone(UTC),
+        end=end and end.astimezone(UTC),
+        after=AlarmPlace(*_decoded(_alarm_cursor, found["after"])) if "after" in found else None,
+        limit=found.get("limit", MOST_ALARMS),
+    )
 
 
 _OFFSET = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (?=\d\d(?::?\d\d)?$)")

@@ -118,7 +118,7 @@ class Database:
 async def fetch(
     connection: psycopg.AsyncConnection, bounds: LiteralString | None, statement: bytes, parameters: Mapping[str, Any]
 ) -> list[Any]:
-    """The rows of a statement in a transaction of its own, within the `bounds` of the Database."""
+    """The rows of a statement, if it has some, in a transaction of its own within the `bounds` of the Database."""
     if bounds is None:
         cursor = await connection.execute(statement, parameters, binary=True)
     else:
@@ -126,7 +126,7 @@ async def fetch(
         async with connection.pipeline():
             await connection.execute(bounds)
             cursor = await connection.execute(statement, parameters, binary=True)
-    return await cursor.fetchall()
+    return await cursor.fetchall() if cursor.description else []
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:

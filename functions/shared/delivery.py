@@ -100,14 +100,14 @@ def emit(
     sink: Sink,
     *,
     workers: int = WORKERS,
-    done: Callable[[T, bool], object] | None = None,
+    done: Callable[[T, str], object] | None = None,
     stop: Event | None = None,
 ) -> Outcome:
     """Deliver the event of each item to the sink, and return once all of them are taken or have failed.
 
     One worker keeps them in order. A sink that takes nothing for its `patience`, or fails too many events in a row, is
     given up; and so is every sink once another thread sets `stop`. `done` is called with each item that was tried and
-    whether the sink took it, by a thread at a time.
+    why it failed, which is nothing if the sink took it, by a thread at a time.
     """
     stop = stop or Event()
     delivery = _Delivery(items, event, sink, done, stop)
@@ -162,7 +162,7 @@ class _Delivery(Generic[T]):
         items: Items[T],
         event: Callable[[T], CloudEvent],
         sink: Sink,
-        done: Callable[[T, bool], object] | None,
+        done: Callable[[T, str], object] | None,
         stop: Event,
     ) -> None:
         self.emitted = self.retried = self.failed = 0
@@ -228,7 +228,7 @@ class _Delivery(Generic[T]):
                 self._failed_in_a_row = 0
                 self._took_last = time.monotonic()
             if self._done:
-                self._done(item, not failure)
+                self._done(item, failure)
 
 
 class _Attempts(Retry):

@@ -1,5 +1,7 @@
 """The settings of a function that sends CloudEvents to a sink."""
 
+from hashlib import sha256
+
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared import settings
@@ -37,3 +39,8 @@ def patience() -> int:
 def url(name: str) -> str:
     """Where events go: K_SINK, set by Knative's SinkBinding, else the setting of that name; may be empty."""
     return settings.text("K_SINK") or settings.text(name)
+
+
+def digest(url: str) -> str:
+    """What stands for a sink in the database: its URL may hold what nobody is to read there."""
+    return sha256(url.encode()).hexdigest()

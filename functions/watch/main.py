@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import re
+from datetime import timedelta
 from http import HTTPStatus
+from pathlib import Path
 
 import psycopg
 from functions_framework import aio
@@ -16,13 +19,18 @@ from watch import alarms, rules
 
 logs.configure()
 log = logging.getLogger("watch")
+DATABASE = database.load(connections=1)
 TOKENS = access.tokens("WRITE_TOKENS")
 RULES = rules.load()
 EXTENSIONS = sink.extensions()
 TOKEN = settings.text("ALARM_SINK_TOKEN")
 PATIENCE = sink.patience()
-# A transaction waits while its events are sent.
-DATABASE = database.load(connections=1, idle=30 + PATIENCE)
+RETENTION = timedelta(days=settings.number("ALARM_RETENTION_DAYS", 365, least=0, most=36_500)) or None
+CHECK_SECONDS = 40
+"""So long a check goes on looking; what is left is for the next one."""
+SCHEMA = "/watch/alarm.v1.json"
+"""Where the JSON Schema of what sinks are told is."""
+_SCHEMA_FILE = Path(__file__).parent / "alarm.v1.json"
 
 # Checks of one process take turns, and so need one connection.
 _turn = asyncio.Lock()
@@ -31,26 +39,48 @@ _turn = asyncio.Lock()
 @aio.http
 @edge.answered
 async def watch(request: Request) -> Response:
-    """Compare the readings that came since the last check with the rules, and answer 200 when the sink knows."""
+    """Look at the readings that came since the last check, and answer 200 when the sink knows."""
     return await edge.route(request, _ROUTES)
 
 
-async def _check(_: Request) -> Response:
-    async with _turn:
-        try:
-            checked = await database.within(DATABASE.deadline, alarms.check(DATABASE, RULES))
-            sent, unsent, reason = 0, checked.unsent, ""
-            if unsent and (url := sink.url("ALARM_SINK_URL")):
-                sent, unsent, reason = await _send(url)
-        except (TimeoutError, psycopg.OperationalError, psycopg.InternalError, Unconfirmed) as error:
-            raise unavailable("deadline", "The database does not answer; check again", 5) from error
-    counts = {"raised": checked.raised, "cleared": checked.cleared, "sent": sent, "unsent": unsent}
+async def _check(request: Request) -> Response:
+    try:
+        async with asyncio.timeout(DATABASE.deadline):
+            await _turn.acquire()
+    except TimeoutError:
+        raise unavailable("busy", "Another check is still going on; check again", 30) from None
+    try:
+        return await _checked(request)
+    except (TimeoutError, psycopg.OperationalError, psycopg.InternalError, Unconfirmed) as error:
+        raise unavailable("deadline", "The database does not answer; check again", 5) from error
+    finally:
+        _turn.release()
+
+
+async def _checked(request: Request) -> Response:
+    url = sink.url("ALARM_SINK_URL")
+    found = await alarms.check(DATABASE, RULES, _told(request, url), RETENTION, CHECK_SECONDS)
+    sent, unsent, reason = await _send(url) if found.due else (0, found.unsent, "")
+    counts = {"raised": found.raised, "cleared": found.cleared, "sent": sent, "unsent": unsent}
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
-    log.log(logging.WARNING if reason else logging.INFO, "%s", words, extra={"fields": counts})
+    if found.unfinished:
+        words += ", the rest is left to the next check"
+    log.log(logging.WARNING if reason or found.unfinished else logging.INFO, "%s", words, extra={"fields": counts})
     if reason:
-        detail = f"The sink did not take all events, and gets them again with the next check: {reason}"
+        detail = f"The sink did not take all events, and gets them again later: {reason}"
         raise Problem(HTTPStatus.BAD_GATEWAY, detail, members=counts)
     return edge.json(counts)
+
+
+def _told(request: Request, url: str) -> alarms.Told:
+    """Who is told, and of which request."""
+    traceparent = request.headers.get("traceparent", "")
+    known = re.fullmatch(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", traceparent)
+    return alarms.Told(
+        sink=sink.digest(url) if url else None,
+        dataschema=str(request.base_url.replace(path=SCHEMA, query="")),
+        traceparent=traceparent if known else None,
+    )
 
 
 async def _send(url: str) -> tuple[int, int, str]:
@@ -58,13 +88,19 @@ async def _send(url: str) -> tuple[int, int, str]:
     from shared.delivery import Sink
     from watch import outbox
 
-    return await outbox.send(DATABASE, Sink(url, TOKEN, PATIENCE), EXTENSIONS)
+    found = await outbox.send(DATABASE, Sink(url, TOKEN, PATIENCE), EXTENSIONS)
+    return found.sent, found.unsent, found.reason
+
+
+async def _schema(_: Request) -> Response:
+    return Response(_SCHEMA_FILE.read_bytes(), media_type="application/schema+json")
 
 
 _post = (edge.POST, access.needs(TOKENS, sites.own(_check)))
 _ROUTES: edge.Routes = {
     "": _post,
     "/watch": _post,
+    SCHEMA: (edge.GET, _schema),
     "/ready": (edge.GET, database.ready(DATABASE)),
     **routes.of_every_function("watch", TOKENS),
 }

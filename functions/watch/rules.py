@@ -1,6 +1,8 @@
-"""Which temperatures are too high or too low, and which silence is too long: ALARM_RULES."""
+"""Which temperatures are too high or too low, and which silence is too long: ALARM_RULES, or the file of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
@@ -8,13 +10,21 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from shared import settings
 from shared.periods import period
 from shared.problems import Fault
-from shared.readings import IDENTIFIER, TEMPERATURE, faults, not_json
+from shared.readings import IDENTIFIER, TEMPERATURE, faults, not_json, rule
+from watch.schedule import Schedule
 
 KINDS = {"above": "high", "below": "low", "silent": "silent"}
 """The kind of the alarm that each threshold of a rule is for."""
+SIGNS = {"high": 1.0, "low": -1.0}
+"""What a temperature is multiplied with to be the greater, the more it is of this kind."""
+SEVERITIES = ("info", "warning", "critical")
 
 EXAMPLE = '[{"building_id": "B1", "room_id": "101", "above": 28, "silent": "15m"}]'
+FILE = "ALARM_RULES_FILE"
+MOST_FAULTS = 5
 
+Place = tuple[str | None, str | None]
+"""A room, all rooms of a building, or all rooms."""
 
 _rules = SchemaValidator(
     core_schema.list_schema(
@@ -27,6 +37,11 @@ _rules = SchemaValidator(
                     "above": TEMPERATURE,
                     "below": TEMPERATURE,
                     "silent": period(),
+                    "clear": TEMPERATURE,
+                    "for": period(),
+                    "severity": rule(core_schema.literal_schema([*SEVERITIES]), "info, warning or critical"),
+                    "hours": core_schema.str_schema(strict=True),
+                    "zone": core_schema.str_schema(strict=True),
                 }.items()
             },
             extra_behavior="forbid",
@@ -35,51 +50,117 @@ _rules = SchemaValidator(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Where a room begins to be alarming, and where it ends."""
+
+    kind: str
+    limit: float
+    """Degrees Celsius beyond which a reading alarms, or seconds of silence."""
+    clear: float
+    """Degrees Celsius; a reading that is not beyond ends the alarm. Nothing to a silence."""
+    lasting: int
+    """Seconds that it must last before it is an alarm."""
+    severity: str
+    schedule: Schedule | None
+    """When it counts; always without one."""
+    number: int
+    """Of its rule; the first is 1."""
+
+
+Thresholds = Mapping[str, Threshold]
+"""The thresholds of a room by the kind of their alarms."""
+
+
 class Rules:
     """The thresholds of every room: those of all rooms, of the rooms of a building, and of single rooms.
 
-    Raises ValueError, which says what is wrong, for rules that contradict themselves.
+    Raises ValueError, which says what is wrong, for rules that contradict themselves or each other.
     """
 
     def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
-        self._thresholds: dict[tuple[str | None, str | None], dict[str, float]] = {}
-        for number, rule in enumerate(rules, 1):
-            given = {KINDS[name]: float(rule[name]) for name in KINDS if name in rule}
-            if not given:
-                raise ValueError(f"rule {number} must have a threshold: above, below or silent")
-            if "room_id" in rule and "building_id" not in rule:
-                raise ValueError(f"rule {number} has a room_id and must have its building_id too")
-            if rule.get("below", -51) >= rule.get("above", 51):
-                raise ValueError(f"rule {number} leaves no temperature that is no alarm: below must be less than above")
-            thresholds = self._thresholds.setdefault((rule.get("building_id"), rule.get("room_id")), {})
-            if thresholds.keys() & given.keys():
-                raise ValueError(f"rule {number} has a threshold that another rule for the same has too")
-            thresholds.update(given)
+        given: dict[Place, dict[str, Threshold]] = {}
+        for number, each in enumerate(rules, 1):
+            thresholds = given.setdefault((each.get("building_id"), each.get("room_id")), {})
+            for threshold in _thresholds(number, each):
+                if threshold.kind in thresholds:
+                    raise ValueError(f"rule {number} has a threshold that another rule for the same has too")
+                thresholds[threshold.kind] = threshold
+        everywhere: Thresholds = given.get((None, None), {})
+        self.places: dict[Place, Thresholds] = {}
+        for (building_id, room_id), own in given.items():
+            # Of several rules that have the same threshold for a room the narrowest counts.
+            wider = given.get((building_id, None), {}) if room_id is not None else {}
+            self.places[building_id, room_id] = {**everywhere, **wider, **own}
+        for resolved in self.places.values():
+            _agree(resolved)
 
-    def thresholds(self, building_id: str, room_id: str) -> Mapping[str, float]:
-        """The thresholds of a room by the kind of their alarm; where several rules have one, that of the narrowest."""
-        found: dict[str, float] = {}
-        for of in ((None, None), (building_id, None), (building_id, room_id)):
-            found |= self._thresholds.get(of, {})
-        return found
 
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self._thresholds)
+def _thresholds(number: int, given: Mapping[str, Any]) -> Iterator[Threshold]:
+    """The thresholds of a rule. Raises ValueError for a rule that contradicts itself."""
+    names = [name for name in KINDS if name in given]
+    temperatures = [name for name in names if name != "silent"]
+    if not names:
+        raise ValueError(f"rule {number} must have a threshold: above, below or silent")
+    if "room_id" in given and "building_id" not in given:
+        raise ValueError(f"rule {number} has a room_id and must have its building_id too")
+    if "clear" in given and len(temperatures) != 1:
+        raise ValueError(f"rule {number} has clear and must have one of above and below; make two rules")
+    if "for" in given and not temperatures:
+        raise ValueError(f"rule {number} has for and must have above or below; a silence has its period already")
+    if "zone" in given and "hours" not in given:
+        raise ValueError(f"rule {number} has a zone and must have hours")
+    try:
+        schedule = Schedule.parse(given["hours"], given.get("zone", "UTC")) if "hours" in given else None
+    except ValueError as error:
+        raise ValueError(f"hours of rule {number} {error}") from None
+    for name in names:
+        limit, clear = float(given[name]), float(given.get("clear", given[name]))
+        if name != "silent" and (clear - limit) * SIGNS[KINDS[name]] > 0:
+            raise ValueError(f"rule {number} ends where it has not begun: clear must not be {name} {limit:g}")
+        lasting = 0 if name == "silent" else given.get("for", 0)
+        yield Threshold(KINDS[name], limit, clear, lasting, given.get("severity", "warning"), schedule, number)
+
+
+def _agree(thresholds: Thresholds) -> None:
+    """Raise ValueError if a temperature is alarming both ways, or if none ends an alarm without raising another."""
+    if not (high := thresholds.get("high")) or not (low := thresholds.get("low")):
+        return
+    if low.limit >= high.limit or low.clear > high.limit or high.clear < low.limit:
+        numbers = sorted({high.number, low.number})
+        who = f"rule {numbers[0]} leaves" if len(numbers) == 1 else f"rules {numbers[0]} and {numbers[1]} leave"
+        raise ValueError(
+            f"{who} no temperature that is no alarm: below {low.limit:g} must be less than above {high.limit:g},"
+            " and what clears one must not raise the other"
+        )
 
 
 def load() -> Rules:
     """The rules from the environment. Raises SettingError for some that make no sense."""
+    name, text = _text()
     try:
-        return Rules(_rules.validate_json(settings.text("ALARM_RULES", "[]")))
+        return Rules(_rules.validate_json(text))
     except ValidationError as error:
         # One that is not JSON has no place in the list.
         problem = not_json(error, "it")
-        found = [problem.detail] if problem else [_sentence(fault) for fault in faults(error)[:5]]
+        found = [problem.detail] if problem else [_sentence(fault) for fault in faults(error)[:MOST_FAULTS]]
         reason = "; ".join(found)
     except ValueError as error:
         reason = str(error)
-    raise settings.SettingError(f"ALARM_RULES must be a JSON list of rules such as {EXAMPLE}: {reason}")
+    raise settings.SettingError(f"{name} must be a JSON list of rules such as {EXAMPLE}: {reason}")
+
+
+def _text() -> tuple[str, str]:
+    """The name of the setting that has the rules, and these."""
+    path = settings.text(FILE)
+    if not path:
+        return "ALARM_RULES", settings.text("ALARM_RULES", "[]")
+    if settings.text("ALARM_RULES"):
+        raise settings.SettingError(f"ALARM_RULES and {FILE} are both set; unset one of them")
+    try:
+        return FILE, Path(path).read_text(encoding="utf-8").strip() or "[]"
+    except (OSError, UnicodeDecodeError) as error:
+        raise settings.SettingError(f"{FILE} must be a file of rules that can be read: {error}") from None
 
 
 def _sentence(fault: Fault) -> str:

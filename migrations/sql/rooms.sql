@@ -1,17 +1,17 @@
 -- Whoever adds readings, in whatever way, brings the rows of their rooms up to date in the same transaction. The lock on
--- these rows makes writers and summarize_rooms() take turns, room by room. Readings that are there already mark nothing.
+-- these rows makes writers, summarize_rooms() and `watch` take turns, room by room. Readings that are there already mark
+-- nothing.
+--
+-- `watch` has looked at the readings up to `watched_until`. Those that came since are the later ones, and some of
+-- came_from <= timestamp <= came_to before it; `low` and `high` are the lowest and highest temperature among them.
 CREATE OR REPLACE FUNCTION mark_rooms() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    INSERT INTO rooms AS room (building_id, room_id, timestamp, temperature, summed_until)
-    SELECT building_id, room_id, last, max(temperature), date_bin('1 hour', first, '2000-01-03 00:00+00')
-    FROM (
-        SELECT building_id, room_id, min(timestamp) AS first, max(timestamp) AS last
-        FROM added GROUP BY building_id, room_id
-    ) AS span
-    JOIN added USING (building_id, room_id)
-    WHERE added.timestamp = last
-    GROUP BY building_id, room_id, first, last
+    INSERT INTO rooms AS room (building_id, room_id, timestamp, temperature, summed_until, watched_until, low, high)
+    SELECT
+        building_id, room_id, max(timestamp), (array_agg(temperature ORDER BY timestamp, temperature))[count(*)],
+        date_bin('1 hour', min(timestamp), '2000-01-03 00:00+00'), min(timestamp), min(temperature), max(temperature)
+    FROM added GROUP BY building_id, room_id
     -- One order for all: writers that meet on the same rooms wait for each other and never deadlock.
     ORDER BY building_id, room_id
     ON CONFLICT (building_id, room_id) DO UPDATE SET
@@ -30,9 +30,17 @@ BEGIN
                 room.summed_until, date_bin('1 hour', excluded.timestamp, '2000-01-03 00:00+00') + interval '1 hour'
             ))
             ELSE room.late_to
-        END
-    WHERE (excluded.timestamp, excluded.temperature) > (room.timestamp, room.temperature)
-       OR excluded.summed_until < room.summed_until;
+        END,
+        low = least(room.low, excluded.low),
+        high = greatest(room.high, excluded.high),
+        came_from = CASE
+            WHEN excluded.watched_until < room.watched_until
+            THEN least(room.came_from, excluded.watched_until) ELSE room.came_from
+        END,
+        came_to = CASE
+            WHEN excluded.watched_until < room.watched_until
+            THEN greatest(room.came_to, least(room.watched_until, excluded.timestamp)) ELSE room.came_to
+        END;
     RETURN NULL;
 END
 $$;

@@ -64,7 +64,8 @@ def test_the_reader_reads(reader: psycopg.Connection) -> None:
 def test_the_watcher_reads_and_keeps_alarms(watcher: psycopg.Connection) -> None:
     watcher.execute("SELECT * FROM temperatures JOIN rooms USING (building_id, room_id) LIMIT 1")
     watcher.execute("UPDATE alarms SET cleared = raised WHERE false")
-    watcher.execute("UPDATE watched SET temperature = 0 WHERE false")
+    watcher.execute("UPDATE rooms SET watched_until = now(), low = NULL WHERE false")
+    watcher.execute("UPDATE watching SET checked = now() WHERE false")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_the_reader_cannot(reader: psycopg.Connection, statement: str) -> None:
         reader.execute(statement)
 
 
-@pytest.mark.parametrize("statement", [*EVERYBODY, *READ, READING, "DELETE FROM alarms"])
+@pytest.mark.parametrize("statement", [*EVERYBODY, *READ, READING, "DELETE FROM alarms", "DELETE FROM rooms"])
 def test_the_watcher_cannot(watcher: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         watcher.execute(statement)

@@ -56,7 +56,12 @@ def test_privileges_that_roles_have_by_default_are_withheld(plain: Urls) -> None
             (WRITER, "temperatures", "INSERT"),
             *((READER, name, "SELECT") for name in {"temperatures", "alarms", *schema.SUMMARIES, *averages}),
             *((WATCHER, name, "SELECT") for name in ("temperatures", "rooms")),
-            *((WATCHER, name, may) for name in ("alarms", "watched") for may in ("SELECT", "INSERT", "UPDATE")),
+            *((WATCHER, "watching", may) for may in ("SELECT", "UPDATE")),
+            *(
+                (WATCHER, name, may)
+                for name in ("alarms", "alarm_events")
+                for may in ("SELECT", "INSERT", "UPDATE", "DELETE")
+            ),
         ]
     )
 

@@ -454,7 +454,7 @@ def test_patience_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
 # From Python and from the command line
 
 
-def emit(readings: list[Reading], url: str, done: Callable[[Reading, bool], object] | None = None) -> delivery.Outcome:
+def emit(readings: list[Reading], url: str, done: Callable[[Reading, str], object] | None = None) -> delivery.Outcome:
     return delivery.emit(readings, partial(event, extensions={}), delivery.Sink(url, token="", patience=5), done=done)
 
 
@@ -464,9 +464,9 @@ def test_progress_is_told_while_readings_are_delivered(sink: Sink) -> None:
         for instant in range(20)
     ]
     sink.refuse(1, 400)
-    told: list[bool] = []
-    outcome = emit(readings, sink.url, lambda _, taken: told.append(taken))
-    assert (outcome.emitted, outcome.failed) == (told.count(True), told.count(False)) == (19, 1)
+    told: list[str] = []
+    outcome = emit(readings, sink.url, lambda _, failure: told.append(failure))
+    assert (outcome.emitted, outcome.failed) == (told.count(""), told.count("status 400")) == (19, 1)
     assert emit(readings, sink.url).emitted == 20
     assert {event["id"] for event in sink.events} == {f"1970-01-01T00:00:{second:02}Z/20.5" for second in range(20)}
 

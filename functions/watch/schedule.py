@@ -1,0 +1,66 @@
+"""Hours of the week in a time zone, in which a rule counts: `mon-fri 07:00-18:00, sat 08:00-12:00`."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAY_MINUTES = 24 * 60
+WEEK_MINUTES = 7 * DAY_MINUTES
+FORM = "must be days and hours such as mon-fri 07:00-18:00, sat 08:00-12:00"
+
+_PART = re.compile(r"([a-z]{3})(?:-([a-z]{3}))? ([0-2]\d):([0-5]\d)-([0-2]\d):([0-5]\d)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The hours of a week in which a rule counts."""
+
+    zone: str
+    """An IANA time zone."""
+    spans: tuple[tuple[int, int], ...]
+    """From which minute of the local week, which begins on Monday, to which; the end does not belong to it."""
+
+    @classmethod
+    def parse(cls, hours: str, zone: str) -> Self:
+        """Read hours of days. Those that end before they begin go on into the next day.
+
+        Raises ValueError, whose message says what they must be.
+        """
+        # Only rules with hours need it.
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(zone)
+        except (ValueError, OSError, LookupError):
+            raise ValueError(f"are in no time zone: {zone!r}; one is Europe/Berlin") from None
+        spans: list[tuple[int, int]] = []
+        for part in hours.lower().split(","):
+            found = _PART.fullmatch(part.strip())
+            if not found or not {found[1], found[2] or found[1]} <= {*DAYS}:
+                raise ValueError(FORM)
+            first, last = DAYS.index(found[1]), DAYS.index(found[2] or found[1])
+            begin, end = (60 * int(found[hour]) + int(found[hour + 1]) for hour in (3, 5))
+            if max(begin, end) > DAY_MINUTES or begin == end:
+                raise ValueError(FORM)
+            length = end - begin if end > begin else end - begin + DAY_MINUTES
+            for day in range(first, last + 1 if last >= first else last + 8):
+                start = day % 7 * DAY_MINUTES + begin
+                spans.append((start, min(start + length, WEEK_MINUTES)))
+                if start + length > WEEK_MINUTES:
+                    spans.append((0, start + length - WEEK_MINUTES))
+        return cls(zone, tuple(sorted(spans)))
+
+    @property
+    def multirange(self) -> str:
+        """The minutes as an int4multirange of PostgreSQL."""
+        return "{" + ",".join(f"[{begin},{end})" for begin, end in self.spans) + "}"
+
+    def at(self, now: datetime) -> bool:
+        """Whether an instant is in it."""
+        from zoneinfo import ZoneInfo
+
+        local = now.astimezone(ZoneInfo(self.zone))
+        minute = local.weekday() * DAY_MINUTES + local.hour * 60 + local.minute
+        return any(begin <= minute < end for begin, end in self.spans)

@@ -1,0 +1,317 @@
+"""What `watch` asks of the database: which rooms are to be looked at, and which excursions their readings are.
+
+An excursion is a run of readings of a room that begins with one beyond the limit of a threshold and ends with the next
+one that is not beyond what clears it. It lasts as long as its readings show. Of several readings of an instant the one
+furthest beyond counts. What an excursion is depends on the readings alone, in whatever order they came; so it may be
+looked for again, and only what is already kept as an alarm tells whether it is new.
+"""
+
+_OF_A_THRESHOLD = """
+    LEFT JOIN unnest(%(rule_buildings)s::text[], %(rule_rooms)s::text[], %(rule_profiles)s::int[])
+        AS of_room (building_id, room_id, profile) USING (building_id, room_id)
+    LEFT JOIN unnest(%(building_rules)s::text[], %(building_profiles)s::int[])
+        AS of_building (building_id, profile) USING (building_id)
+    LEFT JOIN unnest(
+        %(profiles)s::int[], %(high_limits)s::float8[], %(high_clears)s::float8[], %(low_limits)s::float8[],
+        %(low_clears)s::float8[], %(silent_limits)s::float8[], %(silent_now)s::bool[], %(silent_severities)s::text[]
+    ) AS profile (number, high_limit, high_clear, low_limit, low_clear, silent_limit, silent_now, silent_severity)
+        ON number = coalesce(of_room.profile, of_building.profile, %(everywhere)s::int)
+"""
+"""The thresholds of a room: those of the narrowest place that has rules. All of a kind `low` have their sign changed,
+so that a greater number is always more alarming."""
+
+
+def _alarming(kind: str, high: str, latest: str) -> str:
+    """Whether readings of a room have to be looked at for a kind: what came, or its latest one under another rule."""
+    return f"""coalesce(
+        low IS NOT NULL AND ({high} > {kind}_clear OR {kind}_open)
+        OR CASE WHEN {kind}_open THEN {latest} <= {kind}_clear ELSE {latest} > {kind}_limit AND timestamp <= now() END,
+        false
+    )"""
+
+
+_STATE = f"""
+    SELECT
+        building_id, room_id, timestamp, temperature, watched_until, came_from, came_to, low, high, profile.*,
+        least(timestamp, now()) AS until,
+        {_alarming("high", "high", "temperature")} AS look_high,
+        {_alarming("low", "-low", "-temperature")} AS look_low,
+        coalesce(CASE
+            WHEN silent_open THEN now() - heard <= make_interval(secs => silent_limit)
+            ELSE silent_now AND heard IS NOT NULL AND now() - greatest(heard, (SELECT listening_since FROM watching))
+                > make_interval(secs => silent_limit)
+        END, false) AS silence_turns,
+        coalesce(silent_open, false) AS silent_open
+    FROM {{rooms}} AS room
+    {_OF_A_THRESHOLD}
+    CROSS JOIN LATERAL (
+        -- By the index: what the planner knows of a table that grows by thousands at once is wrong.
+        SELECT
+            bool_or(kind = 'high') AS high_open, bool_or(kind = 'low') AS low_open,
+            bool_or(kind = 'silent') AS silent_open
+        FROM alarms AS open
+        WHERE open.building_id = room.building_id AND open.room_id = room.room_id AND cleared IS NULL
+    ) AS open
+    CROSS JOIN LATERAL (
+        -- A reading of the future is the latest one when its time has come.
+        SELECT CASE
+            WHEN timestamp <= now() THEN timestamp
+            ELSE (SELECT past.timestamp FROM latest_reading(building_id, room_id, now()) AS past)
+        END AS heard
+    ) AS latest
+"""  # noqa: S608 - constants
+_TO_TAKE = "look_high OR look_low OR came_from IS NOT NULL OR watched_until < until - interval '1 hour'"
+"""Of a room that is calm, that readings came is remembered for up to an hour: to forget it takes a write."""
+
+_PERHAPS = """(
+    SELECT * FROM rooms
+    WHERE high > %(calm_high)s OR temperature > %(calm_high)s OR -low > %(calm_low)s OR -temperature > %(calm_low)s
+       OR came_from IS NOT NULL OR watched_until < least(timestamp, now()) - interval '1 hour'
+       OR timestamp < now() - make_interval(secs => %(calm_silence)s) OR timestamp > now()
+       OR (building_id, room_id) IN (SELECT building_id, room_id FROM alarms WHERE cleared IS NULL)
+)"""
+"""The rooms that are not calm by any rule. To ask that of the row alone takes a tenth of the time for most of them."""
+
+WAITING = f"""
+    SELECT
+        building_id, room_id, ({_TO_TAKE}) AS to_take, silence_turns AND NOT silent_open AS fell_silent,
+        silence_turns AND silent_open AS heard_again
+    FROM ({_STATE.format(rooms=_PERHAPS)}) AS state
+    WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s) AND (({_TO_TAKE}) OR silence_turns)
+    ORDER BY building_id, room_id LIMIT %(limit)s
+"""  # noqa: S608 - constants
+"""The rooms after one that are to be looked at."""
+
+_CHOSEN = """(
+    SELECT rooms.* FROM rooms
+    JOIN unnest(%(buildings)s::text[], %(names)s::text[]) AS chosen (building_id, room_id) USING (building_id, room_id)
+    {lock}
+)"""
+_LOCKED = _CHOSEN.format(lock="ORDER BY building_id, room_id FOR UPDATE OF rooms")
+
+CONFIRM = "SELECT pg_logical_emit_message(true, 'temperature', '')"
+"""Writes what every copy has to confirm: a transaction that changes nothing waits for none."""
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('temperature watch'))"
+"""One slice at a time, whichever instance does it."""
+
+TAKE = f"""
+    WITH locked AS MATERIALIZED {_LOCKED}, state AS MATERIALIZED (
+        SELECT
+            state.*, look_high OR look_low AS look,
+            CASE WHEN watched_until = '-infinity' THEN until ELSE least(watched_until, until) END AS since
+        FROM ({_STATE.format(rooms="locked")}) AS state
+    ), part AS (
+        SELECT
+            *,
+            CASE WHEN look THEN least(since + %(hours)s * interval '1 hour', until) ELSE until END AS live_until,
+            CASE WHEN look THEN least(came_from + %(hours)s * interval '1 hour', came_to) ELSE came_to END AS late_until
+        FROM state
+    ), taken AS (
+        UPDATE rooms SET
+            watched_until = live_until,
+            came_from = CASE WHEN late_until < part.came_to THEN late_until END,
+            came_to = CASE WHEN late_until < part.came_to THEN part.came_to END,
+            low = CASE WHEN live_until < part.timestamp OR late_until < part.came_to THEN part.low END,
+            high = CASE WHEN live_until < part.timestamp OR late_until < part.came_to THEN part.high END
+        FROM part WHERE rooms.building_id = part.building_id AND rooms.room_id = part.room_id
+    )
+    SELECT
+        building_id, room_id, number, look_high, look_low, since, live_until, came_from, late_until,
+        live_until < until OR coalesce(late_until < came_to, false) AS more
+    FROM part
+"""  # noqa: S608 - constants
+"""Take what came to some rooms since the last look, but of rooms that are to be looked at no more than some hours."""
+
+NEAR = """
+    SELECT number, id, alarm.raised, alarm.cleared
+    FROM unnest(
+        %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(since)s::timestamptz[]
+    ) AS span (number, building_id, room_id, kind, since)
+    JOIN alarms AS alarm USING (building_id, room_id, kind)
+    WHERE alarm.cleared IS NULL OR alarm.cleared >= since
+    ORDER BY number, alarm.raised
+"""
+"""The alarms that are open, or ended after the beginning of a span."""
+
+
+def _heat(reading: str) -> str:
+    """How far a reading goes in the direction of a threshold; nowhere while the threshold does not count."""
+    local = f"({reading}.timestamp AT TIME ZONE span.zone)"
+    minute = (
+        f"(extract(isodow FROM {local}) - 1) * 1440 + extract(hour FROM {local}) * 60 + extract(minute FROM {local})"
+    )
+    return (
+        f"CASE WHEN span.hours IS NULL OR span.hours @> floor({minute})::int"
+        f" THEN span.sign * {reading}.temperature ELSE '-infinity' END"
+    )
+
+
+_OF_ITS_ROOM = "{0}.building_id = span.building_id AND {0}.room_id = span.room_id AND {0}.timestamp"
+
+EXCURSIONS = f"""
+    WITH given AS MATERIALIZED (
+        SELECT
+            number, building_id, room_id, sign, limit_, clear, make_interval(secs => lasting) AS lasting, zone,
+            hours::int4multirange AS hours, since, until, bound
+        FROM unnest(
+            %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(signs)s::float8[], %(limits)s::float8[],
+            %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[], %(since)s::timestamptz[],
+            %(until)s::timestamptz[], %(bounds)s::timestamptz[]
+        ) AS span (
+            number, building_id, room_id, sign, limit_, clear, lasting, zone, hours, since, until, bound
+        )
+    ), span AS MATERIALIZED (
+        SELECT
+            *,
+            -- An excursion that does not last yet began no longer ago than it has to last.
+            CASE WHEN lasting > interval '0' THEN coalesce((
+                SELECT before.timestamp FROM temperatures AS before
+                WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
+            ), since) - lasting ELSE since END AS first,
+            -- One that goes on after the span ends later, or is that of the next alarm.
+            coalesce((
+                SELECT after.timestamp FROM temperatures AS after
+                WHERE {_OF_ITS_ROOM.format("after")} > until AND after.timestamp <= least(now(), bound)
+                GROUP BY after.timestamp HAVING max({_heat("after")}) <= clear ORDER BY after.timestamp LIMIT 1
+            ), least(now(), bound)) AS last
+        FROM given AS span
+    ), instant AS (
+        SELECT number, timestamp, heat > limit_ AS beyond, heat <= clear AS calm
+        FROM span CROSS JOIN LATERAL (
+            SELECT reading.timestamp, max({_heat("reading")}) AS heat FROM temperatures AS reading
+            WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN first AND last GROUP BY reading.timestamp
+        ) AS reading
+    ), placed AS (
+        SELECT *, count(*) FILTER (WHERE calm) OVER (
+            PARTITION BY number ORDER BY timestamp ROWS UNBOUNDED PRECEDING
+        ) AS run FROM instant
+    ), run AS (
+        SELECT
+            number, run, min(timestamp) FILTER (WHERE calm) AS calm_at, min(timestamp) FILTER (WHERE beyond) AS began,
+            lead(min(timestamp) FILTER (WHERE calm)) OVER (PARTITION BY number ORDER BY run) AS ended, count(*)
+        FROM placed GROUP BY number, run
+    )
+    SELECT
+        number, calm_at, began, ended,
+        (
+            SELECT span.sign * max(span.sign * reading.temperature) FROM temperatures AS reading
+            WHERE {_OF_ITS_ROOM.format("reading")} = began
+        ) AS temperature,
+        lasting = interval '0' OR EXISTS (
+            SELECT FROM temperatures AS reading
+            WHERE {_OF_ITS_ROOM.format("reading")} >= began + lasting
+              AND reading.timestamp < coalesce(ended, 'infinity') AND reading.timestamp <= now()
+        ) AS lasts,
+        sum(count) OVER () AS readings
+    FROM run JOIN span USING (number)
+    -- What ends an alarm that began before is the first calm reading, or the last where rules have changed.
+    WHERE began IS NOT NULL OR run <= 1 OR ended IS NULL
+    ORDER BY number, run
+"""  # noqa: S608 - constants
+"""The excursions of spans of readings, in order; and for each span the first and the last reading that end one."""
+
+_EVENT = "alarm, state, sink, raised, cleared, dataschema, traceparent"
+_KEEP = """
+    WITH new AS (
+        INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared, severity, sink)
+        {alarms}
+        ON CONFLICT DO NOTHING RETURNING id, raised, cleared
+    ), told AS (
+        INSERT INTO alarm_events ({event})
+        SELECT id, state, %(sink)s, raised, CASE state WHEN 'cleared' THEN cleared END, %(dataschema)s, %(traceparent)s
+        FROM new CROSS JOIN (VALUES ('raised'), ('cleared')) AS state (state)
+        WHERE %(sink)s::text IS NOT NULL AND (state = 'raised' OR cleared IS NOT NULL)
+    )
+    SELECT count(*), count(cleared) FROM new
+"""
+_END = """
+    WITH ended AS (
+        UPDATE alarms SET cleared = greatest(alarms.raised, turn.cleared)
+        FROM ({turns}) AS turn (id, cleared)
+        WHERE alarms.id = turn.id AND alarms.cleared IS NULL
+        RETURNING alarms.id, alarms.raised, alarms.cleared, sink
+    ), told AS (
+        INSERT INTO alarm_events ({event})
+        SELECT id, 'cleared', sink, raised, cleared, %(dataschema)s, %(traceparent)s FROM ended WHERE sink IS NOT NULL
+        ON CONFLICT DO NOTHING
+    )
+    SELECT count(*) FROM ended
+"""
+
+RAISE = _KEEP.format(
+    event=_EVENT,
+    alarms="""
+        SELECT *, %(sink)s FROM unnest(
+            %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(thresholds)s::float8[],
+            %(temperatures)s::float8[], %(raised)s::timestamptz[], %(cleared)s::timestamptz[], %(severities)s::text[]
+        ) AS alarm
+    """,
+)
+CLEAR = _END.format(event=_EVENT, turns="SELECT * FROM unnest(%(ids)s::uuid[], %(cleared)s::timestamptz[]) AS turn")
+EXTEND = """
+    UPDATE alarms SET raised = turn.raised FROM unnest(%(ids)s::uuid[], %(raised)s::timestamptz[]) AS turn (id, raised)
+    WHERE alarms.id = turn.id
+"""
+"""Alarms that began earlier, as readings show that came late."""
+
+_SILENCES = _STATE.format(rooms=_CHOSEN.format(lock=""))
+RAISE_SILENCES = _KEEP.format(
+    event=_EVENT,
+    alarms=f"""
+        SELECT building_id, room_id, 'silent', silent_limit, temperature, now(), NULL, silent_severity, %(sink)s
+        FROM ({_SILENCES}) AS state WHERE silence_turns AND NOT silent_open
+    """,  # noqa: S608 - constants
+)
+CLEAR_SILENCES = _END.format(
+    event=_EVENT,
+    turns=f"""
+        SELECT alarm.id, now() FROM ({_SILENCES}) AS state JOIN alarms AS alarm USING (building_id, room_id)
+        WHERE silence_turns AND silent_open AND alarm.kind = 'silent' AND alarm.cleared IS NULL
+    """,  # noqa: S608 - constants
+)
+CLEAR_WITHOUT_RULE = _END.format(
+    event=_EVENT,
+    turns=f"""
+        SELECT id, now() FROM alarms AS alarm
+        LEFT JOIN rooms AS room USING (building_id, room_id)
+        {_OF_A_THRESHOLD}
+        WHERE alarm.cleared IS NULL AND (
+            room.timestamp IS NULL
+            OR CASE kind WHEN 'high' THEN high_limit WHEN 'low' THEN low_limit ELSE silent_limit END IS NULL
+        )
+        LIMIT %(limit)s
+    """,  # noqa: S608 - constants
+)
+"""Alarms that no rule is there for any more, or no room."""
+
+FORGET = """
+    WITH forgotten AS (
+        DELETE FROM alarms WHERE id IN (
+            SELECT id FROM alarms
+            WHERE cleared < now() - %(retention)s::interval AND noticed < now() - %(retention)s::interval
+            LIMIT %(limit)s
+        )
+        RETURNING id
+    )
+    SELECT count(*) FROM forgotten
+"""
+"""Alarms that ended, and were noticed, longer ago than they are kept."""
+
+LISTEN = """
+    UPDATE watching SET
+        listening_since = CASE
+            WHEN checked < now() - %(pause)s::interval AND NOT rarely THEN now() ELSE listening_since
+        END,
+        rarely = coalesce(checked < now() - %(pause)s::interval, false),
+        checked = now()
+    RETURNING now()
+"""
+"""Write down that readings can arrive; after a pause in which nobody looked, from now on. Where looks are always rare a
+pause means nothing."""
+
+UNSENT = """
+    SELECT count(*) FILTER (WHERE next_attempt <= now()), count(*) FROM alarm_events
+    WHERE sink IN (%(sink)s, '') AND given_up IS NULL
+"""
+"""How many events the sink has not taken, and how many of them it is time to send."""

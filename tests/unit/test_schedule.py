@@ -1,0 +1,42 @@
+"""Hours of the week in which a rule counts."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from watch.schedule import DAYS, Schedule
+
+MONDAY = datetime(2026, 11, 23, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+def at(schedule: Schedule, day: str, hour: int, minute: int = 0) -> bool:
+    return schedule.at(MONDAY.replace(day=MONDAY.day + DAYS.index(day), hour=hour, minute=minute))
+
+
+def test_hours_begin_and_end_to_the_minute() -> None:
+    schedule = Schedule.parse("mon-fri 07:00-18:00, Sat 08:30-12:00", "Europe/Berlin")
+    assert [at(schedule, "mon", *time) for time in ((6, 59), (7, 0), (17, 59), (18, 0))] == [False, True, True, False]
+    assert at(schedule, "fri", 12) and at(schedule, "sat", 8, 30)
+    assert not at(schedule, "sat", 12) and not at(schedule, "sun", 10)
+
+
+def test_hours_go_on_into_the_next_day_and_the_next_week() -> None:
+    schedule = Schedule.parse("fri-sun 22:00-06:00", "Europe/Berlin")
+    assert at(schedule, "sat", 5) and at(schedule, "sun", 23) and at(schedule, "mon", 5, 59)
+    assert not at(schedule, "mon", 6) and not at(schedule, "fri", 21, 59)
+    assert Schedule.parse("sun-mon 00:00-24:00", "UTC").multirange == "{[0,1440),[8640,10080)}"
+
+
+@pytest.mark.parametrize(
+    "hours", ["", "mon", "mon 7-8", "mon 08:00-08:00", "moo 07:00-08:00", "mon 07:00-24:01", "mon 07:00-08:00,"]
+)
+def test_other_hours_are_refused(hours: str) -> None:
+    with pytest.raises(ValueError, match="must be days and hours such as mon-fri 07:00-18:00"):
+        Schedule.parse(hours, "UTC")
+
+
+@pytest.mark.parametrize("zone", ["", "Mars", "../etc/passwd", "/etc/passwd"])
+def test_other_zones_are_refused(zone: str) -> None:
+    with pytest.raises(ValueError, match="are in no time zone"):
+        Schedule.parse("mon 07:00-08:00", zone)
