@@ -40,7 +40,10 @@ BEGIN
         came_to = CASE
             WHEN excluded.watched_until < room.watched_until
             THEN greatest(room.came_to, least(room.watched_until, excluded.timestamp)) ELSE room.came_to
-        END;
+        END
+    WHERE (excluded.timestamp, excluded.temperature) > (room.timestamp, room.temperature)
+       OR excluded.summed_until < room.summed_until OR excluded.watched_until < room.watched_until
+       OR (room.low <= excluded.low AND room.high >= excluded.high) IS NOT TRUE;
     RETURN NULL;
 END
 $$;
