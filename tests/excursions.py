@@ -30,8 +30,8 @@ TEMPERATURES = (10.0, 15.9, 16.0, 16.5, 20.0, 26.0, 27.0, 28.0, 28.5, 31.0)
 
 Reading = tuple[str, int, float]
 """A room, how many minutes or hours ago, and the temperature."""
-_reading = st.tuples(st.sampled_from(["101", "102"]), st.integers(1, 40), st.sampled_from(TEMPERATURES))
-_live = st.lists(_reading, min_size=1, max_size=8)
+_reading = st.tuples(st.sampled_from(["101", "102"]), st.integers(1, 12), st.sampled_from(TEMPERATURES))
+_live = st.lists(_reading, min_size=1, max_size=4)
 STEPS_OF_ONE_SESSION = st.one_of(
     st.tuples(st.just("store"), _live),
     st.tuples(st.just("check"), st.none()),
@@ -44,7 +44,7 @@ STEPS = st.lists(
         st.tuples(st.just("check that is killed"), st.floats(0, 0.02)),
     ),
     min_size=2,
-    max_size=14,
+    max_size=16,
 )
 
 
