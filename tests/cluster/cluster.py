@@ -29,9 +29,9 @@ CONTEXT = os.environ.get("CONTEXT") or subprocess.getoutput("kubectl config curr
 KUBECTL = ["kubectl", "--context", CONTEXT, "--namespace", NAMESPACE]
 
 
-def kubectl(*arguments: str) -> str:
+def kubectl(*arguments: str, told: str = "") -> str:
     """What kubectl says."""
-    done = subprocess.run([*KUBECTL, *arguments], capture_output=True, text=True)
+    done = subprocess.run([*KUBECTL, *arguments], input=told, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

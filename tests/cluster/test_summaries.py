@@ -1,5 +1,6 @@
 """The timer that sums up hours that are over: whenever it runs, answers stay the same."""
 
+import json
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -21,13 +22,14 @@ def send(room_id: str, temperature: float, **offset: float) -> None:
     assert answer.status_code == 201, answer.text
 
 
-def summarize() -> str:
-    """Have the CronJob do its work now, and return its log."""
+def summarize() -> None:
+    """Have done now what the CronJob does. A job of its own: those of a CronJob are removed when the next has ended."""
     name = f"e2e-{uuid4().hex[:8]}"
-    cluster.kubectl("create", "job", name, "--from", "cronjob/summaries")
+    job = cluster.get("cronjob", "summaries")["spec"]["jobTemplate"]
+    told = json.dumps({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": job["spec"]})
+    cluster.kubectl("create", "--filename", "-", told=told)
     try:
         cluster.kubectl("wait", f"job/{name}", "--for", "condition=Complete", "--timeout", "120s")
-        return cluster.kubectl("logs", f"job/{name}")
     finally:
         cluster.kubectl("delete", "job", name)
 
