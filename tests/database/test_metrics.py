@@ -104,7 +104,7 @@ def test_a_question_that_the_database_did_not_answer_is_counted_with_the_reason(
 def test_questions_and_the_pool_are_counted(serve: Serve, plain: Urls) -> None:
     average = serve("average", DATABASE_URL=plain(READER))
     counted = Counted(average)
-    assert average.get("/v1/temperature/rooms").json() == {"rooms": []}
+    assert average.get("/v1/temperature/rooms").json() == {"rooms": [], "next": None}
     assert counted("temperature_query_seconds_count") == 1
     assert counted.now()["temperature_pool['connections']"] == 1
 
