@@ -46,8 +46,8 @@ async function refresh({ chosen = false } = {}) {
       return null;
     });
   try {
-    // The first answer tells the time too, at which the interval ends.
-    const first = rooms === null;
+    // The first answer tells the time too, at which the interval ends, and the room that is shown without a choice.
+    const first = !rooms?.length;
     if (first) await askForRoomsAndAlarms(signal, settled);
     if (failures.length) report(failures, PAUSE);
     const within = interval(view, now());
