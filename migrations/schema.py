@@ -143,7 +143,12 @@ def _summaries(name: str, *key: Column[Any]) -> Table:
         Column("sum", Numeric(), nullable=False),
         Column("min", Double(), nullable=False),
         Column("max", Double(), nullable=False),
-        PrimaryKeyConstraint("building_id", *(column.name for column in key), name=f"{name}_pkey"),
+        PrimaryKeyConstraint(
+            "building_id",
+            *(column.name for column in key),
+            name=f"{name}_pkey",
+            postgresql_include=["count", "sum", "min", "max"],
+        ),
     )
 
 

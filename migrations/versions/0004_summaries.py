@@ -73,7 +73,13 @@ def upgrade() -> None:
             sa.Column("sum", sa.Numeric(), nullable=False),
             sa.Column("min", sa.Double(), nullable=False),
             sa.Column("max", sa.Double(), nullable=False),
-            sa.PrimaryKeyConstraint(*(column.name for column in key), name=f"{name}_pkey"),
+            # With the rest of the row, which stands far from that of the day before in the table: a year is then a few
+            # pages of the index, not one of the table for each day.
+            sa.PrimaryKeyConstraint(
+                *(column.name for column in key),
+                name=f"{name}_pkey",
+                postgresql_include=["count", "sum", "min", "max"],
+            ),
         )
     op.create_table(
         "upkeep",
