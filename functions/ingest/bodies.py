@@ -1,13 +1,12 @@
 """What a request body may hold: readings as JSON or NDJSON, or CloudEvents that carry readings."""
 
 import asyncio
-import functools
 import itertools
 import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -87,9 +86,13 @@ def _event(reading: core_schema.CoreSchema) -> core_schema.CoreSchema:
     )
 
 
+def _array_of(items: core_schema.CoreSchema) -> core_schema.ListSchema:
+    return core_schema.list_schema(items, max_length=MOST_READINGS)
+
+
 EVENT = _event(READING)
-READINGS = core_schema.list_schema(READING, max_length=MOST_READINGS)
-EVENTS = core_schema.list_schema(EVENT, max_length=MOST_READINGS)
+READINGS = _array_of(READING)
+EVENTS = _array_of(EVENT)
 
 
 class _Many:
@@ -98,7 +101,7 @@ class _Many:
     def __init__(self, items: core_schema.ListSchema) -> None:
         self.first = SchemaValidator({**items, "fail_fast": True})
         # Made when it is needed: a start would pay for it.
-        self.every = functools.cache(lambda: SchemaValidator(items))
+        self.every = cache(lambda: SchemaValidator(items))
 
 
 class _Validators:
@@ -113,7 +116,7 @@ class _Validators:
 
     @cached_property
     def readings(self) -> _Many:
-        return _Many(core_schema.list_schema(self._schema, max_length=MOST_READINGS))
+        return _Many(_array_of(self._schema))
 
     @cached_property
     def event(self) -> SchemaValidator:
@@ -121,7 +124,7 @@ class _Validators:
 
     @cached_property
     def events(self) -> _Many:
-        return _Many(core_schema.list_schema(_event(self._schema), max_length=MOST_READINGS))
+        return _Many(_array_of(_event(self._schema)))
 
 
 @lru_cache(1)
