@@ -6,7 +6,7 @@ bound of the one dimension, then each element with its length in front.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from struct import pack
 
 from psycopg import pq
@@ -14,7 +14,8 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 from psycopg.postgres import types
 
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+from shared.database import EPOCH
+
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -37,7 +38,7 @@ class TimestampArray(bytes):
     @classmethod
     def of(cls, values: Sequence[datetime]) -> "TimestampArray":
         """Pack datetimes that have an offset, to the microsecond."""
-        elements = [number for value in values for number in (8, (value - _EPOCH) // _MICROSECOND)]
+        elements = [number for value in values for number in (8, (value - EPOCH) // _MICROSECOND)]
         return cls(_head("timestamptz", len(values)) + pack(f">{'iq' * len(values)}", *elements))
 
 

@@ -37,12 +37,13 @@ class _Instant(Loader):
 
     def load(self, data: Any) -> datetime:
         try:
-            return _EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True))
+            return EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True))
         except OverflowError as error:
             raise psycopg.DataError("Python has no instant that late or early") from error
 
 
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+"""From which PostgreSQL counts microseconds."""
 psycopg.adapters.register_loader("timestamptz", _Instant)
 
 
