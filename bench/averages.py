@@ -199,15 +199,18 @@ async def _statements(database: str, url: str, asked: Sequence[Question], rooms:
             ours: list[float] = []
             reference: list[float] = []
             for repeat in range(repeats):
-                # Another room each time, as if nobody had just asked for the same.
+                # Another room each time, as if nobody had just asked for the same. Only its readings are in memory,
+                # for both: whoever comes first would read them for the other.
                 room = str(repeat % rooms + 1)
+                if len(reference) < 3 or reference[-1] < SLOW_MS:
+                    expected = await _reference(connection, question, room)
+                    started = time.perf_counter()
+                    await _reference(connection, question, room)
+                    reference.append(1000 * (time.perf_counter() - started))
                 started = time.perf_counter()
                 found = await question.ask(temperatures, room)
                 ours.append(1000 * (time.perf_counter() - started))
-                if len(reference) < 3 or reference[-1] < SLOW_MS:
-                    started = time.perf_counter()
-                    expected = await _reference(connection, question, room)
-                    reference.append(1000 * (time.perf_counter() - started))
+                if len(reference) > repeat:
                     assert question.reference == LIST_OF_ALL or found == expected, "the answer is not exact"
             rows.append(
                 {

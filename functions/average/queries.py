@@ -129,8 +129,8 @@ class Temperatures:
 
     async def summary(self, scope: Scope) -> Summary | None:
         """The summary of all readings in the scope, None if there are none."""
-        rows = await self._summaries(scope, None)
-        return _summary(*rows[0][1:]) if rows else None
+        rows = await self._readings(scope) or await self._summaries(scope, None)
+        return _summary(*rows[0][1:5]) if rows and rows[0][1] else None
 
     async def series(self, scope: Scope, bucket: timedelta) -> list[tuple[datetime, Summary]]:
         """The start and the summary of each bucket of the scope that has readings, in order."""
@@ -157,18 +157,21 @@ class Temperatures:
         [(count,)] = await self._fetch(_OPEN_ALARMS, _filters(scope))
         return int(count)
 
+    async def _readings(self, scope: Scope) -> list[tuple[Any, ...]]:
+        """The row of a short interval of a room, none if it is not as short or some of its readings were dropped."""
+        if scope.room_id is None or floor(scope.end, HOUR) - scope.start >= HOUR:
+            return []
+        rows = await self._fetch(_OF_A_ROOM_WITHOUT_HOURS, _parameters(scope))
+        [(*_, dropped)] = rows
+        return [] if dropped else rows
+
     async def _summaries(self, scope: Scope, bucket: timedelta | None) -> list[tuple[Any, ...]]:
-        by_hours = not (bucket and bucket % HOUR)
-        whole_hours = by_hours and floor(scope.end, HOUR) - scope.start >= HOUR
         return await self._fetch(
-            _OF_ANY if whole_hours or scope.room_id is None else _OF_A_ROOM_WITHOUT_HOURS,
+            _OF_ANY,
             {
-                "building_id": scope.building_id,
-                "room_id": scope.room_id,
-                "start": scope.start,
-                "end": scope.end,
+                **_parameters(scope),
                 "bucket": bucket,
-                "by_hours": by_hours,
+                "by_hours": not (bucket and bucket % HOUR),
                 "by_days": not (bucket and bucket % DAY),
             },
         )
@@ -209,6 +212,15 @@ def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summa
     average = numerator / (denominator * count)
     # The sum is of multiples of 2^-109.
     return Summary(count, min(max(average, lowest), highest), lowest, highest)
+
+
+def _parameters(scope: Scope) -> dict[str, Any]:
+    return {
+        "building_id": scope.building_id,
+        "room_id": scope.room_id,
+        "start": scope.start,
+        "end": scope.end,
+    }
 
 
 def _filters(scope: AlarmScope) -> dict[str, Any]:
