@@ -62,7 +62,7 @@ def measure(scale: float) -> Iterator[Figure]:
 
 def _fill(postgres: Postgres, rooms: int, each: int) -> None:
     """Have just the last readings of each room, so many of each."""
-    stack.empty(postgres)
+    stack.empty(postgres.url)
     with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
         connection.execute(FILL, {"now": NOW, "step": STEP, "rooms": rooms, "each": each})
         connection.execute("VACUUM ANALYZE temperatures")
