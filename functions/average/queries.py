@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple, Self
+from typing import Any, LiteralString, NamedTuple, Self
 from uuid import UUID
 
 import psycopg
@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from average import summaries
 from average.intervals import DAY, HOUR, floor
+from average.turns import BRIEF_SECONDS, Turns
 from shared.database import Database, fetch, within
 from shared.metrics import SECONDS
 from shared.problems import unavailable
@@ -24,6 +25,11 @@ log = logging.getLogger("average")
 
 FIRST_PAUSE = 0.05
 """Seconds before a statement is tried again on another connection; the pause doubles."""
+
+WAITING = "The database is busy with other questions, or does not answer; ask again"
+CONNECTING = "The database does not answer; ask again"
+COMPUTING = "The database did not answer in time; ask again, or for a shorter interval"
+TOO_LONG = "The answer took too long to compute; ask for a shorter interval"
 
 QUERIES = Histogram(
     "temperature_query_seconds", "Statements, from the wait for a connection to the rows", buckets=SECONDS
@@ -108,6 +114,8 @@ class Temperatures:
     def __init__(self, database: Database) -> None:
         self._deadline = database.deadline
         self._bounds = database.bounds
+        self._brief_bounds = database.within(BRIEF_SECONDS)
+        self._turns = Turns(database.connections)
         self._pool = AsyncConnectionPool(
             database.url,
             kwargs=database.options,
@@ -179,31 +187,56 @@ class Temperatures:
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
         started = perf_counter()
+        stage = _Stage()
         try:
-            rows = await within(self._deadline, self._rows(statement, parameters))
+            rows = await within(self._deadline, self._rows(statement, parameters, stage))
         except psycopg.errors.QueryCanceled as error:
-            raise unavailable("deadline", "The answer took too long to compute; ask for a shorter interval") from error
+            raise unavailable("deadline", TOO_LONG) from error
         except (TimeoutError, psycopg.Error) as error:
-            raise unavailable("deadline", "The database does not answer; ask again", 5) from error
+            raise unavailable("deadline", stage.reached, 5) from error
         QUERIES.observe(perf_counter() - started)
         return rows
 
     def _pool_now(self, name: str) -> float:
         return self._pool.get_stats().get(name, 0)
 
-    async def _rows(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
+    async def _rows(self, statement: bytes, parameters: dict[str, Any], stage: "_Stage") -> list[Any]:
         await self._pool.open()
+        async with self._turns.next(brief=True) as brief:
+            bounds = self._brief_bounds if brief else self._bounds
+            try:
+                return await self._asked(bounds, statement, parameters, stage)
+            except psycopg.errors.QueryCanceled:
+                if not brief:
+                    raise
+        stage.reached = WAITING
+        async with self._turns.next(brief=False):
+            return await self._asked(self._bounds, statement, parameters, stage)
+
+    async def _asked(
+        self, bounds: LiteralString | None, statement: bytes, parameters: dict[str, Any], stage: "_Stage"
+    ) -> list[Any]:
         pause = FIRST_PAUSE
         while True:
+            stage.reached = CONNECTING
             try:
                 async with self._pool.connection() as connection:
-                    return await fetch(connection, self._bounds, statement, parameters)
+                    stage.reached = COMPUTING
+                    return await fetch(connection, bounds, statement, parameters)
             except psycopg.errors.QueryCanceled:
                 raise
             except psycopg.OperationalError as error:
                 log.warning("the database did not answer, trying again: %s", error)
                 await asyncio.sleep(pause)
                 pause *= 2
+
+
+@dataclass(slots=True)
+class _Stage:
+    """How far a question has come."""
+
+    reached: str = WAITING
+    """What to say if its time is over now."""
 
 
 def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summary:

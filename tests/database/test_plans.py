@@ -76,9 +76,7 @@ def test_an_average_of_a_room_reads_whole_days_and_a_few_hours(reader: psycopg.C
 
 def test_an_average_of_less_than_an_hour_reads_its_readings_and_nothing_else(reader: psycopg.Connection[Any]) -> None:
     start = FIRST + timedelta(days=100, hours=3, minutes=7)
-    read = scans(
-        reader, summaries.OF_A_ROOM_WITHOUT_HOURS, room_id="7", start=start, end=start + timedelta(minutes=52)
-    )
+    read = scans(reader, summaries.OF_A_ROOM_WITHOUT_HOURS, room_id="7", start=start, end=start + timedelta(minutes=52))
     # Seen in here, they are part of the statement's own plan.
     assert {name: rows for name, (_, rows) in read.items()} == {"temperatures": 52}
     assert read["temperatures"][0].startswith(("Index", "Bitmap"))
