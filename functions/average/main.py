@@ -17,7 +17,9 @@ from shared.readings import written
 
 logs.configure()
 edge.spare_collections()
-DATABASE = database.load(connections=4)
+LOCK_SECONDS = 0.5
+"""How long a statement waits for a lock, before another question gets its connection and it is asked again."""
+DATABASE = database.load(connections=4, lock=LOCK_SECONDS)
 TOKENS = access.tokens("READ_TOKENS")
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 DASHBOARD = Site(

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from average import summaries
 from average.intervals import DAY, HOUR, floor
-from shared.database import Database, fetch, within
+from shared.database import Database, fetch, unanswered, within
 from shared.metrics import SECONDS
 from shared.problems import unavailable
 
@@ -176,19 +176,21 @@ class Temperatures:
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
         started = perf_counter()
+        failures: list[psycopg.Error] = []
         try:
-            rows = await within(self._deadline, self._rows(statement, parameters))
+            rows = await within(self._deadline, self._rows(statement, parameters, failures))
         except psycopg.errors.QueryCanceled as error:
             raise unavailable("deadline", "The answer took too long to compute; ask for a shorter interval") from error
         except (TimeoutError, psycopg.Error) as error:
-            raise unavailable("deadline", "The database does not answer; ask again", 5) from error
+            raise unanswered(failures[-1] if failures else error, "ask again") from error
         QUERIES.observe(perf_counter() - started)
         return rows
 
     def _pool_now(self, name: str) -> float:
         return self._pool.get_stats().get(name, 0)
 
-    async def _rows(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
+    async def _rows(self, statement: bytes, parameters: dict[str, Any], failures: list[psycopg.Error]) -> list[Any]:
+        """The rows of a statement, which is tried again after each of the failures."""
         await self._pool.open()
         pause = FIRST_PAUSE
         while True:
@@ -199,6 +201,7 @@ class Temperatures:
                 raise
             except psycopg.OperationalError as error:
                 log.warning("the database did not answer, trying again: %s", error)
+                failures.append(error)
                 await asyncio.sleep(pause)
                 pause *= 2
 

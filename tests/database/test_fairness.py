@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, WRITER
+from local.postgres import OWNER, READER, WRITER
 from tests.database.test_metrics import Counted
 from tests.support import SUPERUSER, Urls
 
@@ -183,3 +183,34 @@ def test_whoever_asks_whether_it_is_ready_takes_no_connection_from_others(ingest
     assert answers == [200] * 120
     time.sleep(1)
     assert sessions() - before <= seconds + 3
+
+
+SLOW = """
+    CREATE OR REPLACE FUNCTION readings_summary(
+        building text, among text[], since timestamptz, before timestamptz, width interval, dropped_before timestamptz
+    )
+    RETURNS TABLE (room_id text, at timestamptz, count bigint, sum numeric, min double precision, max double precision)
+    LANGUAGE sql STABLE AS $$
+        SELECT '101', since, count(*), 1.0, 1.0::float8, 1.0::float8 FROM generate_series(1, 200000000)
+    $$
+"""
+"""As over very many readings."""
+
+
+@pytest.mark.parametrize("pooled", ["false", "true"])
+def test_a_question_that_is_too_heavy_is_told_so_and_one_that_waits_is_not(
+    serve: Serve, plain: Urls, pooled: str
+) -> None:
+    average = serve("average", DATABASE_URL=plain(READER), DEADLINE_SECONDS="2", DATABASE_POOLER=pooled)
+
+    def detail() -> str:
+        answer = average.get("/v1/temperature/average", params={"building_id": "B1", "room_id": "101"})
+        assert answer.status_code == 503
+        return str(answer.json()["detail"])
+
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        with owner.transaction():
+            owner.execute("LOCK TABLE upkeep")
+            assert detail() == "The database does not answer; ask again"
+        owner.execute(SLOW)
+        assert detail() == "The answer took too long to compute; ask for a shorter interval"
