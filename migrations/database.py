@@ -1,21 +1,46 @@
 """The connection of the migrations: as the owner, one runner at a time."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from shared import conninfo
 from shared.confirmation import confirming
+from shared.masking import masked
+from shared.settings import SettingError
+
+log = logging.getLogger("migrations")
 
 REVISION_TABLE = "temperature_revision"
 """Where Alembic keeps the revision of the schema; `alembic_version` may be another application's."""
 
+READ_ONLY = (
+    "The database only reads: it is a standby, or default_transaction_read_only is on. Name the primary in"
+    " DATABASE_URL, or have it write again"
+)
+_SETTINGS = """
+    SELECT set_config(name, wanted, true)
+    FROM pg_settings JOIN (VALUES
+        -- Whoever may not work for long by the settings of the role or the database does so here.
+        ('statement_timeout', '0'), ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+        -- That a commit is on the primary only is a warning.
+        ('client_min_messages', 'warning'), ('jit', 'off'),
+        -- What psycopg and SQLAlchemy understand.
+        ('IntervalStyle', 'postgres'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC'),
+        ('quote_all_identifiers', 'off')
+    ) AS chosen (name, wanted) USING (name)
+"""
+"""For a transaction; not every version has all of them."""
+
 
 def connect() -> "psycopg.Connection[tuple[object, ...]]":
     """A connection to the database that DATABASE_URL (or libpq's own variables) names."""
-    return psycopg.connect(conninfo.load())
+    # The encoding whatever the variables of libpq, the role or the database say; and nothing that a pooler would lose.
+    return psycopg.connect(conninfo.load(), client_encoding="UTF8", prepare_threshold=None)
 
 
 @contextmanager
@@ -23,17 +48,38 @@ def transaction() -> Iterator[Connection]:
     """A transaction on that database.
 
     A second runner (a Job that was retried, another machine) waits here until the first has committed. Raises
-    Unconfirmed if not all that the transaction found and did is on as many copies as are promised.
+    Unconfirmed if not all that the transaction found and did is on as many copies as are promised, and SettingError for
+    a database that only reads.
     """
     raw = connect()
     confirm = confirming(raw)
-    engine = create_engine("postgresql+psycopg://", creator=lambda: raw, poolclass=NullPool)
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: raw, poolclass=NullPool, isolation_level="READ COMMITTED"
+    )
     with engine.begin() as connection:
+        connection.execute(text(_SETTINGS))
+        if connection.scalar(text("SHOW transaction_read_only")) == "on":
+            raise SettingError(READ_ONLY)
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('temperature migrations'))"))
         # The commit of a transaction that changes nothing waits for no copy: one before it may have been cut short.
         connection.execute(text("SELECT pg_logical_emit_message(true, 'temperature', '')"))
         yield connection
     confirm()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say in a sentence why the database refused what is done here. Raises SettingError."""
+    try:
+        yield
+    except (DBAPIError, psycopg.Error) as error:
+        log.debug("the database refused what the migrations do", exc_info=True)
+        refusal = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(refusal, psycopg.errors.ReadOnlySqlTransaction):
+            raise SettingError(READ_ONLY) from None
+        said = refusal.diag.message_primary if isinstance(refusal, psycopg.Error) else None
+        words = " ".join((said or str(refusal)).split())
+        raise SettingError(f"The database could not be brought to its newest schema: {masked(words)}") from None
 
 
 def name_revision_table(connection: Connection) -> None:

@@ -4,7 +4,41 @@ import logging
 
 from sqlalchemy import Connection, text
 
+from migrations.database import REVISION_TABLE
+from shared.settings import SettingError
+
 log = logging.getLogger("migrations")
+
+
+def check(connection: Connection) -> None:
+    """Raise SettingError if the role that runs the migrations may not do what they do."""
+    role, schema, path, may_create, owner = connection.execute(
+        text(
+            "SELECT quote_ident(current_user), quote_ident(current_schema()), current_setting('search_path'),"
+            " has_schema_privilege(current_schema(), 'CREATE'), ("
+            "   SELECT quote_ident(pg_get_userbyid(relowner)) FROM pg_class"
+            "   JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+            "   WHERE nspname = current_schema() AND relname = ANY(:tables) AND NOT pg_has_role(relowner, 'USAGE')"
+            "   LIMIT 1"
+            " )"
+        ),
+        {"tables": [REVISION_TABLE, "temperatures", "rooms", "alarms"]},
+    ).one()
+    if schema is None:
+        raise SettingError(
+            f"None of the schemas that the search_path names ({path}) is there for the role {role}. Make one, as the"
+            f" owner of the database: CREATE SCHEMA ... AUTHORIZATION {role}"
+        )
+    if not may_create:
+        raise SettingError(
+            f"The role {role} may create nothing in the schema {schema}. Allow it, as the owner of the schema or of the"
+            f" database: GRANT CREATE ON SCHEMA {schema} TO {role}"
+        )
+    if owner:
+        raise SettingError(
+            f"The tables in the schema {schema} belong to the role {owner}, and the migrations run as {role}. Run them"
+            f" as that role, or let this one act for it: GRANT {owner} TO {role}"
+        )
 
 
 def withdraw_defaults(connection: Connection, roles: tuple[str, ...]) -> None:
@@ -27,6 +61,19 @@ def withdraw_defaults(connection: Connection, roles: tuple[str, ...]) -> None:
     ).all():
         where = f"IN SCHEMA {schema} " if schema else ""
         connection.execute(text(f"ALTER DEFAULT PRIVILEGES {where}REVOKE ALL ON {kind} FROM {grantee}"))
+
+
+def let_in(connection: Connection, role: str) -> None:
+    """Let the role find what is in the schema, unless it may already."""
+    may = text("SELECT has_schema_privilege(rolname, current_schema(), 'USAGE') FROM pg_roles WHERE rolname = :role")
+    if connection.scalar(may, {"role": role}) is not False:
+        return
+    schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
+    statement = f"GRANT USAGE ON SCHEMA {schema} TO {_quoted(connection, role)}"
+    # Where another role owns the schema, that is no error, and does nothing.
+    connection.execute(text(statement))
+    if not connection.scalar(may, {"role": role}):
+        log.warning("the role %s may not use the schema, and its owner alone can let it: %s", role, statement)
 
 
 def grant(connection: Connection, privilege: str, relations: list[str], role: str) -> None:

@@ -289,6 +289,8 @@ def _job(connection: Connection, procedure: str) -> Any:
 
 
 def _grant(connection: Connection, settings: Settings) -> None:
+    for role in (settings.writer, settings.reader, settings.watcher):
+        roles.let_in(connection, role)
     roles.grant(connection, "INSERT", ["temperatures"], settings.writer)
     roles.grant(connection, "SELECT", ["temperatures", "alarms", *SUMMARIES, *VIEWS], settings.reader)
     roles.grant(connection, "SELECT", ["temperatures", "rooms"], settings.watcher)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
 import migrations.__main__ as migrations
-from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres
+from local.postgres import DATABASE, OWNER, PROGRAMS, READER, WATCHER, WRITER, Postgres
 from migrations.edition import Edition
 
 ROOT = Path(__file__).parent.parent
@@ -82,9 +82,9 @@ def _database(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def embedded(folder: Path, *, log: Path) -> Iterator[Postgres]:
+def embedded(folder: Path, *, log: Path, programs: Path = PROGRAMS) -> Iterator[Postgres]:
     """An embedded PostgreSQL with the newest schema and no readings; its folder is gone in the end."""
-    server = Postgres(folder, log=log)
+    server = Postgres(folder, log=log, programs=programs)
     try:
         server.start()
         migrate(server.url(OWNER))
@@ -92,6 +92,15 @@ def embedded(folder: Path, *, log: Path) -> Iterator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def copied(server: Postgres, name: str, template: str = DATABASE) -> Iterator[Urls]:
+    """A database of its own on the server, until the end of the context: by default migrated and empty."""
+    with psycopg.connect(server.url(database="postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}")
+        yield lambda role: server.url(role, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 class TimescaleMissing(Exception):

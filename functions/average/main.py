@@ -17,8 +17,9 @@ from shared.readings import written
 
 logs.configure()
 edge.spare_collections()
-# The database ends what takes too long a little before the request does, so that the answer says so.
-DATABASE = database.load(connections=4, share=0.95)
+LOCK_SECONDS = 0.5
+"""How long a statement waits for a lock, before another question gets its connection and it is asked again."""
+DATABASE = database.load(connections=4, lock=LOCK_SECONDS)
 TOKENS = access.tokens("READ_TOKENS")
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 DASHBOARD = Site(

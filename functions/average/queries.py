@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 from average import summaries
 from average.intervals import DAY, HOUR, floor
 from average.turns import BRIEF_SECONDS, Turns
-from shared.database import Database, fetch, within
+from shared.database import Database, fetch, unanswered, within
 from shared.metrics import SECONDS
 from shared.problems import unavailable
 
@@ -187,56 +187,61 @@ class Temperatures:
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
         started = perf_counter()
-        stage = _Stage()
+        progress = _Progress()
         try:
-            rows = await within(self._deadline, self._rows(statement, parameters, stage))
+            rows = await within(self._deadline, self._rows(statement, parameters, progress))
         except psycopg.errors.QueryCanceled as error:
             raise unavailable("deadline", TOO_LONG) from error
         except (TimeoutError, psycopg.Error) as error:
-            raise unavailable("deadline", stage.reached, 5) from error
+            if progress.failures:
+                raise unanswered(progress.failures[-1], "ask again") from error
+            raise unavailable("deadline", progress.stage, 5) from error
         QUERIES.observe(perf_counter() - started)
         return rows
 
     def _pool_now(self, name: str) -> float:
         return self._pool.get_stats().get(name, 0)
 
-    async def _rows(self, statement: bytes, parameters: dict[str, Any], stage: "_Stage") -> list[Any]:
+    async def _rows(self, statement: bytes, parameters: dict[str, Any], progress: "_Progress") -> list[Any]:
         await self._pool.open()
         async with self._turns.next(brief=True) as brief:
             bounds = self._brief_bounds if brief else self._bounds
             try:
-                return await self._asked(bounds, statement, parameters, stage)
+                return await self._asked(bounds, statement, parameters, progress)
             except psycopg.errors.QueryCanceled:
                 if not brief:
                     raise
-        stage.reached = WAITING
+        progress.stage = WAITING
         async with self._turns.next(brief=False):
-            return await self._asked(self._bounds, statement, parameters, stage)
+            return await self._asked(self._bounds, statement, parameters, progress)
 
     async def _asked(
-        self, bounds: LiteralString | None, statement: bytes, parameters: dict[str, Any], stage: "_Stage"
+        self, bounds: LiteralString | None, statement: bytes, parameters: dict[str, Any], progress: "_Progress"
     ) -> list[Any]:
         pause = FIRST_PAUSE
         while True:
-            stage.reached = CONNECTING
+            progress.stage = CONNECTING
             try:
                 async with self._pool.connection() as connection:
-                    stage.reached = COMPUTING
+                    progress.stage = COMPUTING
                     return await fetch(connection, bounds, statement, parameters)
             except psycopg.errors.QueryCanceled:
                 raise
             except psycopg.OperationalError as error:
                 log.warning("the database did not answer, trying again: %s", error)
+                progress.failures.append(error)
                 await asyncio.sleep(pause)
                 pause *= 2
 
 
 @dataclass(slots=True)
-class _Stage:
+class _Progress:
     """How far a question has come."""
 
-    reached: str = WAITING
+    stage: str = WAITING
     """What to say if its time is over now."""
+    failures: list[psycopg.Error] = field(default_factory=list)
+    """After each of which it was asked again."""
 
 
 def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summary:

@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from ingest.admission import Admission
 from ingest.committing import Acknowledge, Failure, failure
 from ingest.grouping import Group, Groups, Pause, Request
+from shared.database import unanswered
 from shared.metrics import SECONDS
 from shared.problems import Problem, unavailable
 from shared.readings import Reading
@@ -69,6 +70,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._groups = Groups(connections=connections, batch=batch)
         self._tasks: set[asyncio.Task[None]] = set()
+        # What the database said last, if it was an error.
+        self._failure: Exception | None = None
         self._closing = self._ended = False
         self._drained = asyncio.Event()
         self._copies_known_until = 0.0
@@ -89,7 +92,7 @@ class Writer:
         self._admission.waiting += request.size
         self._groups.add(request)
         # Several times as fast as asyncio.timeout.
-        expiry = self._loop.call_later(self._deadline, _expire, request)
+        expiry = self._loop.call_later(self._deadline, self._expire, request)
         try:
             return await request.answer
         finally:
@@ -108,6 +111,9 @@ class Writer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _expire(self, request: Request) -> None:
+        request.refuse(unanswered(self._failure, "send the readings again"))
+
     def _start(self) -> None:
         task = self._loop.create_task(self._work())
         self._tasks.add(task)
@@ -125,6 +131,7 @@ class Writer:
                     return
                 bug = error if failure(error) is Failure.FAULTY else None
                 log.warning("storing readings failed, trying again: %r", error, exc_info=bug)
+                self._failure = error
                 FAILURES.inc()
                 await asyncio.sleep(pause.longer())
 
@@ -167,9 +174,11 @@ class Writer:
         watch = self._watch(group)
         try:
             await self._commit(session, group.requests)
+            self._failure = None
         except Exception as error:
             if _is_replaced():
                 raise
+            self._failure = error
             found = failure(error)
             if found is Failure.FAULTY and group.alone():
                 log.exception("the database refused readings that had passed validation")
@@ -210,10 +219,6 @@ def _is_replaced() -> bool:
     """Whether the running task was told to end."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _expire(request: Request) -> None:
-    request.refuse(unavailable("deadline", "The database did not answer in time; send the readings again", 5))
 
 
 def _refuse(request: Request) -> None:

@@ -36,11 +36,13 @@ def load() -> str:
 def _whole(rest: str) -> bool:
     """Whether what follows postgresql:// has its parts where they seem to be: one @ at most, ahead of the first slash.
 
-    Every other sign that libpq could take for the end of a part must be encoded. A parameter may hold anything.
+    Every other sign that libpq could take for the end of a part must be encoded, and so must what ends a word. The
+    value of a parameter may hold anything else; its name is written as it is.
     """
     user, at, behind = rest.partition("@")
-    place = behind if at and "/" not in user else rest
-    return "@" not in place.partition("?")[0]
+    place, _, parameters = (behind if at and "/" not in user else rest).partition("?")
+    names = [parameter.partition("=")[0] for parameter in parameters.split("&")]
+    return "@" not in place and "%" not in "".join(names) and len(rest.split()) <= 1
 
 
 def _numbers(ports: str) -> bool:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import conninfo, edge, settings
-from shared.problems import unavailable
+from shared.problems import Problem, unavailable
 
 T = TypeVar("T")
 
@@ -22,6 +22,13 @@ IDLE_SECONDS = 2
 """How long a transaction may wait for a function that has nothing else to do."""
 READY_SECONDS = 1
 """How long it counts as known whether the database answers."""
+NOT_SET_UP = (
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+)
+"""What a database says that the migrations have not been run on, or that came before a role did."""
 
 # Work that is being cancelled; the event loop itself would let it be collected.
 _given_up: set[asyncio.Task[Any]] = set()
@@ -63,8 +70,6 @@ class Database:
     """Seconds that a transaction may wait for the function, which may be frozen and hold its locks."""
     lock: float | None = None
     """Seconds that a statement may wait for a lock, None for as long as for anything else."""
-    share: float = 1
-    """The part of the deadline that a statement may take."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -86,8 +91,8 @@ class Database:
             # On TimescaleDB, where a statement has a part for each chunk, planning it takes longer than running it.
             # The values of its parameters call for no other plan.
             "plan_cache_mode": "force_generic_plan",
-            # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
-            "jit": "off",
+            # Who waits for a lock sees what was committed meanwhile.
+            "default_transaction_isolation": r"read\ committed",
         }
         # Those of the URL, such as a search_path, would be replaced.
         own = str(conninfo_to_dict(self.url).get("options") or "")
@@ -101,7 +106,8 @@ class Database:
     def bounds(self) -> LiteralString | None:
         """What a transaction has to begin with behind a pooler, which lets no session setting through.
 
-        Role settings would do without, but nobody who runs the migrations may set those of another role.
+        Role settings would do without, but nobody who runs the migrations may set those of another role. The level of
+        isolation is none of them: it has to be there before the first statement.
         """
         return _settings(self._bounds) if self.pooled else None
 
@@ -111,16 +117,21 @@ class Database:
         return _settings(self._bounds | brief if self.pooled else brief)
 
     @property
-    def _bounds(self) -> dict[str, int]:
-        """Settings of PostgreSQL, in milliseconds, which end what nobody waits for any more."""
-        bounds = {
-            "statement_timeout": round(self.deadline * self.share * 1000),
+    def _bounds(self) -> dict[str, int | str]:
+        """Settings of PostgreSQL that end what nobody waits for any more, in milliseconds, and others that it takes."""
+        bounds: dict[str, int | str] = {
+            # Ahead of the deadline, so that who waits hears why.
+            "statement_timeout": self.deadline * 900,
             "idle_in_transaction_session_timeout": self.idle * 1000,
+            # That a commit is on the primary only is a warning, which a role or database may have turned off.
+            "client_min_messages": "warning",
+            # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
+            "jit": "off",
         }
         return bounds if self.lock is None else {**bounds, "lock_timeout": round(self.lock * 1000)}
 
 
-def _settings(values: Mapping[str, int]) -> LiteralString:
+def _settings(values: Mapping[str, int | str]) -> LiteralString:
     settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in values.items())
     return f"SELECT {settings}"
 
@@ -137,6 +148,17 @@ async def fetch(
             await connection.execute(bounds)
             cursor = await connection.execute(statement, parameters, binary=True)
     return await cursor.fetchall() if cursor.description else []
+
+
+def unanswered(error: Exception | None, again: str) -> Problem:
+    """503: what the database said last was this error, if anything; `again` is what the client may do later."""
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return unavailable("read_only", f"The database only reads, as a standby does; {again} when it writes too", 5)
+    if isinstance(error, psycopg.errors.SerializationFailure):
+        return unavailable("conflict", f"The database was changed meanwhile, again and again; {again}", 5)
+    if isinstance(error, NOT_SET_UP):
+        return unavailable("not_set_up", f"The database lacks tables or rights until it is migrated; {again} then", 5)
+    return unavailable("deadline", f"The database does not answer; {again}", 5)
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -196,11 +218,10 @@ async def _reach(database: Database) -> None:
         await connection.execute("SELECT 1")
 
 
-def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = None, share: float = 1) -> Database:
+def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = None) -> Database:
     """The database of this function from the environment, with `connections` unless POOL_SIZE says otherwise.
 
-    A transaction may wait `idle` seconds for the function, and a statement `lock` seconds for a lock. A statement may
-    take the `share` of the deadline.
+    A transaction may wait `idle` seconds for the function, and a statement `lock` seconds for a lock.
     """
     return Database(
         url=conninfo.load(),
@@ -209,5 +230,4 @@ def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = Non
         deadline=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
         idle=idle,
         lock=lock,
-        share=share,
     )

@@ -3,9 +3,11 @@
 import re
 
 # Up to the last @ of the word: a password may hold one, and the name of a host may not.
-_IN_URL = r"(://[^\s:/@]*:)\S*@"
-# Of libpq's connection strings, as a word of its own or as a parameter of a URL; sslpassword and the like too.
-_NAMED = r"(?i)((?:password|passwd|pwd|secret)\s*=\s*)(?:'(?:[^'\\]|\\.)*'?|[^\s&'\"]+)"
+_IN_URL = r"(://[^\s:/@]*:)(\S*)@([^\s@]*)"
+# Of libpq's connection strings, as a word of its own or as a parameter of a URL; sslpassword and the like too. What is
+# in quotes ends with the last quote there is, and a word with what is not escaped: rather too much than too little.
+_NAME = r"(?is)((?:password|passwd|pwd|secret|scram_client_key|scram_server_key)\s*=\s*)"
+_NAMED = _NAME + r"(?:\\*'(?:.*'|.*)|(?:\\+.|\S)+)"
 
 
 def masked(text: str) -> str:
@@ -13,4 +15,9 @@ def masked(text: str) -> str:
     if "@" not in text and "=" not in text:
         return text
     # Compiled, and kept by the module, when the first line needs it: a start has none.
-    return re.sub(_NAMED, r"\1***", re.sub(_IN_URL, r"\1***@", text))
+    return re.sub(_NAMED, r"\1***", re.sub(_IN_URL, _without_password, text))
+
+
+def _without_password(url: "re.Match[str]") -> str:
+    # The @ may be one of the parameter that is a password, and what follows the rest of it.
+    return f"{url[1]}***" if re.search(_NAME, url[2]) else f"{url[1]}***@{url[3]}"

@@ -87,6 +87,8 @@ async def check(database: Database, rules: Rules, told: Told, retention: timedel
         # How much is asked for differs from one time to the next, and so does which chunks of a hypertable are meant.
         options["options"] += " -c plan_cache_mode=force_custom_plan"
     async with await psycopg.AsyncConnection.connect(database.url, **options) as connection:
+        # A slice sees what was committed while it waited for the one before; behind a pooler no option says so.
+        await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
         confirm = confirming(connection)
         counts = await _Check(connection, database, rules, told, seconds).run(retention)
         confirm()

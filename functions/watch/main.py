@@ -51,8 +51,14 @@ async def _check(request: Request) -> Response:
         raise unavailable("busy", "Another check is still going on; check again", 30) from None
     try:
         return await _checked(request)
-    except (TimeoutError, psycopg.OperationalError, psycopg.InternalError, Unconfirmed) as error:
-        raise unavailable("deadline", "The database does not answer; check again", 5) from error
+    except (
+        TimeoutError,
+        psycopg.OperationalError,
+        psycopg.InternalError,
+        Unconfirmed,
+        *database.NOT_SET_UP,
+    ) as error:
+        raise database.unanswered(error, "check again") from error
     finally:
         _turn.release()
 

@@ -19,6 +19,11 @@ DECLARE
     done record;
     held record;
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        -- Who waits for a room has to see what was committed meanwhile.
+        PERFORM set_config('default_transaction_isolation', 'read committed', false);
+        COMMIT;
+    END IF;
     -- A procedure that commits cannot have its own search_path.
     PERFORM set_config('search_path', @search_path@, true);
     SELECT array_agg(building_id ORDER BY building_id, room_id), array_agg(room_id ORDER BY building_id, room_id)
@@ -29,6 +34,8 @@ BEGIN
         END IF;
         -- A summary that is lost in a crash is made again.
         PERFORM set_config('synchronous_commit', 'off', true);
+        -- Plans without sequential scans seem costly enough to compile them, which takes longer than the work.
+        PERFORM set_config('jit', 'off', true);
         LOOP
             width := least(room_hours, most_rooms);
             -- The hours before may have had one reading each, or none.
@@ -58,7 +65,7 @@ BEGIN
         IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema())) THEN
             RETURN;
         END IF;
-        PERFORM set_config('lock_timeout', '50ms', true);
+        PERFORM set_config('lock_timeout', '50ms', true), set_config('jit', 'off', true);
         BEGIN
             PERFORM summarize_rooms(
                 ARRAY[held.building_id], ARRAY[held.room_id],

@@ -1,18 +1,25 @@
 """What is drawn in the dashboard's chart, and how large it is what people are to hit."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Product, Visit
+from tests.browser.conftest import Product, Visit, keep
 from tests.browser.support import DAY, PHONE, reading, shown, tile, view
+from tests.support import LONG
 
 START = datetime.fromisoformat(DAY["start"])
-# Every text that is written on a canvas: what it says, where it begins and ends, and how wide the canvas is.
+# Every text that was last written on a canvas: what it says, where it begins and ends, and how wide the canvas is.
 WRITTEN = """
 window.written = [];
+const clear = CanvasRenderingContext2D.prototype.clearRect;
+CanvasRenderingContext2D.prototype.clearRect = function (...rest) {
+    written.length = 0;
+    return clear.apply(this, rest);
+};
 const write = CanvasRenderingContext2D.prototype.fillText;
 CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...rest) {
     const { width } = this.measureText(text);
@@ -22,6 +29,11 @@ CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...rest) {
     return write.call(this, text, x, y, ...rest);
 };
 """
+# Whether the chart is as wide as its place, and drawn so.
+FITTED = """() => {
+    const [plot, canvas] = ["#plot", "#plot canvas"].map((each) => document.querySelector(each));
+    return canvas.clientWidth === plot.clientWidth && written.length && written[0].canvas === canvas.width;
+}"""
 # How many pixels of the first series there are in each hundredth of the chart, from left to right.
 DRAWN = """() => {
     const canvas = document.querySelector("#plot canvas");
@@ -63,28 +75,53 @@ def _readings(product: Product) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("room", "options"),
-    [
-        ("near", {}),
-        ("near", PHONE),
-        ("near", {"locale": "de-DE", "viewport": {"width": 390, "height": 800}}),
-        ("years", PHONE),
-    ],
-)
-def test_every_label_of_the_axes_is_whole(visit: Visit, room: str, options: dict[str, Any]) -> None:
-    page = visit("/docs", **options)
+LOCALES = ["en-US", "pt-BR", "en-GB", "de-DE", "sq-AL", "el-GR", "ta-IN", "fa-IR"]
+"""With clocks of 24 and of 12 hours, short and long names of days, another calendar and other digits."""
+VIEWS = {
+    "evening": {"start": "2024-12-01T16:10:00Z", "end": "2024-12-01T20:41:00Z"},
+    "minutes": {"start": "2024-12-01T19:33:00Z", "end": "2024-12-01T19:41:00Z"},
+    "day": DAY,
+    "week": {"start": "2024-11-25T00:00:00Z", "end": "2024-12-02T05:00:00Z"},
+    "turn of the year": {"start": "2024-12-09T23:00:00Z", "end": "2025-01-01T01:00:00Z"},
+    "years": {"start": "2022-10-15T00:00:00Z", "end": "2025-10-05T00:00:00Z"},
+    "clocks are put back": {"start": "2024-10-26T20:00:00Z", "end": "2024-10-27T01:30:00Z"},
+}
+WIDTHS = (390, 768, 1280, 1920)
+
+
+@pytest.mark.parametrize("locale", LOCALES if LONG else LOCALES[:2])
+def test_every_label_of_the_axes_is_whole(visit: Visit, locale: str) -> None:
+    page = visit("/docs", locale=locale)
     page.context.add_init_script(WRITTEN)
-    page.goto(page.url.replace("/docs", view(("B1", room), **(DAY if room != "years" else {"start": "2024-01-01"}))))
-    shown(page)
-    written = page.evaluate("written")
-    assert [text for text in written if "\u00b0" in text["text"]]
+    address = page.url.replace("/docs", "")
+    for name, interval in VIEWS.items():
+        page.goto(address + view(("B1", "near"), **interval))
+        shown(page)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 820})
+            page.wait_for_function(FITTED)
+            assert_whole(page.evaluate("written"))
+            if name == "evening":
+                keep(page, f"axis-{locale}-{width}", full_page=True)
+        if name == "day":
+            decimal = "," if locale in {"de-DE", "pt-BR"} else "."
+            assert locale not in LOCALES[:4] or f"24{decimal}" in str(page.evaluate("written"))
+
+
+def assert_whole(written: list[dict[str, Any]]) -> None:
+    """Nothing that is written on the canvas goes beyond it, or runs into what is beside it."""
+    assert len({text["y"] for text in written}) > 3
+    lines: dict[float, list[dict[str, Any]]] = {}
     for text in written:
         assert text["left"] >= 0, text
         assert text["right"] <= text["canvas"], text
-    if room == "near":
-        decimal = "," if "locale" in options else "."
-        assert any(text["text"].startswith(f"24{decimal}") for text in written)
+        if text not in lines.setdefault(text["y"], []):
+            lines[text["y"]].append(text)
+    # Those of the times.
+    for line in sorted(lines.values(), key=lambda texts: texts[0]["y"])[-2:]:
+        line.sort(key=lambda text: float(text["left"]))
+        for one, other in pairwise(text for text in line if text["text"]):
+            assert one["right"] + 4 <= other["left"], (one, other)
 
 
 def test_what_is_rounded_to_nothing_has_no_sign(visit: Visit) -> None:

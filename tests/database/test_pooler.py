@@ -14,9 +14,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WATCHER, WRITER
+from migrations import summaries
+from migrations.database import connect
 from shared import database
 from tests.sink import Sink
-from tests.support import Urls, program
+from tests.support import Urls, alembic, free_port, migrate, program, python
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5}
 DAY = {"building_id": "B1", "start": "2024-12-01T00:00:00Z", "end": "2024-12-02T00:00:00Z"}
@@ -37,7 +39,7 @@ def pooled(plain: Urls) -> Iterator[Urls]:
         # As if each transaction had another connection to the database.
         "server_reset_query_always = 1\n"
     )
-    (folder / "users").write_text(f'"{READER}" ""\n"{WRITER}" ""\n"{WATCHER}" ""\n')
+    (folder / "users").write_text("".join(f'"{role}" ""\n' for role in (OWNER, READER, WRITER, WATCHER)))
     # It does not run as root.
     options = ["--quiet", *(["--user", "nobody"] if os.geteuid() == 0 else [])]
     with subprocess.Popen([pgbouncer, *options, settings]) as process:
@@ -78,6 +80,24 @@ def test_alarms_are_raised_and_sent_through_it(
             assert (answer["raised"] + answer["cleared"], answer["sent"]) == ((0, 0) if number == 0 else (1, 1))
 
 
+def test_the_schema_is_made_and_summaries_are_brought_up_to_date_through_it(
+    plain: Urls, pooled: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alembic(plain(OWNER), "downgrade", "base")
+    for _ in range(2):
+        migrate(pooled(OWNER))
+    monkeypatch.setenv("DATABASE_URL", pooled(OWNER))
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute("INSERT INTO temperatures VALUES ('B1', '101', '2024-12-01T12:34:56Z', 22.5)")
+        summaries.bring_up_to_date()
+        assert owner.execute("SELECT sum(count)::bigint FROM room_hours").fetchall() == [(1,)]
+    with connect() as connection:
+        connection.autocommit = True
+        # As with a long backlog: more often than psycopg executes a statement before it prepares it.
+        for _ in range(10):
+            connection.execute("CALL summarize()")
+
+
 @pytest.mark.parametrize("through", ["the pooler", "nothing"])
 def test_whoever_is_frozen_holds_nothing_for_long(
     monkeypatch: pytest.MonkeyPatch, plain: Urls, pooled: Urls, through: str
@@ -116,6 +136,13 @@ def test_what_nobody_waits_for_any_more_ends_behind_it(
             " AND pid <> pg_backend_pid() AND query_start < now() - interval '1.5 s'"
         )
         assert active.fetchall() == []
+
+
+def test_make_run_says_what_it_needs_behind_it(pooled: Urls, tmp_path: Path) -> None:
+    run = python("-m", "local", DATABASE_URL=pooled(OWNER), DATA_DIR=str(tmp_path), PORT=str(free_port()))
+    assert run.returncode == 1
+    assert run.stderr.endswith("Behind PgBouncer set DATABASE_POOLER=true\n")
+    assert "Traceback" not in run.stderr
 
 
 def test_it_refuses_what_is_asked_of_a_database_that_is_reached_directly(pooled: Urls) -> None:

@@ -95,6 +95,32 @@ def test_a_late_reading_that_is_committed_while_rooms_are_made_known_is_summed_u
         assert one(connection, SUMMED_UP) == 3
 
 
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+def test_what_is_committed_while_a_summary_waits_for_it_is_summed_up(plain: Urls, level: str) -> None:
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(f"ALTER DATABASE {superuser.info.dbname} SET default_transaction_isolation = '{level}'")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    met = 0
+    with owner(plain) as connection, owner(plain) as observer, psycopg.connect(plain(WRITER)) as writer:
+        for hour in range(20):
+            # Two of one hour that is summed up: the second finds its room marked, and changes nothing there.
+            for minute in (1, 30, 40):
+                connection.execute(READING, (datetime(2026, 1, 2, hour, minute, tzinfo=UTC),))
+                if minute == 1:
+                    connection.execute("CALL summarize()")
+            writer.execute(READING, (datetime(2026, 1, 2, hour, 35, tzinfo=UTC),))
+            thread = threading.Thread(target=connection.execute, args=("CALL summarize()",))
+            thread.start()
+            while thread.is_alive() and not (found := one(observer, waiting)):
+                pass
+            met += found
+            writer.commit()
+            thread.join()
+            connection.execute("CALL summarize()")
+            assert one(observer, SUMMED_UP) == 4 * (hour + 1)
+    assert met > 5
+
+
 @pytest.fixture
 def two_schemas(plain: Urls) -> Callable[[str], Urls]:
     """The product twice in one database, each in a schema of its own."""
@@ -104,7 +130,6 @@ def two_schemas(plain: Urls) -> Callable[[str], Urls]:
 
     with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
         superuser.execute(sql.SQL("CREATE SCHEMA temps AUTHORIZATION {}").format(sql.Identifier(OWNER)))
-        superuser.execute("GRANT USAGE ON SCHEMA temps TO PUBLIC")
     migrate(of("temps")(OWNER))
     return of
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ import pytest
 import requests
 
 from bench.stack import command, environment, serve, target
-from local.postgres import OWNER, WATCHER
+from local.postgres import OWNER, WATCHER, WRITER
 from tests.faults.pair import Pair
 from tests.faults.stack import DEADLINE
 from tests.faults.test_faults import TIMES, Expected, Record, endure
@@ -109,6 +110,26 @@ def test_a_reading_that_the_standby_does_not_have_is_acknowledged_to_nobody(pair
     with pair.connected() as connection:
         assert connection.execute("SELECT FROM temperatures WHERE room_id = '101'").rowcount == 0
     assert send() == 201
+
+
+def test_a_wait_that_is_cancelled_is_heard_of_where_a_role_gets_no_warnings(pair: Pair) -> None:
+    reading = {**READING, "room_id": "silenced"}
+    with pair.connected("postgres") as administrator, ThreadPoolExecutor(1) as pool:
+        administrator.execute(f"ALTER ROLE {WRITER} SET client_min_messages = 'error'")
+        try:
+            pair.link.reset()
+            assert requests.post(pair.address("ingest"), json=READING, timeout=10).status_code == 201
+            pair.replication.stall()
+            sent = pool.submit(requests.post, pair.address("ingest"), json=reading, timeout=10)
+            # It is tried again, and waits again, until nobody waits for the answer.
+            while not sent.done():
+                pair.of_those_that_wait("pg_cancel_backend")
+                time.sleep(0.05)
+            assert sent.result().status_code == 503
+        finally:
+            pair.replication.resume()
+            administrator.execute(f"ALTER ROLE {WRITER} RESET client_min_messages")
+            pair.link.reset()
 
 
 def test_an_alarm_is_raised_for_what_the_standby_has(pair: Pair) -> None:

@@ -4,12 +4,18 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
 
@@ -17,7 +23,7 @@ import migrations.__main__ as migrations
 from shared import conninfo, database, logs
 from shared.masking import masked
 from shared.settings import SettingError
-from tests.support import python
+from tests.support import examples, python
 
 SECRET = "s3cret"
 USABLE = [
@@ -81,6 +87,86 @@ def test_a_form_that_cannot_be_used_is_refused_with_a_sentence_that_does_not_rep
         assert SECRET not in str(refused.value)
         assert "postgresql://" in str(refused.value)
         assert refused.value.__cause__ is None
+
+
+# A password of several words, all of them secret, with whatever ends a part of a connection string between them.
+_between = st.text(st.sampled_from("@/:?&=#%'\"\\ +,;()[]{}~$!*<>|`^-_.ü日\t"), min_size=1, max_size=3)
+passwords = st.lists(_between, min_size=1, max_size=4).map(
+    lambda signs: SECRET + "".join(f"{sign}{SECRET}" for sign in signs)
+)
+SCHEMES = ["postgresql", "postgres", "postgresql+psycopg", "postgres+psycopg2"]
+
+
+def _escaped(password: str) -> str:
+    return re.sub(r"([\\'\s])", r"\\\1", password)
+
+
+WRITTEN: dict[str, Callable[[str], str]] = {
+    "URL": lambda password: f"postgresql://me:{quote(password, safe='')}@127.0.0.1:1/none",
+    "URL with what need not be encoded": lambda password: (
+        f"postgres://me:{quote(password, safe='!$&()*+,;=:~')}@127.0.0.1:1,[::1]:1/none?sslmode=disable"
+    ),
+    "parameter of a URL": lambda password: f"postgresql://127.0.0.1:1/none?user=me&password={quote(password, safe='')}",
+    "of a certificate": lambda password: f"postgresql://127.0.0.1:1/none?sslpassword={quote(password, safe='@:/')}",
+    "keywords, quoted": lambda password: make_conninfo(host="127.0.0.1", port=1, password=password, dbname="none"),
+    "keywords, always quoted": lambda password: "host=127.0.0.1 port=1 password = '{}' dbname='no ne'".format(
+        re.sub(r"([\\'])", r"\\\1", password)
+    ),
+    "keywords, escaped": lambda password: f"host=127.0.0.1 port=1 password={_escaped(password)} dbname=none",
+    "keywords, of a certificate": lambda password: f"host=127.0.0.1 port=1 sslpassword={_escaped(password)}",
+}
+"""What libpq understands."""
+MISWRITTEN: dict[str, Callable[[str], str]] = {
+    **{f"{scheme}, not encoded": partial("{}://me:{}@127.0.0.1:1/none".format, scheme) for scheme in SCHEMES},
+    "driver of SQLAlchemy": lambda password: f"postgresql+psycopg://me:{quote(password, safe='')}@127.0.0.1:1/none",
+    "JDBC": lambda password: f"jdbc:postgresql://127.0.0.1:1/none?user=me&password={password}",
+    "parameter, not encoded": lambda password: f"postgresql://127.0.0.1:1/none?password={password}",
+    "name of a parameter, encoded": lambda password: f"postgresql://127.0.0.1:1/none?%70assword={quote(password)}",
+    "keywords, not escaped": lambda password: f"host=127.0.0.1 port=1 password={password}",
+    "keywords, not closed": lambda password: f"host=127.0.0.1 port=1 password='{password}",
+}
+"""What people write nevertheless."""
+
+
+def _told(url: str) -> str:
+    """All that is said of a URL when it is taken, or refused, or found in a line of the log or in an error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
+        try:
+            loaded = conninfo.load()
+        except SettingError as refused:
+            return str(refused)
+    lines = [f"connecting to {loaded} failed", repr(ValueError(loaded)), repr({"url": loaded}), f"{loaded}\n", loaded]
+    return "\n".join(masked(line) for line in lines)
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+@examples(60)
+@given(password=passwords)
+def test_no_password_is_told_whatever_it_consists_of(form: str, password: str) -> None:
+    url = WRITTEN[form](password)
+    parts = conninfo_to_dict(url)
+    assert password in {parts.get("password"), parts.get("sslpassword")}
+    told = _told(url)
+    assert SECRET not in told
+    # It was taken.
+    assert "connecting to" in told
+
+
+@pytest.mark.parametrize("form", MISWRITTEN)
+@examples(60)
+@given(password=passwords)
+def test_no_password_is_told_however_wrong_it_is_written(form: str, password: str) -> None:
+    assert SECRET not in _told(MISWRITTEN[form](password))
+
+
+@pytest.mark.parametrize("arguments", [[], ["summarize"]])
+def test_a_password_of_the_environment_is_not_told(arguments: list[str]) -> None:
+    run = python("-m", "migrations", *arguments, DATABASE_URL="", PGHOST="127.0.0.1", PGPORT="1", PGPASSWORD=SECRET)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert "connection to server" in run.stderr
+    assert SECRET not in run.stderr
 
 
 @pytest.mark.parametrize("module", ["local", "migrations"])

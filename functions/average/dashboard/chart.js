@@ -7,6 +7,9 @@ const { uPlot } = window;
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
 const HOUR = 3600;
 const DAY = 24 * HOUR;
+// Pixels that the axis of the temperatures takes at least, and that its ticks do.
+const LEAST_AXIS = 40;
+const BESIDE = 16;
 // Fewer buckets than this are shown as dots too.
 const SPARSE = 60;
 
@@ -53,18 +56,29 @@ export class Chart {
     const lines = { grid: { stroke: () => style("--line"), width: 1 }, ticks: { stroke: () => style("--line"), width: 1, size: 6 } };
     return {
       ...this.size(),
-      padding: [12, 16, 0, 0],
+      padding: [12, (plot) => this.reach(plot).right, 0, (plot) => this.reach(plot).left],
       legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 9 } },
       scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: padded } },
       axes: [
-        { ...axis, ...lines, space: 76, size: 46, values: (_, ticks, __, ___, step) => times(ticks, step) },
+        { ...axis, grid: { ...lines.grid, filter: inside }, ticks: { ...lines.ticks, filter: inside }, filter: inside, space: (plot) => this.reach(plot).apart, size: 46, values: (_, ticks, __, ___, step) => times(ticks, step) },
         { ...axis, ...lines, size: widest, gap: 6, values: (_, ticks) => ticks.map(degrees) },
       ],
       series: [{}, ...this.series.flatMap((_, index) => this.lines(index))],
       bands: this.series.map((_, index) => ({ series: [3 * index + 3, 3 * index + 2], fill: () => `${colour(index)}${this.series.length > 1 ? "1f" : "33"}` })),
       hooks: { setCursor: [() => this.onCursor()], setSelect: [() => this.onSelect()] },
     };
+  }
+
+  // How far the labels of the times reach beyond the chart, and how far apart they are to be, in this reader's language.
+  reach(plot) {
+    const [start, end] = [new Date(this.start), new Date(this.end)];
+    const later = measured(plot, 0, labels(start, end));
+    const any = Math.max(later, measured(plot, 0, [day(start)]));
+    const apart = Math.max(76, any + 14);
+    // Of few labels the first may be the last one too.
+    const last = plot.width < 5 * apart ? any : later;
+    return { apart, left: Math.max(0, Math.ceil(any / 2) - LEAST_AXIS), right: Math.max(16, Math.ceil(last / 2) + 1) };
   }
 
   lines(index) {
@@ -225,17 +239,39 @@ function padded(_, least, most) {
   return [least - margin, most + margin];
 }
 
+// The pixels that the longest of some labels of an axis takes.
+function measured(plot, axis, labels) {
+  plot.ctx.font = plot.axes[axis].font[0];
+  return Math.max(...labels.map((label) => plot.ctx.measureText(label).width / devicePixelRatio));
+}
+
 // The width of an axis whose longest label fits in, with the tick beside it.
 function widest(plot, labels, axis) {
-  plot.ctx.font = plot.axes[axis].font[0];
-  const pixels = (labels ?? []).map((label) => plot.ctx.measureText(label).width / devicePixelRatio);
-  return Math.ceil(Math.max(24, ...pixels)) + 16;
+  return Math.ceil(Math.max(LEAST_AXIS - BESIDE, measured(plot, axis, labels ?? [""]))) + BESIDE;
 }
+
+// What may be written at the times of an interval, but for its first one.
+function labels(start, end) {
+  const length = end - start;
+  const years = start.getFullYear() !== end.getFullYear();
+  const changes = twin(start) || twin(end) || start.getTimezoneOffset() !== end.getTimezoneOffset();
+  const dates = Array.from({ length: 25 }, (_, part) => new Date(+start + (length * part) / 24));
+  return [
+    ...dates.map((date) => day(date, years)),
+    ...(length > 300 * DAY * 1000 ? dates.map(month) : []),
+    ...(length < 10 * DAY * 1000 ? dates.map((date) => time(date, length < HOUR * 1000)) : []),
+    ...(changes ? [offset(start), offset(end)] : []),
+  ];
+}
+
+// Where clocks change, uPlot's last tick may be after the end.
+const inside = (plot, ticks) => ticks.map((tick) => (tick <= plot.scales.x.max ? tick : null));
 
 // Ticks are of one step. Where a day begins, it is named; the first tick says which day it is, and of which year unless of
 // this one.
 function times(ticks, step) {
   return ticks.map((tick, index) => {
+    if (tick === null) return "";
     const date = new Date(1000 * tick);
     const before = index > 0 && new Date(1000 * ticks[index - 1]);
     if (step >= 28 * DAY) return month(date);

@@ -1,0 +1,196 @@
+"""A database that somebody else administers: the owner of the schema is no superuser, and owns as little as can be."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from local.postgres import READER, WATCHER, WRITER, Postgres
+from migrations.database import explained
+from shared.settings import SettingError
+from tests.support import SUPERUSER, Urls, migrate
+
+READING = {"building_id": "B1", "room_id": "101", "temperature": 30.5, "timestamp": "2024-12-01T12:34:56Z"}
+DAY = {"building_id": "B1", "start": "2024-12-01T00:00:00Z", "end": "2024-12-02T00:00:00Z"}
+MINE = "service_owner"
+CLOSED = "REVOKE ALL ON SCHEMA public FROM PUBLIC; REVOKE TEMPORARY ON DATABASE DATABASE_NAME FROM PUBLIC"
+_numbers = count(1)
+
+
+@pytest.fixture
+def service(postgres: Postgres) -> Iterator[Callable[..., Urls]]:
+    """Make a database as a service provides it: with what its superuser did, and roles of which none is one."""
+    with ExitStack() as stack:
+        yield lambda *statements: stack.enter_context(_provided(postgres, statements))
+
+
+@contextmanager
+def _provided(postgres: Postgres, statements: tuple[str, ...]) -> Iterator[Urls]:
+    name = f"service_{next(_numbers)}"
+    with psycopg.connect(postgres.url(database="postgres"), autocommit=True) as superuser:
+        for role in (MINE, "service_admin"):
+            superuser.execute(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS")
+        superuser.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        try:
+            with psycopg.connect(postgres.url(database=name), autocommit=True) as inside:
+                for statement in statements:
+                    inside.execute(statement.replace("DATABASE_NAME", name))
+            yield lambda role: postgres.url(role, name)
+        finally:
+            superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            superuser.execute(f"DROP ROLE {MINE}; DROP ROLE service_admin")
+
+
+def migrated(url: str) -> None:
+    """The migrations succeed, twice."""
+    for _ in range(2):
+        migrate(url)
+
+
+def refused(url: str) -> str:
+    """The sentence with which they end."""
+    with pytest.raises(SettingError) as refusal, explained():
+        migrate(url)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("owned", "schema"),
+    [
+        ((f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}",), ""),
+        ((f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}", CLOSED), ""),
+        ((CLOSED, f'CREATE SCHEMA "Our temperatures" AUTHORIZATION {MINE}'), '"Our temperatures"'),
+        ((f"GRANT CREATE ON SCHEMA public TO {MINE}",), ""),
+    ],
+    ids=["the database", "a database that is closed to others", "a schema in one that is closed", "only its tables"],
+)
+def test_an_owner_needs_no_more_than_a_place_for_its_tables(
+    service: Callable[..., Urls],
+    serve: Callable[..., TestClient],
+    caplog: pytest.LogCaptureFixture,
+    owned: tuple[str, ...],
+    schema: str,
+) -> None:
+    urls = service(*owned)
+    path = f"&options={quote(f'-csearch_path={schema}'.replace(' ', chr(92) + ' '))}" if schema else ""
+    migrated(urls(MINE) + path)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+    ingest, average, watch = (
+        serve(function, DATABASE_URL=urls(role) + path, ALARM_RULES='[{"above": 28}]')
+        for function, role in (("ingest", WRITER), ("average", READER), ("watch", WATCHER))
+    )
+    assert [ingest.post("/", json=READING).json()["duplicates"] for _ in range(2)] == [0, 1]
+    assert watch.post("/").json()["raised"] == 1
+    assert len(average.get("/v1/temperature/alarms", params={"start": DAY["start"]}).json()["alarms"]) == 1
+    for _ in range(2):
+        assert average.get("/v1/temperature/average", params=DAY).json()["count"] == 1
+        with psycopg.connect(urls(MINE) + path, autocommit=True) as owner:
+            owner.execute("CALL summarize()")
+
+
+@pytest.mark.parametrize(
+    ("owned", "sentence"),
+    [
+        (
+            (),
+            f"The role {MINE} may create nothing in the schema public. Allow it, as the owner of the schema or of the"
+            f" database: GRANT CREATE ON SCHEMA public TO {MINE}",
+        ),
+        (
+            (CLOSED,),
+            'None of the schemas that the search_path names ("$user", public) is there for the role'
+            f" {MINE}. Make one, as the owner of the database: CREATE SCHEMA ... AUTHORIZATION {MINE}",
+        ),
+        (
+            (
+                f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}",
+                "CREATE TABLE temperatures ()",
+                "ALTER TABLE temperatures OWNER TO service_admin",
+            ),
+            f"The tables in the schema public belong to the role service_admin, and the migrations run as {MINE}. Run"
+            f" them as that role, or let this one act for it: GRANT service_admin TO {MINE}",
+        ),
+        (
+            (
+                f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}",
+                "ALTER DATABASE DATABASE_NAME SET default_transaction_read_only = on",
+            ),
+            "The database only reads: it is a standby, or default_transaction_read_only is on. Name the primary in"
+            " DATABASE_URL, or have it write again",
+        ),
+        (
+            ("REVOKE CONNECT ON DATABASE DATABASE_NAME FROM PUBLIC",),
+            "FATAL: permission denied for database",
+        ),
+    ],
+    ids=["no place", "no schema", "tables of another", "read only", "no way in"],
+)
+def test_whoever_may_not_is_told_what_to_do(
+    service: Callable[..., Urls], owned: tuple[str, ...], sentence: str
+) -> None:
+    said = refused(service(*owned)(MINE))
+    assert sentence in said
+
+
+def test_a_database_that_is_not_migrated_yet_is_said_and_needs_no_restart(
+    service: Callable[..., Urls], serve: Callable[..., TestClient]
+) -> None:
+    urls = service(f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}")
+    ingest, average, watch = (
+        serve(function, DATABASE_URL=urls(role), DEADLINE_SECONDS="1", ALARM_RULES='[{"above": 28}]')
+        for function, role in (("ingest", WRITER), ("average", READER), ("watch", WATCHER))
+    )
+
+    def asked() -> list[Response]:
+        return [
+            ingest.post("/", json=READING),
+            average.get("/v1/temperature/average", params=DAY),
+            average.get("/v1/temperature/rooms"),
+            watch.post("/"),
+        ]
+
+    for again, answer in zip(
+        ("send the readings again", "ask again", "ask again", "check again"), asked(), strict=True
+    ):
+        sentence = f"The database lacks tables or rights until it is migrated; {again} then"
+        assert (answer.status_code, answer.json()["detail"]) == (503, sentence)
+    migrated(urls(MINE))
+    assert [answer.status_code for answer in asked()] == [201, 200, 200, 200]
+
+
+def test_who_may_act_for_the_owner_of_the_tables_may_migrate(service: Callable[..., Urls]) -> None:
+    urls = service(f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}")
+    migrated(urls(MINE))
+    with psycopg.connect(urls(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(f"GRANT {MINE} TO service_admin")
+    migrated(urls("service_admin"))
+
+
+def test_who_alone_can_let_the_functions_in_is_told(
+    service: Callable[..., Urls], caplog: pytest.LogCaptureFixture
+) -> None:
+    migrated(service(CLOSED, f"GRANT USAGE, CREATE ON SCHEMA public TO {MINE}")(MINE))
+    assert (
+        f"the role {READER} may not use the schema, and its owner alone can let it: GRANT USAGE ON SCHEMA public TO"
+        in caplog.text
+    )
+
+
+def test_migrations_go_on_for_longer_than_the_statements_of_their_role_may(service: Callable[..., Urls]) -> None:
+    urls = service(
+        f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}", f"ALTER ROLE {MINE} SET statement_timeout = '300ms'"
+    )
+    migrated(urls(MINE))
+    with psycopg.connect(urls(SUPERUSER)) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtext('temperature migrations'))")
+        # Another run is at work for so long.
+        timer = threading.Timer(1.5, other.rollback)
+        timer.start()
+        migrated(urls(MINE))
+        timer.join()

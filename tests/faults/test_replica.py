@@ -1,0 +1,151 @@
+"""A hot standby: `average` answers from it, and whatever writes says that it only reads."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, READER, WATCHER, WRITER
+from tests.exactness import assert_exact
+from tests.faults.pair import Pair
+from tests.faults.test_replication import soon
+from tests.support import SUPERUSER, python
+
+HOUR = timedelta(hours=1)
+NOW = datetime.now(UTC)
+READING = {"building_id": "B1", "room_id": "replica", "temperature": 22.5, "timestamp": NOW.isoformat()}
+ONLY_READS = "The database only reads, as a standby does; {} when it writes too"
+Serve = Callable[..., TestClient]
+
+
+@pytest.fixture
+def average(pair: Pair, serve: Serve) -> TestClient:
+    """`average` on the standby, which has all that the primary has; some of it is summed up."""
+    with pair.connected() as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', (100 + number % 20)::text, now() - number * interval '13 minutes',"
+            " 20 + number % 97 / 10.0 FROM generate_series(1, 3000) AS number ON CONFLICT DO NOTHING"
+        )
+        owner.execute("CALL summarize()")
+        owner.execute(
+            "INSERT INTO temperatures VALUES ('B1', '101', now() - interval '9 hours', 21) ON CONFLICT DO NOTHING"
+        )
+        owner.execute(
+            "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
+            " VALUES ('B1', '101', 'high', 24, 25, now()) ON CONFLICT DO NOTHING"
+        )
+    return serve("average", DATABASE_URL=pair.standby.url(READER), DEADLINE_SECONDS="3")
+
+
+def test_every_question_is_answered_from_it(pair: Pair, average: TestClient) -> None:
+    with psycopg.connect(pair.standby.url(OWNER)) as standby:
+        for length in (HOUR, 30 * HOUR, 700 * HOUR):
+            assert_exact(average, standby, NOW - length, NOW)
+        # So that it is what is asked.
+        [(recovers,)] = standby.execute("SELECT pg_is_in_recovery()").fetchall()
+        assert recovers
+    rooms = average.get("/v1/temperature/rooms", params={"building_id": "B1"}).json()["rooms"]
+    assert {f"{number}" for number in range(100, 120)} <= {room["room_id"] for room in rooms}
+    assert average.get("/v1/temperature/alarms").json()["open"] == 1
+    for path in ("/", "/ready", "/health", "/metrics", "/settings"):
+        assert average.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("function", "role", "again"), [("ingest", WRITER, "send the readings again"), ("watch", WATCHER, "check again")]
+)
+def test_what_writes_says_that_it_only_reads(pair: Pair, serve: Serve, function: str, role: str, again: str) -> None:
+    client = serve(function, DATABASE_URL=pair.standby.url(role), DEADLINE_SECONDS="1", ALARM_RULES='[{"above": 28}]')
+    answer = client.post("/", json=READING if function == "ingest" else None)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["detail"] == ONLY_READS.format(again)
+    counted = f'temperature_requests_total{{function="{function}",reason="read_only",status="503"}}'
+    assert counted in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("arguments", [[], ["summarize"]])
+def test_the_migrations_say_that_it_only_reads(pair: Pair, arguments: list[str]) -> None:
+    run = python("-m", "migrations", *arguments, DATABASE_URL=pair.standby.url(OWNER))
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert run.stderr.splitlines()[-1].startswith("The database only reads: it is a standby")
+
+
+@pytest.fixture
+def impatient(pair: Pair) -> Iterator[None]:
+    """A standby that ends a question at once where it keeps it from following."""
+    with psycopg.connect(pair.standby.url(SUPERUSER), autocommit=True) as standby:
+        standby.execute("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+        standby.execute("SELECT pg_reload_conf()")
+        yield
+        standby.execute("ALTER SYSTEM RESET max_standby_streaming_delay")
+        standby.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_question_that_keeps_it_from_following_is_asked_again(pair: Pair, average: TestClient) -> None:
+    over = threading.Event()
+    query = {"building_id": "B1", "start": (NOW - 700 * HOUR).isoformat(), "bucket": "7m", "end": NOW.isoformat()}
+
+    def follow() -> None:
+        with pair.connected() as owner:
+            while not over.is_set():
+                # As where readings are dropped, and where rows are cleaned up that a question still sees.
+                with owner.transaction():
+                    owner.execute("LOCK TABLE upkeep, temperatures IN ACCESS EXCLUSIVE MODE")
+                time.sleep(0.002)
+
+    def conflicts() -> int:
+        with psycopg.connect(pair.standby.url(SUPERUSER)) as standby:
+            [(number,)] = standby.execute(
+                "SELECT confl_lock + confl_snapshot FROM pg_stat_database_conflicts WHERE datname = 'temperature'"
+            ).fetchall()
+            return int(number)
+
+    before = conflicts()
+    expected = average.get("/v1/temperature/series", params=query).json()
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        end = time.monotonic() + 4
+        answers: list[Any] = []
+        while time.monotonic() < end:
+            answers.append(average.get("/v1/temperature/series", params=query))
+    finally:
+        over.set()
+        thread.join()
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    for answer in answers:
+        if answer.status_code == 200:
+            assert answer.json() == expected
+        else:
+            assert answer.json()["detail"] == "The database was changed meanwhile, again and again; ask again"
+    print(f"{conflicts() - before} conflicts, {len(answers)} answers")
+    assert conflicts() > before
+    soon(lambda: average.get("/v1/temperature/series", params=query).json() == expected)
+
+
+def test_a_question_waits_for_what_is_locked_and_is_not_told_to_be_shorter(pair: Pair, average: TestClient) -> None:
+    query = {"building_id": "B1", "room_id": "101"}
+    with pair.connected() as owner, owner.transaction():
+        owner.execute("LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE")
+        # For the lock to get to the standby.
+        owner.execute("SELECT pg_logical_emit_message(false, 'temperature', '')")
+        soon(lambda: _locked(pair))
+        answer = average.get("/v1/temperature/average", params=query)
+        assert (answer.status_code, answer.json()["detail"]) == (503, "The database does not answer; ask again")
+    assert average.get("/v1/temperature/average", params=query).status_code == 200
+
+
+def _locked(pair: Pair) -> bool:
+    with psycopg.connect(pair.standby.url(SUPERUSER)) as standby:
+        return bool(
+            standby.execute(
+                "SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'public.upkeep'::regclass"
+            ).rowcount
+        )
