@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from shared.formulas import COLUMNS
 from shared.settings import SettingError
@@ -55,6 +55,9 @@ class Block:
     """Bytes of the file, uncompressed, up to the end of the block."""
 
 
+Content = io.BufferedIOBase
+
+
 class Format(Protocol):
     """How readings stand in a file."""
 
@@ -71,7 +74,7 @@ class Format(Protocol):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def opened(path: Path) -> Iterator[tuple[Content, Content]]:
     """The content of the file, and the file itself, whose position tells how far that is. Raises OSError."""
     with path.open("rb") as file:
         if file.peek(2).startswith(_UTF_16):
@@ -83,7 +86,7 @@ def opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
             yield content, file
 
 
-def blocks(content: IO[bytes], first: int, begin: int, *, quotes: bool) -> Iterator[Block]:
+def blocks(content: Content, first: int, begin: int, *, quotes: bool) -> Iterator[Block]:
     """The lines from a place on: the number of the line there, and the bytes before it.
 
     A block does not end within quotation marks, unless they are never closed. Raises SettingError for a line that is
@@ -100,12 +103,12 @@ def blocks(content: IO[bytes], first: int, begin: int, *, quotes: bool) -> Itera
         first += len(lines)
 
 
-def _some(content: IO[bytes], number: int, first: int) -> list[bytes]:
+def _some(content: Content, number: int, first: int) -> list[bytes]:
     lines: list[bytes] = []
     size = 0
     for line in iter(lambda: content.readline(LONGEST_BYTES), b""):
         if len(line) == LONGEST_BYTES and not line.endswith(b"\n"):
-            raise SettingError(f"Line {first + len(lines)} is longer than {LONGEST_BYTES} bytes: this is no file of lines")
+            raise SettingError(f"Line {first + len(lines)} is longer than {LONGEST_BYTES} bytes: no reading is")
         lines.append(line)
         size += len(line)
         if len(lines) == number or size > LONGEST_BYTES:
@@ -127,7 +130,7 @@ def recognized(begin: bytes, columns: Mapping[str, str], encoding: str, delimite
     try:
         text = begin.decode(encoding)
     except UnicodeDecodeError:
-        raise SettingError(f"The first line is not {encoding}; name what it is, such as ENCODING=windows-1252") from None
+        raise SettingError(f"The first line is not {encoding}; say what it is: ENCODING=windows-1252") from None
     delimiter = delimiter or max(",;\t", key=text.count)
     try:
         [names] = csv.reader([text], strict=True, delimiter=delimiter)
@@ -166,7 +169,8 @@ class Table:
         if not block.lines[-1].endswith(b"\n") or max(map(len, block.lines)) > MOST_LINE_BYTES:
             return None
         try:
-            rows = list(self._reader([line.decode(self._encoding) for line in block.lines]))
+            texts = [line.decode(self._encoding) for line in block.lines]
+            rows = list(csv.reader(texts, strict=True, delimiter=self._delimiter))
         except (csv.Error, UnicodeDecodeError):
             return None
         if {len(row) for row in rows} - {0, self._width}:
@@ -180,7 +184,7 @@ class Table:
         texts = [line.decode(self._encoding, "surrogateescape") for line in block.lines]
         begin = 0
         while begin < len(texts):
-            reader = self._reader(islice(texts, begin, None))
+            reader = csv.reader(islice(texts, begin, None), strict=True, delimiter=self._delimiter)
             place = begin
             try:
                 for row in reader:
@@ -196,9 +200,6 @@ class Table:
                 faults.append(Fault(block.first + place, f"is not CSV: {error}", texts[place]))
                 begin = place + 1
         return found, faults
-
-    def _reader(self, lines: "Iterator[str] | Sequence[str]") -> "_Reader":
-        return csv.reader(lines, strict=True, delimiter=self._delimiter)
 
     def _reason(self, row: Sequence[str], text: str) -> str:
         if not text.endswith("\n"):

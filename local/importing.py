@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from local.files import Block, Fault, Format, Record, blocks, opened, recognized
+from local.files import Block, Content, Fault, Format, Record, blocks, opened, recognized
 from shared import settings
 from shared.formulas import COLUMNS, guarded
 from shared.settings import SettingError
@@ -292,7 +292,7 @@ def _usage() -> str:
 
 
 @contextmanager
-def _alone(path: Path, file: IO[bytes]) -> Iterator[None]:
+def _alone(path: Path, file: Content) -> Iterator[None]:
     """Hold the file against a second import."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -301,7 +301,7 @@ def _alone(path: Path, file: IO[bytes]) -> Iterator[None]:
     yield
 
 
-def _run(work: Import, ingest: Ingest, content: IO[bytes], format: Format, bar: "_Bar") -> None:
+def _run(work: Import, ingest: Ingest, content: Content, format: Format, bar: "_Bar") -> None:
     """Store what is left of the file, in order, several blocks at a time."""
     waiting: deque[tuple[Block, Future[Outcome]]] = deque()
 
@@ -331,7 +331,7 @@ def _run(work: Import, ingest: Ingest, content: IO[bytes], format: Format, bar: 
 class _Bar:
     """The progress bar, at a terminal."""
 
-    def __init__(self, bar: "tqdm[Any]", file: IO[bytes]) -> None:
+    def __init__(self, bar: "tqdm[Any]", file: Content) -> None:
         self._bar = bar
         self._file = file
 
@@ -343,7 +343,7 @@ class _Bar:
 
 
 @contextmanager
-def _bar(path: Path, file: IO[bytes]) -> Iterator[_Bar]:
+def _bar(path: Path, file: Content) -> Iterator[_Bar]:
     # Without a terminal there is none.
     with tqdm(total=path.stat().st_size, initial=file.tell(), unit="B", unit_scale=True, disable=None) as bar:
         yield _Bar(bar, file)

@@ -83,7 +83,7 @@ class Values(NamedTuple):
     room_id: str
     text: bytes
     """On each line the timestamp in UTC, without a zone but within quotation marks, and the temperature."""
-    count: int
+    number: int
     last: datetime
     """The timestamp of the last one."""
 

@@ -347,8 +347,8 @@ def too_many() -> Problem:
 def _unsupported(what: str, found: Sequence[Fault] = ()) -> Problem:
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"{what} cannot be read; send application/json, application/x-ndjson, text/csv, "
-        "application/cloudevents+json, application/cloudevents-batch+json, or a CloudEvent in binary mode whose data is JSON",
+        f"{what} cannot be read; send application/json, application/x-ndjson, text/csv, application/cloudevents+json, "
+        "application/cloudevents-batch+json, or a CloudEvent in binary mode whose data is JSON",
         faults=found,
     )
 
