@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from itertools import islice
+from operator import itemgetter
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
@@ -61,7 +62,7 @@ async def parse(validator: SchemaValidator, content_type: str, body: bytes) -> S
             await asyncio.sleep(0)
             if {len(row) for row in rows} - {0, len(table.columns)}:
                 break
-            found = [dict(zip(table.columns, row, strict=True)) for row in rows if row]
+            found = [_reading(*values) for values in map(table.ordered, filter(None, rows))]
             if len(readings) + len(found) > MOST_READINGS:
                 raise too_many()
             if names_are_guarded:
@@ -89,6 +90,8 @@ class _Table:
             raise Problem(HTTPStatus.BAD_REQUEST, f"Line {number} is not {charset}; name its charset") from None
         self.rows = csv.reader(io.TextIOWrapper(io.BytesIO(body), charset, newline=""), strict=True)
         self.columns: Sequence[str] = _header(self.rows) if header else COLUMNS
+        self.ordered = itemgetter(*(self.columns.index(column) for column in COLUMNS))
+        """The values of a row in the order of COLUMNS."""
 
     def again(self) -> "_Table":
         """The same from its begin."""
@@ -123,6 +126,11 @@ def _fault(field: str, message: str) -> Fault:
     return {"index": 0, "line": 1, "field": field[:255], "message": message}
 
 
+def _reading(building_id: str, room_id: str, timestamp: str, temperature: str) -> dict[str, str]:
+    # Several times as fast as of any columns and values.
+    return {"building_id": building_id, "room_id": room_id, "timestamp": timestamp, "temperature": temperature}
+
+
 def _unguarded(row: dict[str, str]) -> dict[str, str]:
     return {**row, "building_id": unguarded(row["building_id"]), "room_id": unguarded(row["room_id"])}
 
@@ -142,7 +150,7 @@ async def _refusal(validator: SchemaValidator, table: _Table, names_are_guarded:
                 message = f"has {len(row)} fields, but the header {len(table.columns)}"
                 found.append({"index": index, "line": number, "field": "", "message": message})
                 continue
-            reading = dict(zip(table.columns, row, strict=True))
+            reading = _reading(*table.ordered(row))
             try:
                 validator.validate_python([_unguarded(reading) if names_are_guarded else reading])
             except ValidationError as error:
