@@ -40,9 +40,9 @@ class Form:
 
 
 def _csv(building_id: str, room_id: str) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([guarded(building_id), guarded(room_id), ""])
-    return text.getvalue()
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow([guarded(building_id), guarded(room_id), ""])
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _json(building_id: str, room_id: str) -> str:

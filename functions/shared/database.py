@@ -108,8 +108,10 @@ class Database:
 
     @property
     def _bounds(self) -> dict[str, int]:
-        """Settings of PostgreSQL, in milliseconds, which end what nobody waits for any more."""
+        """Settings of PostgreSQL: in milliseconds those which end what nobody waits for any more."""
         bounds = {
+            # As text, numbers have all their digits, whatever the role says.
+            "extra_float_digits": 1,
             "statement_timeout": self.deadline * 1000,
             "idle_in_transaction_session_timeout": self.idle * 1000,
         }
