@@ -184,21 +184,21 @@ class Table:
         texts = [line.decode(self._encoding, "surrogateescape") for line in block.lines]
         begin = 0
         while begin < len(texts):
-            reader = csv.reader(islice(texts, begin, None), strict=True, delimiter=self._delimiter)
-            place = begin
+            rows = csv.reader(islice(texts, begin, None), strict=True, delimiter=self._delimiter)
             try:
-                for row in reader:
-                    text = "".join(texts[place : begin + reader.line_num])
-                    if reason := self._reason(row, text):
-                        faults.append(Fault(block.first + place, reason, text))
-                    elif row:
-                        found.append(Record(block.first + place, text, self._written([row])))
-                    place = begin + reader.line_num
-                break
+                row = next(rows)
+                text = "".join(texts[begin : begin + rows.line_num])
+                reason = self._reason(row, text)
             except csv.Error as error:
-                # What is behind a quotation mark that is not closed may be right.
-                faults.append(Fault(block.first + place, f"is not CSV: {error}", texts[place]))
-                begin = place + 1
+                reason = f"is not CSV: {error}"
+            if reason:
+                # The line alone: what is behind a quotation mark that is not closed may be right.
+                faults.append(Fault(block.first + begin, reason, texts[begin]))
+                begin += 1
+                continue
+            if row:
+                found.append(Record(block.first + begin, text, self._written([row])))
+            begin += rows.line_num
         return found, faults
 
     def _reason(self, row: Sequence[str], text: str) -> str:

@@ -17,8 +17,25 @@ MEDIA_TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
 # What spreadsheets, CSV, JSON and URLs take for something else, with what an apostrophe before it must not be lost.
 names = st.one_of(
     st.sampled_from(
-        ["101", "-5", "'-5", "=1+1", "'=1+1", "''@x", "'", "''", "\t=1", "\uff1d1", "a,b", 'a"b', '"', "a\r\nb", "\n"]
-        + [" x ", "{", '{"a', "+1+1", "A+B", "caf\u00e9", "\U0001f321", "\u2028", "\x85", "\x0b", "\x7f", ";", "-2+3"]
+        [
+            *("101", "-5", "'-5", "=1+1", "'=1+1", "''@x", "'", "''", "\t=1", "\uff1d1", "a,b", 'a"b', '"', "a\r\nb"),
+            *(
+                " x ",
+                "{",
+                '{"a',
+                "+1+1",
+                "A+B",
+                "caf\u00e9",
+                "\U0001f321",
+                "\u2028",
+                "\x85",
+                "\x0b",
+                "\x7f",
+                ";",
+                "-2+3",
+            ),
+            "\n",
+        ]
     ),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8),
 )

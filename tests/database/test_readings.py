@@ -206,9 +206,7 @@ def test_another_question_is_refused(average: TestClient, query: str) -> None:
 @pytest.mark.parametrize("form", ["json", "csv", "ndjson"])
 def test_head_is_get_without_its_content(average: TestClient, form: str) -> None:
     for question in ({**ROOM, **INTERVAL}, {"building_id": "B1", **EVERYTHING}):
-        get, head = (
-            average.request(method, PATH, params={**question, "format": form}) for method in ("GET", "HEAD")
-        )
+        get, head = (average.request(method, PATH, params={**question, "format": form}) for method in ("GET", "HEAD"))
         ignored = {"date", "transfer-encoding"}
         assert {name: head.headers[name] for name in head.headers if name not in ignored} == {
             name: get.headers[name] for name in get.headers if name not in ignored
