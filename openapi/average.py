@@ -224,7 +224,7 @@ def document() -> dict[str, Any]:
                 " CSV or NDJSON before, with the same `start` and `end`; by default the first ones",
                 summary="The readings of an interval",
                 description="In the order of room, timestamp and temperature. As JSON up to 10,000; as CSV and NDJSON"
-                " all, or those up to `limit`. A download that broke off goes on with `after`, without the header of CSV.",
+                " all, or those up to `limit`. A download that broke off goes on with `after`, then without a header.",
                 query=READINGS,
                 query_examples={**_ROOM, **_INTERVAL},
             ),
