@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -277,7 +277,7 @@ def test_readings_that_come_and_go_meanwhile_break_no_download(plain: Urls) -> N
             lines, count = await walk.page(game.randrange(1, 6))
             page = list(csv.reader(io.StringIO(lines.decode(), newline="")))
             assert len(page) == count
-            found = [(b, r, transfer.datetime.fromisoformat(t), float(d)) for b, r, t, d in page]
+            found = [(b, r, datetime.fromisoformat(t), float(d)) for b, r, t, d in page]
             assert set(found) <= now
             told += found
         await temperatures._pool.close()
