@@ -78,21 +78,22 @@ def assert_round_trip(
     """What goes out is all there is, goes on where it was cut off, and comes in again as it was."""
     connection.execute("TRUNCATE temperatures")
     for building_id in dict.fromkeys(["B1", *(room for _, room, *_ in found[:2])]):
-        insert(connection, [(building_id, *rest) for _, *rest in found])
+        insert(connection, [(building_id, room, instant, temperature) for _, room, instant, temperature in found])
         stored = [row for row in rows(connection) if row[0] == building_id]
         texts = {form: text_of(average, form, building_id) for form in MEDIA_TYPES}
-        lines = [json.loads(line) for line in texts["ndjson"].split("\n")[:-1]]
-        instants = [datetime.fromisoformat(line["timestamp"]) for line in lines]
-        assert [
-            (line["building_id"], line["room_id"], instant, line["temperature"])
-            for line, instant in zip(lines, instants, strict=True)
-        ] == stored
+        assert [_reading(line) for line in texts["ndjson"].split("\n")[:-1]] == stored
         for form, text in texts.items():
             assert_goes_on(average, form, building_id, text, cut)
             connection.execute("TRUNCATE temperatures")
             answer = ingest.post("/", content=text.encode(), headers={"content-type": MEDIA_TYPES[form]})
             assert (answer.status_code, answer.json()["accepted"]) == (201, len(stored)), answer.text
             assert rows(connection) == stored
+
+
+def _reading(line: str) -> Reading:
+    found = json.loads(line)
+    instant = datetime.fromisoformat(found["timestamp"])
+    return found["building_id"], found["room_id"], instant, found["temperature"]
 
 
 def assert_goes_on(average: TestClient, form: str, building_id: str, text: str, cut: float) -> None:

@@ -173,7 +173,7 @@ class Temperatures:
         """The first readings of some rooms in the interval, of those of the first room the ones after a place."""
         async with self._downloads:
             rows = await self._fetch(
-                _READINGS,
+                READINGS,
                 {
                     "building_id": scope.building_id,
                     "rooms": list(rooms),
@@ -313,7 +313,7 @@ _ROOMS = b"""
     ORDER BY building_id, room_id LIMIT %(limit)s
 """
 _ROOMS_OF_BUILDING = _ROOMS.replace(b"WHERE (", b"WHERE building_id = %(building_id)s AND (")
-_READINGS = _text(
+READINGS = _text(
     b"""
     SELECT
         number, convert_to(string_agg(to_json(timestamp AT TIME ZONE 'UTC')::text || temperature, chr(10)), 'UTF8'),
@@ -337,3 +337,4 @@ _READINGS = _text(
     GROUP BY number ORDER BY number
 """
 )
+"""A page of readings. Its plan must take no more of a room than the page has, nor sort more than that (test_plans)."""
