@@ -30,8 +30,9 @@ ARRIVAL_SECONDS = 30
 LINGER_SECONDS = 1
 """That a connection stays after its last answer when a request was refused: closed while the client still sends, it
 would take the answer with it."""
-STALL_SECONDS = 60
-"""That a client may take nothing of an answer: what is left of it stays in memory until then."""
+STALL_SECONDS = 300
+"""That a client may take nothing of an answer: what is left of it stays in memory until then. The system takes more
+only when it got rid of a third of what it has, which may be megabytes: a slow client seems to take nothing for long."""
 STOP_SECONDS = 1
 """That is left to a request that is still arriving when the server ends."""
 MOST_HEAD_BYTES = 64 * 1024

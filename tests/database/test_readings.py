@@ -7,6 +7,7 @@ import io
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -359,3 +360,26 @@ def test_lost_connections_to_the_database_break_no_download(served: Served, plai
                 (READER,),
             )
     assert lines == 300_000
+
+
+STALLS_SOON = "import shared.server as server; server.STALL_SECONDS = 2; server.main()"
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_reader_that_takes_nothing_is_given_up_and_a_slow_one_is_not(
+    served: Served, plain: Urls, tmp_path: Path, patient: bool
+) -> None:
+    del served
+    lines = 0
+    with (
+        serve([sys.executable, "-c", STALLS_SOON], target("average", plain(READER)), log=tmp_path / "log") as average,
+        asked(average.port, DOWNLOAD) as answer,
+    ):
+        for _ in range(12):
+            lines += answer.read(1_000_000).count(b"\n") if patient else 0
+            time.sleep(0.5)
+        try:
+            lines += answer.read().count(b"\n")
+        except (http.client.IncompleteRead, ConnectionResetError):
+            lines = -1
+    assert lines == (300_000 if patient else -1)
