@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run restore migrate up down images deploy eventing status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
+.PHONY: help run restore import migrate up down images deploy eventing status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -20,6 +20,9 @@ run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, BACK
 
 restore: .venv/run ## bring back what BACKUP_DIR has, to an empty DATA_DIR; settings: UNTIL (an instant; all of it)
 	@PYTHONPATH=functions:. .venv/bin/python -m local.backup
+
+import: .venv/run ## store a file of readings, CSV or NDJSON: FILE; settings: URL, TOKEN, BUILDING, ROOM, TIME, TEMPERATURE
+	@PYTHONPATH=functions:. exec .venv/bin/python -m local.importing
 
 migrate: .venv/run ## bring the database at DATABASE_URL to the newest schema
 	@PYTHONPATH=functions:. .venv/bin/python -m migrations

@@ -1,12 +1,13 @@
 """The description of `average`."""
 
+import json
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from average.questions import ALARMS, AVERAGE, ROOMS, SERIES
+from average.questions import ALARMS, AVERAGE, READINGS, ROOMS, SERIES
 from openapi.document import JSON, LEFT_OUT, Content, Count, Number, Operation, of_every_function, schema_of
 from openapi.document import document as described
 
@@ -44,6 +45,29 @@ class Series(BaseModel):
     end: datetime
     bucket_seconds: Count
     series: list[Point]
+
+
+class StoredReading(BaseModel):
+    """A reading as it is stored."""
+
+    building_id: str
+    room_id: str
+    timestamp: datetime
+    temperature: Number
+
+
+class Readings(BaseModel):
+    """Readings in the order of room, timestamp and temperature.
+
+    Where there are more, `next` is the value of `after` to ask for them.
+    """
+
+    building_id: str
+    room_id: str | None
+    start: datetime
+    end: datetime
+    next: str | None
+    readings: list[StoredReading]
 
 
 class Latest(BaseModel):
@@ -118,6 +142,7 @@ _DESCRIPTIONS = {
     "state": "Alarms that are open, or that are cleared, only",
     "limit": "How many one answer holds at most; by default as many as there may be",
     "after": "The value of `next` in the answer before, for those after that; by default the first ones",
+    "format": "What the answer is written as, instead of the header `Accept`, which links have none of",
 }
 _ROOM = {"building_id": "B1", "room_id": "101"}
 _INTERVAL = {"start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
@@ -136,10 +161,17 @@ _ALARM = {
 }
 
 
-def _get(name: str, path: str, answer: type, example: Any, csv: str = "", **more: Any) -> Operation:
+_STORED = {**_ROOM, "timestamp": "2024-12-01T12:34:56Z", "temperature": 22.5}
+_LINE = json.dumps(_STORED, separators=(",", ":"))
+
+
+def _get(
+    name: str, path: str, answer: type, example: Any, csv: str = "", *others: Content, after: str = "", **more: Any
+) -> Operation:
     contents = [Content(JSON, schema_of(answer), example)]
     if csv:
         contents.append(Content("text/csv", schema_of(str), csv))
+    contents += others
     refusals = [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE] if "query" in more else []
     return Operation(
         name=name,
@@ -147,7 +179,7 @@ def _get(name: str, path: str, answer: type, example: Any, csv: str = "", **more
         path=path,
         answers={HTTPStatus.OK: contents},
         problems=[HTTPStatus.METHOD_NOT_ALLOWED, *refusals],
-        query_descriptions=_DESCRIPTIONS,
+        query_descriptions={**_DESCRIPTIONS, **({"after": after} if after else {})},
         **more,
     )
 
@@ -180,6 +212,21 @@ def document() -> dict[str, Any]:
                 " `Accept: text/csv`.",
                 query=SERIES,
                 query_examples={**_ROOM, **_INTERVAL, "bucket": "1h"},
+            ),
+            _get(
+                "listReadings",
+                "/v1/temperature/readings",
+                Readings,
+                {**_ROOM, **_INTERVAL, "next": None, "readings": [_STORED]},
+                "building_id,room_id,timestamp,temperature\r\nB1,101,2024-12-01T12:34:56Z,22.5\r\n",
+                Content("application/x-ndjson", schema_of(str), f"{_LINE}\n"),
+                after="Readings after this one: the value of `next` in the JSON before, or the last whole line of the"
+                " CSV or NDJSON before, with the same `start` and `end`; by default the first ones",
+                summary="The readings of an interval",
+                description="In the order of room, timestamp and temperature. As JSON up to 10,000; as CSV and NDJSON"
+                " all, or those up to `limit`. A download that broke off goes on with `after`, then without a header.",
+                query=READINGS,
+                query_examples={**_ROOM, **_INTERVAL},
             ),
             _get(
                 "listRooms",

@@ -31,9 +31,13 @@ LEFT_OUT: Any = Field(default=None, json_schema_extra=_without_default)
 
 
 class Fault(BaseModel):
-    """One thing wrong with a request: of which reading (0 is the first), and of which field."""
+    """One thing wrong with a request: of which reading (0 is the first), and of which field.
+
+    Of CSV, `line` is where that reading begins (1 is the first line).
+    """
 
     index: int
+    line: int = LEFT_OUT
     field: str
     message: str
 

@@ -21,6 +21,7 @@ class Stored(BaseModel):
 
 
 EXAMPLE = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
+CSV_EXAMPLE = "building_id,room_id,timestamp,temperature\r\nB1,101,2024-12-01T12:34:56.000Z,22.5\r\n"
 EVENT_EXAMPLE = {
     "specversion": "1.0",
     "id": "1",
@@ -46,9 +47,11 @@ def document() -> dict[str, Any]:
                     "storeReadings",
                     "/v1/temperature",
                     "Store up to 10,000 readings",
-                    "All or nothing, each once however often sent. Of `application/x-ndjson` each line is a reading.",
+                    "All or nothing, each once however often sent. Of `application/x-ndjson` each line is a reading, of"
+                    " `text/csv` each line after the header, which names the columns in any order.",
                     Content(JSON, core_schema.union_schema([READING, READINGS]), EXAMPLE),
                     Content("application/x-ndjson", READING, EXAMPLE),
+                    Content("text/csv", schema_of(str), CSV_EXAMPLE),
                 ),
                 _post(
                     "storeEvent",

@@ -2,14 +2,16 @@
 
 import csv
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from functions_framework import aio
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from average import questions
+from average import questions, readings
 from average.queries import AlarmPlace, Scope, Summary, Temperatures
 from shared import access, database, edge, logs, negotiation, routes, settings
 from shared.pages import Site
@@ -61,6 +63,30 @@ async def _series(request: Request) -> Response:
         answer = edge.json({**_named(scope), "bucket_seconds": int(bucket.total_seconds()), "series": points})
     answer.headers["Vary"] = "Accept"
     return answer
+
+
+async def _readings(request: Request) -> Response:
+    accept = edge.headers(request).get("accept", "")
+    scope, after, limit, media_type = questions.readings(edge.query(request), accept, datetime.now(UTC), ALIGNMENT)
+    form = readings.FORMS[media_type]
+    walk = readings.Walk(_database(), scope, form, after)
+    headers = {"Vary": "Accept"}
+    if form is readings.JSON:
+        lines, place = await walk.some(limit or questions.MOST_READINGS)
+        head = to_json({**_named(scope), "next": place and readings.line(scope.building_id, place)})
+        return Response(b'%b,"readings":[%b]}' % (head[:-1], lines[:-1]), headers=headers, media_type=media_type)
+    headers["Content-Disposition"] = f'attachment; filename="{_file_name(scope)}.{form.suffix}"'
+    if form is readings.CSV:
+        media_type += f"; charset=utf-8; header={'absent' if after else 'present'}"
+    begin = readings.HEADER if form is readings.CSV and not after else b""
+    # Before the answer begins, which could not be refused any more.
+    pages = walk.pages(limit)
+    first = begin + await anext(pages, b"")
+    if walk.over:
+        return Response(first, headers=headers, media_type=media_type)
+    return readings.Download(
+        readings.following(first, pages, request.method == "HEAD"), headers=headers, media_type=media_type
+    )
 
 
 async def _rooms(request: Request) -> Response:
@@ -126,6 +152,7 @@ _ROUTES: edge.Routes = {
     "/v1/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/v1/temperature/series": (edge.GET, access.needs(TOKENS, _series)),
+    "/v1/temperature/readings": (edge.GET, access.needs(TOKENS, _readings)),
     "/v1/temperature/rooms": (edge.GET, access.needs(TOKENS, _rooms)),
     "/v1/temperature/alarms": (edge.GET, access.needs(TOKENS, _alarms)),
     "/ready": (edge.GET, database.ready(DATABASE)),
@@ -147,6 +174,12 @@ def _named(scope: Scope) -> dict[str, str | None]:
         "start": written(scope.start),
         "end": written(scope.end),
     }
+
+
+def _file_name(scope: Scope) -> str:
+    names = [scope.building_id, "all" if scope.room_id is None else scope.room_id]
+    times = [f"{instant:%Y%m%dT%H%M%SZ}" for instant in (scope.start, scope.end)]
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(["readings", *(name[:40] for name in names), *times]))
 
 
 def _values(summary: Summary | None) -> dict[str, float | int | str | None]:

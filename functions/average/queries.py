@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any, LiteralString, NamedTuple, Self
 from uuid import UUID
@@ -73,6 +75,25 @@ class Alarm:
     id: UUID
 
 
+class Place(NamedTuple):
+    """A place in the order of the readings of a building: that of a reading."""
+
+    room_id: str
+    timestamp: datetime
+    temperature: float
+
+
+class Values(NamedTuple):
+    """Readings of a room, in order."""
+
+    room_id: str
+    text: bytes
+    """On each line the timestamp in UTC, without a zone but within quotation marks, and the temperature."""
+    number: int
+    last: datetime
+    """The timestamp of the last one."""
+
+
 class AlarmPlace(NamedTuple):
     """A place in the order of alarms: first those that are open, each the newest first."""
 
@@ -128,6 +149,8 @@ class Temperatures:
             open=False,
             name="average",
         )
+        # Each holds a connection for the time of a page. The others are left to questions.
+        self._downloads = asyncio.Semaphore(max(1, database.connections // 2))
         for label, name in (
             ("connections", "pool_size"),
             ("free", "pool_available"),
@@ -153,6 +176,23 @@ class Temperatures:
             {"building_id": building_id, "after_building": after[0], "after_room": after[1], "limit": limit},
         )
         return rooms
+
+    async def readings(self, scope: Scope, rooms: Sequence[str], after: Place | None, most: int) -> list[Values]:
+        """The first readings of some rooms in the interval, of those of the first room the ones after a place."""
+        async with self._downloads:
+            rows = await self._fetch(
+                READINGS,
+                {
+                    "building_id": scope.building_id,
+                    "rooms": list(rooms),
+                    "start": scope.start,
+                    "end": scope.end,
+                    "after_timestamp": after.timestamp if after else scope.start,
+                    "after_temperature": after.temperature if after else -inf,
+                    "most": most,
+                },
+            )
+        return [Values(rooms[number - 1], *values) for number, *values in rows]
 
     async def alarms(self, scope: AlarmScope) -> list[Alarm]:
         """The alarms that are meant: first those that are open, each the newest first; one more than the limit."""
@@ -323,3 +363,28 @@ _ROOMS = b"""
     ORDER BY building_id, room_id LIMIT %(limit)s
 """
 _ROOMS_OF_BUILDING = _ROOMS.replace(b"WHERE (", b"WHERE building_id = %(building_id)s AND (")
+READINGS = _text(
+    b"""
+    SELECT
+        number, convert_to(string_agg(to_json(timestamp AT TIME ZONE 'UTC')::text || temperature, chr(10)), 'UTF8'),
+        count(*), max(timestamp)
+    FROM (
+        SELECT number, timestamp, temperature
+        FROM unnest(%(rooms)s::text[]) WITH ORDINALITY AS room (room_id, number)
+        CROSS JOIN LATERAL (
+            SELECT timestamp, temperature FROM temperatures
+            WHERE building_id = %(building_id)s AND temperatures.room_id = room.room_id
+              AND timestamp >= CASE number WHEN 1 THEN %(after_timestamp)s::timestamptz ELSE %(start)s::timestamptz END
+              AND timestamp < %(end)s::timestamptz
+              AND (timestamp, temperature) > (
+                  CASE number WHEN 1 THEN %(after_timestamp)s ELSE %(start)s END,
+                  CASE number WHEN 1 THEN %(after_temperature)s::float8 ELSE '-Infinity' END
+              )
+            ORDER BY timestamp, temperature LIMIT %(most)s::int
+        ) AS reading
+        ORDER BY number, timestamp, temperature LIMIT %(most)s
+    ) AS page
+    GROUP BY number ORDER BY number
+"""
+)
+"""A page of readings. Its plan must take no more of a room than the page has, nor sort more than that (test_plans)."""

@@ -1,9 +1,11 @@
 """What the query string of a request asks."""
 
+import csv
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -11,10 +13,15 @@ from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_sch
 from starlette.datastructures import QueryParams
 
 from average.intervals import DAY, HOUR, default_start
-from average.queries import AlarmPlace, AlarmScope, Scope
+from average.queries import AlarmPlace, AlarmScope, Place, Scope
+from average.readings import FORMS
+from shared import negotiation
+from shared.formulas import unguarded
 from shared.problems import Fault, Problem
-from shared.readings import IDENTIFIER, TIMESTAMP, faults, rule
+from shared.readings import IDENTIFIER, READING, TIMESTAMP, faults, rule
 
+MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "ndjson": "application/x-ndjson"}
+"""By the names that a link may have in its place, which sends no Accept."""
 MOST_BUCKETS = 10_000
 _WIDEST = timedelta(days=3650)
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR, "d": DAY}
@@ -39,10 +46,22 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
     return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
 
 
+_LINE = "the last whole line of the CSV or NDJSON before, or the value of `next` in the JSON before"
 _TIMESTAMPS = dict.fromkeys(("start", "end", "query_datetime"), TIMESTAMP)
 _INTERVAL = {"room_id": IDENTIFIER, **_TIMESTAMPS}
 AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
 SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
+MOST_READINGS = 10_000
+"""Readings in one answer, except where all are asked for as CSV or NDJSON."""
+READINGS = _fields(
+    {"building_id": IDENTIFIER},
+    {
+        **_INTERVAL,
+        "format": rule(core_schema.literal_schema(["json", "csv", "ndjson"]), "json, csv or ndjson"),
+        "limit": rule(core_schema.int_schema(ge=1, le=MOST_READINGS), f"a whole number from 1 to {MOST_READINGS}"),
+        "after": rule(core_schema.str_schema(max_length=8192), _LINE),
+    },
+)
 MOST_ROOMS = 10_000
 """Rooms in one answer."""
 _CURSOR = rule(core_schema.str_schema(max_length=4096), "the value of `next` in the answer before")
@@ -74,6 +93,9 @@ ALARMS = _fields(
 
 _average = SchemaValidator(AVERAGE)
 _series = SchemaValidator(SERIES)
+_readings = SchemaValidator(READINGS)
+# Made when it is needed: a start would pay for it.
+_reading = cache(lambda: SchemaValidator(READING))
 _rooms = SchemaValidator(ROOMS)
 _cursor = SchemaValidator(core_schema.tuple_schema([IDENTIFIER, IDENTIFIER]))
 _alarms = SchemaValidator(ALARMS)
@@ -111,6 +133,52 @@ def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Sco
             [_fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")]
         )
     return scope, bucket
+
+
+def readings(
+    query: QueryParams, accept: str, now: datetime, alignment: timedelta
+) -> tuple[Scope, Place | None, int | None, str]:
+    """The readings that are asked for, the place after which they begin, how many at most, and the media type.
+
+    Raises Problem 422 with every fault.
+    """
+    found = _validated(_readings, query)
+    scope = _scope(found, now, alignment)
+    media_type = MEDIA_TYPES[found["format"]] if "format" in found else negotiation.choice(accept, FORMS)
+    after = None
+    if "after" in found:
+        if missing := [name for name in ("start", "end") if name not in found]:
+            raise _refused([_fault(name, "must be that of the answer that `after` goes on with") for name in missing])
+        after = _place(found["after"], scope)
+    return scope, after, found.get("limit"), media_type
+
+
+def _place(line: str, scope: Scope) -> Place:
+    """That of a reading of the scope, which is written as JSON or CSV."""
+    try:
+        reading = _reading().validate_json(line)
+    except ValidationError:
+        try:
+            [row] = csv.reader([line.removesuffix("\n").removesuffix("\r")], strict=True)
+            building_id, room_id, timestamp, temperature = row
+            reading = _reading().validate_python(
+                {
+                    "building_id": unguarded(building_id),
+                    "room_id": unguarded(room_id),
+                    "timestamp": timestamp,
+                    "temperature": float(temperature),
+                }
+            )
+        except (csv.Error, ValueError):
+            raise _refused([_fault("after", f"must be {_LINE}")]) from None
+    instant = reading["timestamp"].astimezone(UTC)
+    if (
+        reading["building_id"] != scope.building_id
+        or scope.room_id not in {None, reading["room_id"]}
+        or not scope.start <= instant < scope.end
+    ):
+        raise _refused([_fault("after", "must be a reading of the building, room and interval that are asked for")])
+    return Place(reading["room_id"], instant, reading["temperature"])
 
 
 def rooms(query: QueryParams) -> tuple[str | None, tuple[str, str], int]:

@@ -1,4 +1,4 @@
-"""What a request body may hold: readings as JSON or NDJSON, or CloudEvents that carry readings."""
+"""What a request body may hold: readings as JSON, NDJSON or CSV, or CloudEvents that carry readings."""
 
 import asyncio
 import itertools
@@ -31,6 +31,7 @@ NDJSON = {
     "application/jsonlines",
     "application/x-jsonlines",
 }
+CSV = "text/csv"
 BATCH, STRUCTURED = "application/cloudevents-batch+json", "application/cloudevents+json"
 
 _TEXT = core_schema.str_schema(strict=True, min_length=1)
@@ -107,7 +108,7 @@ class _Many:
 class _Validators:
     """The validators of all bodies, with one schema of a reading; each is made when it is needed."""
 
-    def __init__(self, reading: core_schema.CoreSchema) -> None:
+    def __init__(self, reading: core_schema.TypedDictSchema) -> None:
         self._schema = reading
 
     @cached_property
@@ -125,6 +126,12 @@ class _Validators:
     @cached_property
     def events(self) -> _Many:
         return _Many(_array_of(_event(self._schema)))
+
+    @cached_property
+    def table(self) -> SchemaValidator:
+        from ingest import tables
+
+        return SchemaValidator(tables.schema(self._schema))
 
 
 @lru_cache(1)
@@ -159,6 +166,10 @@ async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = BELIEVED
         _check_attributes(headers)
     elif media_type in NDJSON:
         return await _lines(validators.reading, body)
+    elif media_type == CSV:
+        from ingest import tables
+
+        return await tables.parse(validators.table, headers["content-type"], body)
     if not _is_json(media_type):
         raise _unsupported(media_type)
     if body.lstrip(b" \t\r\n").startswith(b"[") and not event:
@@ -300,7 +311,7 @@ def _refusal(error: ValidationError, body: bytes) -> Problem:
     if problem := _not_json(error):
         return problem
     if (only := only_error(error)) and only["type"] == "too_long":
-        return _too_many()
+        return too_many()
     return _broken(faults(error), error.title, body)
 
 
@@ -311,13 +322,14 @@ def _broken(found: Sequence[Fault], title: str, body: bytes) -> Problem:
         return _unsupported("The data of an event", found)
     if fields & _ATTRIBUTES.keys() or (title in {"Event", "list[Event]"} and "" in fields):
         return _not_an_event(found)
-    refusal = _refused(found)
+    refusal = refused(found)
     if title in {"Reading", "list[Reading]"} and b'"specversion"' in body:
         refusal.detail += f"; a CloudEvent is {STRUCTURED}, an array of them {BATCH}"
     return refusal
 
 
-def _refused(found: Sequence[Fault]) -> Problem:
+def refused(found: Sequence[Fault]) -> Problem:
+    """422 for readings that break a rule."""
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing was stored: some readings break a rule", faults=found)
 
 
@@ -325,7 +337,8 @@ def _not_an_event(found: Sequence[Fault]) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "This is not a CloudEvent of version 1.0", faults=found)
 
 
-def _too_many() -> Problem:
+def too_many() -> Problem:
+    """413 for more readings than a request may hold."""
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request holds at most {MOST_READINGS} readings; send them in parts"
     )
@@ -334,7 +347,7 @@ def _too_many() -> Problem:
 def _unsupported(what: str, found: Sequence[Fault] = ()) -> Problem:
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"{what} cannot be read; send application/json, application/x-ndjson, application/cloudevents+json, "
+        f"{what} cannot be read; send application/json, application/x-ndjson, text/csv, application/cloudevents+json, "
         "application/cloudevents-batch+json, or a CloudEvent in binary mode whose data is JSON",
         faults=found,
     )
@@ -353,7 +366,7 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
         if not (line := _LINE.match(body, position)) or len(found) > MOST_FAULTS:
             break
         if index == MOST_READINGS:
-            raise _too_many()
+            raise too_many()
         if index % SLICE == SLICE - 1:
             await asyncio.sleep(0)
         position = line.end()
@@ -398,7 +411,7 @@ def _data(events: Sequence[Mapping[str, Any]]) -> Sequence[Reading]:
     if both:
         raise _not_an_event(both)
     if missing:
-        raise _refused(missing)
+        raise refused(missing)
     return readings
 
 

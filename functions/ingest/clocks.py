@@ -21,7 +21,7 @@ class Clock:
     most_ahead_hours: int = 24
     """How far ahead of now a timestamp may be: MOST_AHEAD_HOURS."""
 
-    def reading(self, now: datetime) -> core_schema.CoreSchema:
+    def reading(self, now: datetime) -> core_schema.TypedDictSchema:
         """The schema of a reading that is sent now."""
         try:
             latest = now + timedelta(hours=self.most_ahead_hours)

@@ -120,6 +120,8 @@ class Database:
     def _bounds(self) -> dict[str, int | str]:
         """Settings of PostgreSQL that end what nobody waits for any more, in milliseconds, and others that it takes."""
         bounds: dict[str, int | str] = {
+            # As text, numbers have all their digits, whatever the role says.
+            "extra_float_digits": 1,
             # Ahead of the deadline, so that who waits hears why.
             "statement_timeout": self.deadline * 900,
             "idle_in_transaction_session_timeout": self.idle * 1000,

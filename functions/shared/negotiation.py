@@ -1,5 +1,7 @@
 """What a client can read, from its headers Accept and Accept-Encoding (RFC 9110, 12.5)."""
 
+from collections.abc import Iterable
+
 
 def quality(header: str, wanted: str) -> float:
     """How much the header asks for what is wanted, from 0 (not at all) to 1: a media type, or the name of a coding.
@@ -23,6 +25,15 @@ def prefers(header: str, wanted: str, default: str) -> bool:
     named = wanted in (each.partition(";")[0].strip() for each in header.lower().split(","))
     asked, otherwise = quality(header, wanted), quality(header, default)
     return asked > otherwise or (named and asked == otherwise > 0)
+
+
+def choice(header: str, offered: Iterable[str]) -> str:
+    """The media type of those offered that a client would rather have than the ones before; else the first."""
+    best, *others = offered
+    for other in others:
+        if prefers(header, other, best):
+            best = other
+    return best
 
 
 def _weight(parameters: list[str]) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from starlette.responses import JSONResponse
 
@@ -11,9 +11,13 @@ MOST_FAULTS = 1_000
 
 
 class Fault(TypedDict):
-    """One thing wrong with a request: which reading (0 is the first), which field of it, and what it must be."""
+    """One thing wrong with a request: which reading (0 is the first), which field of it, and what it must be.
+
+    `line` is where a reading of CSV begins in the body (1 is the first line, which is the header mostly).
+    """
 
     index: int
+    line: NotRequired[int]
     field: str
     message: str
 

@@ -70,10 +70,16 @@ TIMESTAMP = core_schema.chain_schema(
         }
     },
 )
-TEMPERATURE = rule(
-    core_schema.float_schema(strict=True, ge=-50, le=50),
-    "a number from -50 to 50 (degrees Celsius)",
-)
+DEGREES = "a number from -50 to 50 (degrees Celsius)"
+"""What a temperature must be."""
+
+
+def degrees(*, strict: bool) -> core_schema.CoreSchema:
+    """The schema of a temperature: a number only, or text that holds one too."""
+    return core_schema.float_schema(strict=strict, ge=-50, le=50)
+
+
+TEMPERATURE = rule(degrees(strict=True), DEGREES)
 READING = core_schema.typed_dict_schema(
     {
         "building_id": core_schema.typed_dict_field(IDENTIFIER),

@@ -30,6 +30,9 @@ ARRIVAL_SECONDS = 30
 LINGER_SECONDS = 1
 """That a connection stays after its last answer when a request was refused: closed while the client still sends, it
 would take the answer with it."""
+STALL_SECONDS = 300
+"""That a client may take nothing of an answer: what is left of it stays in memory until then. The system takes more
+only when it got rid of a third of what it has, which may be megabytes: a slow client seems to take nothing for long."""
 STOP_SECONDS = 1
 """That is left to a request that is still arriving when the server ends."""
 MOST_HEAD_BYTES = 64 * 1024
@@ -89,6 +92,8 @@ class Protocol(HttpToolsProtocol):
     # Whether nothing of a request is missing, and what ends the wait if something is.
     _whole = True
     _wait: asyncio.TimerHandle | None = None
+    # What gives a client up that takes nothing of an answer.
+    _stall: asyncio.TimerHandle | None = None
     # Whether what comes belongs to no request any more.
     _deaf = False
     # Bytes that came while a head was under way, after those in which it began; and whether it may be too large.
@@ -99,6 +104,12 @@ class Protocol(HttpToolsProtocol):
         """Close the connection too if nothing is ever sent."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        if self._stall is not None:
+            self._stall.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on, and begin or end to wait for the rest of a request."""
@@ -199,6 +210,24 @@ class Protocol(HttpToolsProtocol):
             return False
         self.cycle.keep_alive = False
         return True
+
+    def pause_writing(self) -> None:
+        """Send no more for now, and give the client up if it takes nothing."""
+        super().pause_writing()
+        self._stall = self.loop.call_later(STALL_SECONDS, self._give_up, self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Send again: the client took what there was."""
+        if self._stall is not None:
+            self._stall.cancel()
+        super().resume_writing()
+
+    def _give_up(self, left: int) -> None:
+        """Close the connection of a client that took none of the bytes that were left for it."""
+        if (now := self.transport.get_write_buffer_size()) < left:
+            self._stall = self.loop.call_later(STALL_SECONDS, self._give_up, now)
+        else:
+            self.transport.abort()
 
     def shutdown(self) -> None:
         """End after the answer that is under way, for which a request must arrive in a moment."""

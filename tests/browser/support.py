@@ -75,9 +75,9 @@ def fits(page: Page) -> bool:
     return bool(page.evaluate("document.scrollingElement.scrollWidth <= document.scrollingElement.clientWidth"))
 
 
-def saved(page: Page) -> tuple[str, str]:
+def saved(page: Page, button: str = "CSV") -> tuple[str, str]:
     """The name and the text of the file that the page saves."""
     with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").click()
+        page.get_by_role("button", name=button).click()
     path: Path = download.value.path()
     return download.value.suggested_filename, path.read_bytes().decode()

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pytest
 import requests
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Product, Visit
 from tests.browser.support import DAY, reading, saved, shown, view
@@ -55,3 +56,29 @@ def test_where_numbers_have_a_comma_the_sheet_has_one_too(visit: Visit) -> None:
     assert lines[0] == "building_id;room_id;start;average_temperature;count;min;max"
     assert lines[1] == '"B";"101";2024-12-01T06:30:00Z;-20,75;2;-21,0;-20,5'
     assert re.fullmatch(r'"B";"B\u00fcro";[^;]+;-20,5;1;-20,5;-20,5', lines[2])
+
+
+def test_every_reading_is_saved_as_the_api_has_it(visit: Visit, product: Product) -> None:
+    texts = [
+        requests.get(
+            f"{product.address}/v1/temperature/readings",
+            params={"building_id": "B", "room_id": room, "format": "csv", **DAY},
+            timeout=20,
+        ).text
+        for room in ("101", '=1+"1"', "B\u00fcro")
+    ]
+    head = texts[0].splitlines(keepends=True)[0]
+    assert [text.count("\n") for text in texts] == [3, 2, 2]
+    page = shown(visit(view(("B", "101"), ("B", '=1+"1"'), ("B", "B\u00fcro"), **DAY)))
+    name, text = saved(page, "Readings")
+    assert name == "readings-3-rooms-2024-12-01-010000-2024-12-02-010000.csv"
+    assert text == BYTE_ORDER_MARK + texts[0] + "".join(text.removeprefix(head) for text in texts[1:])
+
+
+def test_a_download_that_breaks_off_is_told(visit: Visit, tolerated: list[str]) -> None:
+    tolerated.append("Failed to load resource: net::ERR_FAILED")
+    page = shown(visit(view(("B", "101"), **DAY)))
+    page.route("**/v1/temperature/readings?*", lambda route: route.abort())
+    page.get_by_role("button", name="Readings").click()
+    expect(page.locator("#notice")).to_have_text("The server does not answer.")
+    expect(page.get_by_role("button", name="Readings")).to_be_enabled()

@@ -88,8 +88,9 @@ def test_a_client_in_python_sends_and_asks(
         *("--output-path", tmp_path / "temperature"),
         folder=tmp_path,
     )
-    # Of what it warns: it has no NDJSON.
-    assert said.count("WARNING") == said.count("Unsupported content type application/x-ndjson") == 1
+    # Of what it warns: it has neither NDJSON nor CSV.
+    assert said.count("WARNING") == said.count("Unsupported content type") == 2
+    assert {"application/x-ndjson", "text/csv"} <= set(said.split())
     models = imported("temperature.models")
     with imported("temperature.client").AuthenticatedClient(base_url=product, token=TOKEN) as client:
         now = datetime.now(UTC)
@@ -111,6 +112,10 @@ def test_a_client_in_python_sends_and_asks(
             [1, 2],
             [2, 1],
         )
+        page = ask("average.list_readings", **interval, limit=2)
+        assert [reading.temperature for reading in page.readings] == [22, 21]
+        rest = ask("average.list_readings", **interval, after=page.next_)
+        assert ([reading.timestamp for reading in rest.readings], rest.next_) == ([now], None)
         (room,) = ask("average.list_rooms").rooms
         assert (room.room_id, room.latest.timestamp) == ("101", now)
         assert ask("average.list_alarms", building_id="B1").alarms == []

@@ -1,6 +1,7 @@
 """The examples do what they say, on the functions as `make run` and a cluster serve them."""
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -120,6 +121,34 @@ def test_the_commands_for_curl_store_and_ask(addresses: dict[str, str], plain: U
     assert header.startswith("start,average_temperature")
     assert ",22.5,1,22.5,22.5" in row
     assert rows(plain) == [("106", 22.5)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ndjson"])
+def test_the_download_goes_on_where_it_broke_off(
+    addresses: dict[str, str], plain: Urls, tmp_path: Path, suffix: str
+) -> None:
+    with psycopg.connect(plain(OWNER)) as connection:
+        connection.execute(
+            "INSERT INTO temperatures"
+            " SELECT 'B1', 'r ' || number %% 3 || chr(34) || chr(13) || chr(10),"
+            " %s::timestamptz + number * interval '1 second', 20"
+            " FROM generate_series(1, 30000) AS number",
+            ("2024-12-01T00:00:00Z",),
+        )
+    file = tmp_path / f"readings.{suffix}"
+    interval = ("2024-12-01T00:00:00Z", "2024-12-02T00:00:00Z")
+
+    def download() -> bytes:
+        arguments = [sys.executable, str(EXAMPLES / "download.py"), addresses["average"], str(file), *interval, "B1"]
+        subprocess.run(arguments, check=True, timeout=60)
+        return file.read_bytes()
+
+    whole = download()
+    assert whole.count(b"2024-12-01T") == 30_000
+    for place in (0, 5, 42, 60, *random.sample(range(len(whole)), 4)):
+        file.write_bytes(whole[:place])
+        assert download() == whole, place
+    assert download() == whole
 
 
 def test_the_query_of_grafana_runs_as_the_reader(plain: Urls) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from average import summaries
+from average import queries, summaries
 from local.postgres import OWNER, READER
 from tests.support import Urls
 
@@ -86,3 +86,26 @@ def test_an_average_of_a_building_reads_its_own_summaries(reader: psycopg.Connec
     read = scans(reader, room_id=None, end=FIRST + timedelta(days=90, hours=5, minutes=9))
     assert {name: rows for name, (_, rows) in read.items()} == {"building_hours": 23 + 5, "building_days": 89}
     assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
+
+
+@pytest.mark.parametrize("begin", [0, 1_950])
+def test_a_page_of_readings_reads_little_more_than_its_lines(
+    reader: psycopg.Connection[Any], plain: Urls, begin: int
+) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, %s + number * interval '1 minute', 20"
+            " FROM generate_series(1, 30) AS room CROSS JOIN generate_series(1, 2000) AS number",
+            (FIRST,),
+        )
+        owner.execute("VACUUM ANALYZE temperatures")
+    page = {
+        "rooms": [str(room) for room in range(1, 31)],
+        "start": FIRST,
+        "end": FIRST + timedelta(days=10),
+        "after_timestamp": FIRST + timedelta(minutes=begin),
+        "after_temperature": 20.0,
+        "most": 100,
+    }
+    kind, read = scans(reader, queries.READINGS, **page)["temperatures"]
+    assert (kind.partition(" ")[0], read <= 201) == ("Index", True)

@@ -20,6 +20,7 @@ ROUTES = {
     "average": {
         ("get", "/v1/temperature/average"),
         ("get", "/v1/temperature/series"),
+        ("get", "/v1/temperature/readings"),
         ("get", "/v1/temperature/rooms"),
         ("get", "/v1/temperature/alarms"),
         ("get", "/settings"),
@@ -123,10 +124,11 @@ def test_the_examples_of_ingest_are_accepted_by_every_path(serve: Serve) -> None
         if method == "post"
     }
     contents = {kind: each for post in posts.values() for kind, each in post["requestBody"]["content"].items()}
-    assert len(contents) == 4
+    assert len(contents) == 5
     for path in posts:
         for media_type, content in contents.items():
-            text = json.dumps(content["example"])
+            example = content["example"]
+            text = example if isinstance(example, str) else json.dumps(example)
             response = client.post(path, content=text, headers={"content-type": media_type})
             # It got as far as the database, of which there is none.
             assert response.status_code == 503

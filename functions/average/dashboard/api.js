@@ -21,17 +21,20 @@ export const token = {
   set: (value) => (value ? sessionStorage.setItem("token", value) : sessionStorage.removeItem("token")),
 };
 
-export async function ask(path, query, { signal, accept = "application/json" } = {}) {
+const readers = { "text/csv": (response) => response.text(), "application/json": (response) => response.json() };
+
+// `read` is what makes something of the response; `patience` how long all of it may take, in milliseconds.
+export async function ask(path, query, { signal, accept = "application/json", read = readers[accept], patience = PATIENCE } = {}) {
   const headers = { Accept: accept };
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
-  const { given, done } = patient(signal);
+  const { given, done } = patient(signal, patience);
   let response;
   try {
     // Beside this page, wherever a proxy has put it.
     response = await fetch(`v1/temperature/${path}?${new URLSearchParams(query)}`, { headers, cache: "no-store", signal: given });
     tellTime(response);
     if (!response.ok) throw await failure(response);
-    return await (accept === "text/csv" ? response.text() : response.json());
+    return await read(response);
   } catch (error) {
     if (error instanceof Failure || (signal && signal.aborted)) throw error;
     throw new Failure(0, response ? "The answer broke off." : navigator.onLine ? "The server does not answer." : "You are offline.");
@@ -52,10 +55,10 @@ export async function askRooms(options) {
 }
 
 // A signal that gives up with the one that is given, or after a while.
-function patient(signal) {
+function patient(signal, patience) {
   const control = new AbortController();
   const giveUp = () => control.abort();
-  const timer = setTimeout(giveUp, PATIENCE);
+  const timer = setTimeout(giveUp, patience);
   if (signal && signal.aborted) giveUp();
   else if (signal) signal.addEventListener("abort", giveUp);
   const done = () => {

@@ -7,7 +7,7 @@
 import { Failure, ask, askRooms, now, token } from "./api.js";
 import { Chart, swatch } from "./chart.js";
 import { ago, apart, bare, clock, count, duration, element, full, grouped, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
-import { sheet } from "./sheet.js";
+import { sheet, whole as wholeFile } from "./sheet.js";
 import { MOST_ROOMS, beside, instant, interval, key, read, write } from "./view.js";
 
 const PAUSE = 5000;
@@ -15,6 +15,7 @@ const RESTRAINT = 20;
 // After an answer that failed, which may have been a heavy one.
 const RESTRAINT_AFTER_FAILURE = 3;
 const MANY_ROOMS = 8;
+const LONGEST_DOWNLOAD = 3600e3;
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: whole(end) }));
@@ -484,12 +485,31 @@ $("nothing").lastElementChild.addEventListener("click", () => {
   go({ ...view, last: null, start: new Date(end - length), end });
 });
 
-$("csv").addEventListener("click", async () => {
-  const { answers, start, end, seconds } = shown;
-  try {
+$("csv").addEventListener("click", () =>
+  save("temperature", async ({ answers, seconds }) => {
     const texts = await Promise.all(answers.map(({ choice }) => ask("series", { ...question(choice, shown), bucket: `${seconds}s` }, { accept: "text/csv" })));
-    const content = sheet(texts, answers.map(({ choice }) => choice));
-    const link = element("a", { href: URL.createObjectURL(new Blob([content], { type: "text/csv" })), download: fileName(answers, start, end) });
+    return new Blob([sheet(texts, answers.map(({ choice }) => choice))], { type: "text/csv" });
+  }),
+);
+
+$("every").addEventListener("click", async () => {
+  $("every").disabled = true;
+  await save("readings", async ({ answers, start, end }) => {
+    const files = [];
+    // One after the other: each may be large, and is kept by the browser wherever it keeps such.
+    for (const { choice } of answers) {
+      files.push(await ask("readings", { ...question(choice, { start, end }), format: "csv" }, { read: (response) => response.blob(), patience: LONGEST_DOWNLOAD }));
+    }
+    return wholeFile(files);
+  });
+  $("every").disabled = false;
+});
+
+// Saves what is made of what is shown.
+async function save(kind, make) {
+  const { answers, start, end } = shown;
+  try {
+    const link = element("a", { href: URL.createObjectURL(await make(shown)), download: fileName(kind, answers, start, end) });
     link.click();
     URL.revokeObjectURL(link.href);
   } catch (error) {
@@ -497,12 +517,12 @@ $("csv").addEventListener("click", async () => {
     if (error.status === 401) askForToken();
     else notice(error.message);
   }
-});
+}
 
-function fileName(answers, start, end) {
+function fileName(kind, answers, start, end) {
   const name = answers.length === 1 ? [answers[0].choice.building, answers[0].choice.room ?? "all"].join("-") : `${answers.length}-rooms`;
   const times = [start, end].map((date) => local(date).replace(/:/g, "").replace("T", "-"));
-  return `temperature-${name.replace(/[^\p{L}\p{N}.-]+/gu, "_").slice(0, 80)}-${times.join("-")}.csv`;
+  return `${kind}-${name.replace(/[^\p{L}\p{N}.-]+/gu, "_").slice(0, 80)}-${times.join("-")}.csv`;
 }
 
 // --- the rest -----------------------------------------------------------------------------------------------------

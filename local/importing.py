@@ -1,0 +1,363 @@
+"""`python -m local.importing`: store the readings of a large file through `ingest`, and go on where an import ended.
+
+The rules for a reading are those of `ingest` alone, which says what is wrong with which one. So this works wherever
+`ingest` is, on this machine or on a cluster.
+"""
+
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import requests
+from tqdm import tqdm
+
+from local.files import Block, Content, Fault, Format, Record, blocks, opened, recognized
+from shared import settings
+from shared.formulas import COLUMNS, guarded
+from shared.settings import SettingError
+
+CONNECTIONS = 4
+WAITING = 2 * CONNECTIONS
+"""Blocks that are read ahead of those that are stored."""
+PATIENCE = 60
+"""Seconds without any answer but 503, after which the import ends."""
+KEPT_EVERY = 1.0
+"""Seconds after which is kept how far it is."""
+HEAD_BYTES = 64 * 1024
+"""By which a file is known again."""
+SETTINGS = dict(zip(COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
+"""Which setting names the column of the file."""
+
+
+@dataclass
+class Progress:
+    """How far an import is: all before `offset` is stored, or told of in the file of faulty lines."""
+
+    offset: int = 0
+    line: int = 1
+    stored: int = 0
+    duplicates: int = 0
+    faulty: int = 0
+    faulty_bytes: int = 0
+    """Of the file of faulty lines; what is behind was not kept."""
+    asked: dict[str, str] = field(default_factory=dict)
+    """What was to be imported how; another import begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a block."""
+
+    stored: int
+    duplicates: int
+    faults: Sequence[Fault]
+
+
+class Ingest:
+    """Sends blocks, over a connection for each thread."""
+
+    def __init__(self, url: str, token: str, format: Format) -> None:
+        self._url = url
+        self._headers = {"Content-Type": format.content_type}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._format = format
+        self._local = threading.local()
+        self.stopped = threading.Event()
+
+    def store(self, block: Block) -> Outcome:
+        """Store the readings of the block, all but those that are faulty. Raises SettingError if that cannot be."""
+        body = self._format.body(block)
+        if body is not None:
+            answer = self._post(body)
+            if answer.status_code == HTTPStatus.CREATED:
+                return Outcome(*_counts(answer), [])
+        records, faults = self._format.records(block)
+        outcome = self._each(records)
+        found = sorted([*faults, *outcome.faults], key=lambda fault: fault.line)
+        return replace(outcome, faults=found)
+
+    def _each(self, records: Sequence[Record]) -> Outcome:
+        """Store records; those that are refused become faults."""
+        faults: list[Fault] = []
+        while records:
+            answer = self._post(b"".join(record.content for record in records))
+            if answer.status_code == HTTPStatus.CREATED:
+                return Outcome(*_counts(answer), faults)
+            if answer.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and len(records) > 1:
+                middle = len(records) // 2
+                first, second = self._each(records[:middle]), self._each(records[middle:])
+                return Outcome(
+                    first.stored + second.stored,
+                    first.duplicates + second.duplicates,
+                    [*faults, *first.faults, *second.faults],
+                )
+            reasons = _reasons(answer, len(records))
+            faults += [Fault(record.line, reasons[i], record.text) for i, record in enumerate(records) if i in reasons]
+            records = [record for i, record in enumerate(records) if i not in reasons]
+        return Outcome(0, 0, faults)
+
+    def _post(self, body: bytes) -> requests.Response:
+        """The answer to a body: stored, or faulty. Raises SettingError for all other answers, or if there is none."""
+        until = time.monotonic() + PATIENCE
+        pause = 0.1
+        while True:
+            try:
+                answer = self._session().post(self._url, body, headers=self._headers, timeout=60, allow_redirects=False)
+            except requests.RequestException as error:
+                why, wait = f"{self._url} does not answer ({type(error).__name__})", pause
+            else:
+                if answer.status_code in _ANSWERS:
+                    return answer
+                why = f"{self._url} answers {answer.status_code}: {_detail(answer)}"
+                if answer.status_code not in _LATER:
+                    raise SettingError(why)
+                wait = max(pause, _retry_after(answer))
+            if self.stopped.is_set() or time.monotonic() + wait > until:
+                raise SettingError(why)
+            self.stopped.wait(wait)
+            pause = min(2 * pause, 5)
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            # A proxy is not asked for this machine.
+            self._local.session.trust_env = urlsplit(self._url).hostname not in {"localhost", "127.0.0.1", "::1"}
+        found: requests.Session = self._local.session
+        return found
+
+
+_ANSWERS = {
+    HTTPStatus.CREATED,
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+_LATER = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+def _counts(answer: requests.Response) -> tuple[int, int]:
+    counts = answer.json()
+    return counts["accepted"] - counts["duplicates"], counts["duplicates"]
+
+
+def _detail(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return answer.reason
+
+
+def _retry_after(answer: requests.Response) -> float:
+    value = answer.headers.get("Retry-After", "")
+    return min(float(value), 30) if value.isdecimal() else 0
+
+
+def _reasons(answer: requests.Response, number: int) -> Mapping[int, str]:
+    """Why readings of a request were refused, by their index. Raises SettingError for an answer that names none."""
+    reasons: dict[int, list[str]] = {}
+    try:
+        for fault in answer.json()["errors"]:
+            reasons.setdefault(fault["index"], []).append(f"{fault['field']} {fault['message']}".strip())
+    except (ValueError, KeyError, TypeError):
+        pass
+    if not reasons.keys() & set(range(number)):
+        if number > 1:
+            raise SettingError(f"The answer {answer.status_code} names no reading: {_detail(answer)}")
+        return {0: _detail(answer)}
+    return {index: "; ".join(each) for index, each in reasons.items()}
+
+
+class Faulty:
+    """The file of faulty lines, which is there once there is one: the number of each, why, and what stands there."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        """Go on behind so many bytes."""
+        self.path = path
+        self._file: IO[str] | None = None
+        if size:
+            os.truncate(path, size)
+        else:
+            path.unlink(missing_ok=True)
+
+    def add(self, faults: Sequence[Fault]) -> None:
+        """Write faults down."""
+        if not faults:
+            return
+        if self._file is None:
+            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+            if not self._file.tell():
+                csv.writer(self._file).writerow(["line", "reason", "text"])
+        csv.writer(self._file).writerows(
+            (fault.line, fault.reason, guarded(fault.text.rstrip("\r\n"))) for fault in faults
+        )
+
+    def kept(self) -> int:
+        """Its bytes, once they are on the disk."""
+        if self._file is None:
+            return self.path.stat().st_size if self.path.exists() else 0
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+
+class Import:
+    """An import of a file, which may end anywhere and begin again."""
+
+    def __init__(self, path: Path, asked: dict[str, str]) -> None:
+        self._place = path.with_name(f"{path.name}.progress")
+        self.progress = Progress(asked=asked)
+        with suppress(OSError, ValueError, TypeError):
+            before = Progress(**json.loads(self._place.read_text()))
+            if before.asked == asked:
+                self.progress = before
+        self.faulty = Faulty(path.with_name(f"{path.name}.faulty.csv"), self.progress.faulty_bytes)
+        self._kept_at = 0.0
+
+    def done(self, block: Block, outcome: Outcome) -> None:
+        """Note what became of the next block."""
+        self.faulty.add(outcome.faults)
+        self.progress.offset = block.end
+        self.progress.line = block.first + len(block.lines)
+        self.progress.stored += outcome.stored
+        self.progress.duplicates += outcome.duplicates
+        self.progress.faulty += len(outcome.faults)
+        if time.monotonic() - self._kept_at > KEPT_EVERY:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep how far it is."""
+        self.progress.faulty_bytes = self.faulty.kept()
+        new = self._place.with_name(f"{self._place.name}.new")
+        new.write_text(json.dumps(asdict(self.progress)))
+        new.replace(self._place)
+        self._kept_at = time.monotonic()
+
+    def forget(self) -> None:
+        """Leave nothing but the faulty lines: it is done."""
+        self.faulty.kept()
+        self._place.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Import the file that FILE names. Raises SettingError for what the user has to change."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    path = Path(settings.text("FILE") or _usage())
+    url = settings.text("URL", f"http://localhost:{settings.number('PORT', 8080, least=1, most=65535)}/")
+    columns = {column: settings.text(setting, column) for column, setting in SETTINGS.items()}
+    encoding, delimiter = settings.text("ENCODING", "utf-8"), settings.text("DELIMITER")
+    try:
+        "".encode(encoding)
+        with opened(path) as (content, file), _alone(path, file):
+            head = content.readline(HEAD_BYTES)
+            format, has_header = recognized(head, columns, encoding, delimiter)
+            digest = hashlib.sha256(head + content.read(HEAD_BYTES)).hexdigest()
+            asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url, "head": digest}
+            work = Import(path, asked)
+            if work.progress.offset == 0 and has_header:
+                work.progress.offset, work.progress.line = len(head), 2
+            content.seek(work.progress.offset)
+            with _bar(path, file) as bar:
+                _run(work, Ingest(url, settings.text("TOKEN"), format), content, format, bar)
+    except (LookupError, UnicodeError):
+        raise SettingError(f"ENCODING is no encoding that is known: {encoding!r}") from None
+    except (OSError, EOFError) as error:
+        raise SettingError(f"{path} cannot be read or written beside: {error}") from None
+    print(_words(work), flush=True)
+
+
+def _usage() -> str:
+    raise SettingError("Name a file of readings, CSV or NDJSON: make import FILE=readings.csv")
+
+
+@contextmanager
+def _alone(path: Path, file: Content) -> Iterator[None]:
+    """Hold the file against a second import."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SettingError(f"Another import of {path} is running") from None
+    yield
+
+
+def _run(work: Import, ingest: Ingest, content: Content, format: Format, bar: "_Bar") -> None:
+    """Store what is left of the file, in order, several blocks at a time."""
+    waiting: deque[tuple[Block, Future[Outcome]]] = deque()
+
+    def finish() -> None:
+        block, outcome = waiting.popleft()
+        work.done(block, outcome.result())
+        bar.show(work.progress)
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        try:
+            for block in blocks(content, work.progress.line, work.progress.offset, quotes=format.quotes):
+                waiting.append((block, pool.submit(ingest.store, block)))
+                if len(waiting) >= WAITING:
+                    finish()
+            while waiting:
+                finish()
+        except BaseException:
+            # What is under way ends; it is stored then, and comes again as a duplicate.
+            ingest.stopped.set()
+            for _, outcome in waiting:
+                outcome.cancel()
+            work.keep()
+            raise
+    work.forget()
+
+
+class _Bar:
+    """The progress bar, at a terminal."""
+
+    def __init__(self, bar: "tqdm[Any]", file: Content) -> None:
+        self._bar = bar
+        self._file = file
+
+    def show(self, progress: Progress) -> None:
+        """Show how much of the file is read and what became of it."""
+        if not self._bar.disable:
+            self._bar.set_postfix_str(f"{progress.stored:,} stored, {progress.faulty:,} faulty", refresh=False)
+            self._bar.update(self._file.tell() - self._bar.n)
+
+
+@contextmanager
+def _bar(path: Path, file: Content) -> Iterator[_Bar]:
+    # Without a terminal there is none.
+    with tqdm(total=path.stat().st_size, initial=file.tell(), unit="B", unit_scale=True, disable=None) as bar:
+        yield _Bar(bar, file)
+
+
+def _words(work: Import) -> str:
+    done = work.progress
+    words = f"{done.stored:,} readings stored, {done.duplicates:,} were there already, {done.faulty:,} lines are faulty"
+    return f"{words}: see {work.faulty.path}" if done.faulty else words
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here", file=sys.stderr)
+        sys.exit(130)

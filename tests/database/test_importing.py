@@ -1,0 +1,290 @@
+"""`make import`: large files in, whatever stands in them, whenever it ends."""
+
+import csv
+import gzip
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import given
+from starlette.testclient import TestClient
+
+from bench import stack
+from bench.stack import Served, command, target
+from local.postgres import OWNER, READER, WRITER
+from tests import transfer
+from tests.support import ANY_CLOCK, ROOT, Urls, examples, free_port
+from tests.transfer import FIRST, rows
+
+TOKEN = "a-token-of-the-importer"
+HEADER = "building_id,room_id,timestamp,temperature"
+
+
+@pytest.fixture
+def ingest(plain: Urls, tmp_path: Path) -> Iterator[Served]:
+    variables = {**target("ingest", plain(WRITER)), **ANY_CLOCK, "WRITE_TOKENS": TOKEN}
+    with stack.serve(command(), variables, log=tmp_path / "ingest.log") as served:
+        yield served
+
+
+def start(file: Path, port: int, **variables: str) -> "subprocess.Popen[str]":
+    environment = {
+        **{name: value for name, value in os.environ.items() if name not in {"URL", "PORT"}},
+        "PYTHONPATH": "functions:.",
+        "FILE": str(file),
+        "URL": f"http://127.0.0.1:{port}/",
+        "TOKEN": TOKEN,
+        **variables,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "local.importing"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def imported(file: Path, served: Served, **variables: str) -> tuple[int, int, int]:
+    """Import the file; how many readings were stored, were there already, and how many lines are faulty."""
+    with start(file, served.port, **variables) as process:
+        said, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, ""), errors
+    assert not file.with_name(f"{file.name}.progress").exists()
+    stored, duplicates, faulty = re.findall(r"\d[\d,]*(?= )", said)[:3]
+    return int(stored.replace(",", "")), int(duplicates.replace(",", "")), int(faulty.replace(",", ""))
+
+
+def refused(file: Path, port: int, **variables: str) -> str:
+    with start(file, port, **variables) as process:
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    return errors
+
+
+def faulty(file: Path) -> list[tuple[int, str, str]]:
+    """The file of faulty lines."""
+    with file.with_name(f"{file.name}.faulty.csv").open(newline="") as content:
+        head, *found = csv.reader(content)
+    assert head == ["line", "reason", "text"]
+    return [(int(line), reason, text) for line, reason, text in found]
+
+
+def stored(urls: Urls) -> list[transfer.Reading]:
+    with psycopg.connect(urls(OWNER)) as connection:
+        return rows(connection)
+
+
+def lines(number: int, begin: int = 0) -> list[str]:
+    return [
+        f"B1,room {each % 7},{(FIRST + timedelta(seconds=each)).isoformat()},{each % 40}.25"
+        for each in range(begin, begin + number)
+    ]
+
+
+def write(file: Path, *found: str, end: str = "\r\n", encoding: str = "utf-8") -> Path:
+    file.write_bytes("".join(f"{line}{end}" for line in found).encode(encoding))
+    return file
+
+
+def test_a_file_is_stored_once(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    file = write(tmp_path / "readings.csv", HEADER, *lines(5_000))
+    assert imported(file, ingest) == (5_000, 0, 0)
+    assert len(stored(plain)) == 5_000
+    assert imported(file, ingest) == (0, 5_000, 0)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("readings")] == ["readings.csv"]
+
+
+def test_columns_can_have_other_names_and_be_constant(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    file = tmp_path / "export.csv"
+    write(
+        file,
+        "Zeit;Raum;Feuchte;Wert",
+        "2024-12-01T01:00:00+01:00;B\u00fcro;40;-1,5",
+        "2024-12-01T01:00:00+01:00;101;40;20",
+        encoding="cp1252",
+    )
+    names = {"ROOM": "Raum", "TIME": "Zeit", "TEMPERATURE": "Wert", "BUILDING": "=Haus 1, links"}
+    assert imported(file, ingest, ENCODING="windows-1252", **names) == (2, 0, 0)
+    assert stored(plain) == [("Haus 1, links", "101", FIRST, 20), ("Haus 1, links", "B\u00fcro", FIRST, -1.5)]
+    file = write(tmp_path / "export.ndjson", '{"r":"1","t":"2024-12-01T00:00:00Z","v":0.1,"x":{}}')
+    names = {"ROOM": "r", "TIME": "t", "TEMPERATURE": "v", "BUILDING": "=A"}
+    assert imported(file, ingest, **names) == (1, 0, 0)
+    assert stored(plain)[0] == ("A", "1", FIRST, 0.1)
+
+
+def test_what_is_compressed_is_read_too(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    file = tmp_path / "readings.csv.gz"
+    with gzip.open(file, "wt") as content:
+        content.write("\n".join([HEADER, *lines(9_000), ""]))
+    assert imported(file, ingest) == (9_000, 0, 0)
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "cannot be read" in refused(file, ingest.port)
+    assert len(stored(plain)) == 9_000
+
+
+def test_faulty_lines_are_told_and_the_others_stored(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    good = lines(9)
+    found = [
+        HEADER,
+        good[0],
+        "B1,101,2024-12-01T00:00:00Z,99",
+        good[1],
+        "B1,101,2024-12-01T00:00:00Z",
+        "",
+        'B1,"101,2024-12-01T00:00:00Z,20',
+        good[2],
+        '=1,"r\r\n2",yesterday,hot',
+        good[3],
+        f"B1,{'x' * 70_000},2024-12-01T00:00:00Z,20",
+    ]
+    file = write(tmp_path / "readings.csv", *found)
+    with file.open("ab") as content:
+        content.write(b"B1,\xff,2024-12-01T00:00:00Z,20\r\n")
+        # Cut off: it was 20.5.
+        content.write(f"{good[4]}\r\nB1,101,2024-12-01T00:00:00Z,20".encode())
+    assert imported(file, ingest) == (5, 0, 7)
+    told = faulty(file)
+    assert [line for line, *_ in told] == [3, 5, 7, 9, 12, 13, 15]
+    assert told[0][1:] == ("temperature must be a number from -50 to 50 (degrees Celsius)", found[2])
+    assert told[1][1] == "has 3 fields, but the first line 4"
+    assert told[2][1].startswith("is not CSV: ")
+    assert told[3][1].count(";") == 1
+    assert told[3][2] == '\'=1,"r\r\n2",yesterday,hot'
+    assert (told[4][1], told[5][1]) == ("is longer than 65536 bytes", "is not utf-8")
+    assert told[6][1].startswith("has no end: ")
+    assert [row[2] for row in sorted(stored(plain), key=lambda row: row[2])] == [
+        FIRST + timedelta(seconds=second) for second in range(5)
+    ]
+
+
+def test_sixty_thousand_lines_of_which_half_are_faulty(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    bad = ["B1,101,,", "x", "B1,,2024-12-01T00:00:00Z,200", '"', ",,,", 'B1,"a"b,2024-12-01T00:00:00Z,2']
+    seed = random.randrange(10**6)
+    print(f"SEED={seed}")
+    game = random.Random(seed)
+    kinds = [game.random() < 0.5 for _ in range(60_000)]
+    found = [good if right else game.choice(bad) for good, right in zip(lines(60_000), kinds, strict=True)]
+    file = write(tmp_path / "readings.csv", HEADER, *found)
+    assert imported(file, ingest) == (sum(kinds), 0, 60_000 - sum(kinds))
+    assert [line - 2 for line, *_ in faulty(file)] == [place for place, right in enumerate(kinds) if not right]
+    assert len(stored(plain)) == sum(kinds)
+
+
+def test_lines_that_are_not_json_are_told(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    reading = '{"building_id":"B1","room_id":"1","temperature":%s,"timestamp":"2024-12-01T00:00:00Z"}'
+    found = [reading % 1, "{", reading % "NaN", "", reading % 99, "[]", reading % 2, '{"building_id":"B1","roo']
+    file = write(tmp_path / "readings.ndjson", *found, end="\n")
+    assert imported(file, ingest) == (2, 0, 5)
+    assert [line for line, *_ in faulty(file)] == [2, 3, 5, 6, 8]
+    assert [row[3] for row in stored(plain)] == [1, 2]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_import_that_ends_anywhere_goes_on(ingest: Served, plain: Urls, tmp_path: Path, kind: int) -> None:
+    seed = random.randrange(10**6)
+    print(f"SEED={seed}")
+    game = random.Random(seed)
+    found = [line if number % 997 else f"faulty {number}" for number, line in enumerate(lines(120_000), 1)]
+    file = write(tmp_path / "readings.csv", HEADER, *found)
+    place = tmp_path / "readings.csv.progress"
+    before = 0
+    for _ in range(3):
+        with start(file, ingest.port) as process:
+            while process.poll() is None and not place.exists():
+                time.sleep(0.01)
+            time.sleep(game.random())
+            process.send_signal(kind)
+            process.communicate(timeout=60)
+        if not place.exists():
+            break
+        now = json.loads(place.read_text())["offset"]
+        assert now >= before
+        before = now
+    else:
+        assert before > 0
+    imported(file, ingest)
+    assert len(stored(plain)) == 120_000 - 120_000 // 997
+    assert [line - 1 for line, *_ in faulty(file)] == list(range(997, 120_000, 997))
+
+
+def test_it_waits_for_ingest_and_goes_on_later(plain: Urls, tmp_path: Path) -> None:
+    port = free_port()
+    file = write(tmp_path / "readings.csv", HEADER, *lines(50))
+    variables = {**target("ingest", plain(WRITER)), **ANY_CLOCK, "WRITE_TOKENS": TOKEN}
+    with start(file, port) as process:
+        time.sleep(2)
+        assert process.poll() is None
+        with stack.serve(command(), variables, port=port, log=tmp_path / "ingest.log"):
+            said, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert said.startswith("50 readings stored, 0 were there already")
+    assert len(stored(plain)) == 50
+
+
+def test_another_file_or_other_columns_begin_anew(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    file = write(tmp_path / "readings.csv", HEADER, *lines(3))
+    assert "answers 401: A token is needed" in refused(file, ingest.port, TOKEN="wrong")
+    assert (tmp_path / "readings.csv.progress").exists()
+    write(file, HEADER, *lines(4, begin=10))
+    assert imported(file, ingest) == (4, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "variables", "message"),
+    [
+        (b"", {}, "The column 'building_id' of building_id is not in the file"),
+        (b"Raum,Zeit\n", {"ROOM": "Raum"}, "whose columns are Raum, Zeit"),
+        (b"[{}]\n", {}, "is a JSON array"),
+        ("a,b\n".encode("utf-16"), {}, "is UTF-16"),
+        (b"B\xfcro,b\n", {}, "say what it is: ENCODING=windows-1252"),
+        (b"a,b\n", {"ENCODING": "klingon"}, "ENCODING is no encoding that is known: 'klingon'"),
+        (HEADER.encode() + b"\n" + b"x" * 5_000_000, {}, "Line 2 is longer than 4194304 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_with_a_sentence(
+    tmp_path: Path, content: bytes, variables: dict[str, str], message: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    assert message in refused(file, 1, **variables)
+    assert "cannot be read" in refused(tmp_path / "nowhere.csv", 1)
+    assert "make import FILE=" in refused(Path(), 1, FILE="")
+
+
+_clients: list[TestClient] = []
+
+
+@examples(2)
+@given(found=transfer.readings.filter(bool))
+def test_what_went_out_comes_in_again(
+    ingest: Served,
+    plain: Urls,
+    serve: Callable[..., TestClient],
+    tmp_path: Path,
+    found: list[transfer.Reading],
+) -> None:
+    if not _clients:
+        _clients.append(serve("average", DATABASE_URL=plain(READER)))
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        transfer.insert(connection, found)
+        before = rows(connection)
+        for form in transfer.MEDIA_TYPES:
+            file = tmp_path / f"file.{form}"
+            file.write_bytes(transfer.text_of(_clients[0], form).encode())
+            connection.execute("TRUNCATE temperatures")
+            assert imported(file, ingest) == (len(before), 0, 0)
+            assert rows(connection) == before
+        connection.execute("TRUNCATE temperatures")
