@@ -66,12 +66,12 @@ def measure(scale: float) -> Iterator[Figure]:
     with stack.postgres() as postgres:
         _measure("PostgreSQL", postgres.url, days, ROOMS, scale, statements, answers)
     try:
-        with timescale(None) as urls, _migrated(urls):
+        with timescale(None) as urls, migrated(urls):
             _measure("TimescaleDB in WebAssembly", urls, min(days, DAYS_IN_WEBASSEMBLY), 2, scale, statements, answers)
     except TimescaleMissing as missing:
         say(f"left out: {missing}")
     if url := os.environ.get("TIMESCALE_URL"):
-        with timescale(url) as urls, _migrated(urls):
+        with timescale(url) as urls, migrated(urls):
             _measure("TimescaleDB", urls, days, ROOMS, scale, statements, answers)
     title = f"{ROOMS} rooms with a reading every {STEP_SECONDS} s, and {MANY_ROOMS:,} rooms"
     yield Figure("averages", title, statements, _draw_statements)
@@ -79,7 +79,8 @@ def measure(scale: float) -> Iterator[Figure]:
 
 
 @contextmanager
-def _migrated(urls: Urls) -> Iterator[None]:
+def migrated(urls: Urls) -> Iterator[None]:
+    """Have the newest schema, and none in the end."""
     migrate(urls(OWNER))
     yield
     alembic(urls(OWNER), "downgrade", "base")

@@ -1,0 +1,28 @@
+"""Alarms of noisy rooms over a long time: each excursion that lasts is told once, as soon as it shows, and nothing else."""
+
+import os
+import secrets
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.support import LONG, Urls
+from tests.year import Year, live
+
+ROOMS, DAYS = (1000, 365) if LONG else (40, 10)
+SEED = int(os.environ.get("SEED", secrets.randbelow(1_000_000)))
+
+
+@pytest.mark.timeout(7200 if LONG else 300)
+def test_each_excursion_that_lasts_is_told_once_as_soon_as_it_shows(
+    plain: Urls, serve: Callable[..., TestClient], record_property: Callable[[str, object], None]
+) -> None:
+    found = live(plain, serve, Year.of(ROOMS, DAYS, SEED))
+    for name in ("missed", "invented", "twice", "changed_twice"):
+        assert getattr(found, name)[:5] == [], f"SEED={SEED}"
+    assert found.excursions > 3 * ROOMS * DAYS // 100 and found.silences > ROOMS * DAYS // 100
+    assert found.crossings > 3 * found.excursions
+    record_property(f"{ROOMS:,} rooms, days", DAYS)
+    for name in ("readings", "crossings", "excursions", "silences", "events"):
+        record_property(name, f"{getattr(found, name):,}")
