@@ -3,6 +3,7 @@
 import { KINDS } from "./alarms.js";
 import { degrees } from "./format.js";
 
+// Pixels.
 const ROW = 13;
 const LEAST_WIDTH = 2;
 const TILE = 8;
@@ -17,6 +18,7 @@ const style = (name) => getComputedStyle(document.documentElement).getPropertyVa
 // `series` has the alarms of each line. Of one line they are bands as high as the chart, with their thresholds; of
 // several each has a row of its own, in the colour of the line.
 export function drawBands(plot, series, colour) {
+  const inAlarm = series.filter(({ alarms }) => alarms.length);
   const { ctx, bbox } = plot;
   const ratio = devicePixelRatio;
   const alone = series.length === 1;
@@ -24,10 +26,10 @@ export function drawBands(plot, series, colour) {
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();
-  series.forEach(({ alarms }, index) => {
+  inAlarm.forEach(({ alarms, number }, index) => {
     Object.keys(KINDS).forEach((kind, row) => {
       const own = alarms.filter(({ alarm }) => alarm.kind === kind);
-      const hue = alone ? style(`--${kind}`) : colour(index);
+      const hue = alone ? style(`--${kind}`) : colour(number);
       const top = bbox.top + ratio * ROW * (alone ? row : index);
       const height = alone ? bbox.height - ratio * ROW * row : ratio * ROW;
       for (const [left, right] of spans(plot, own)) band(ctx, { left, right, top, height, kind, hue, alone }, ratio);
@@ -36,6 +38,9 @@ export function drawBands(plot, series, colour) {
   });
   ctx.restore();
 }
+
+// How high all rows are, in pixels, so that lines need not be behind them.
+export const heightOfRows = (series) => (series.length > 1 ? ROW * series.filter(({ alarms }) => alarms.length).length : 0);
 
 // The stretches of the chart in which there is an alarm, in pixels: no more of them than it has pixels, however many
 // alarms there are.

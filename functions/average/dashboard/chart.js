@@ -2,7 +2,7 @@
 // uPlot, which is a script of its own and leaves a global behind.
 
 import { few, sign } from "./alarms.js";
-import { drawBands } from "./bands.js";
+import { drawBands, heightOfRows } from "./bands.js";
 import { day, degrees, element, month, offset, roomName, roomText, span, temperature, time, twin } from "./format.js";
 
 const { uPlot } = window;
@@ -30,7 +30,7 @@ export class Chart {
   }
 
   show({ start, end, seconds, series }) {
-    Object.assign(this, { start, end, seconds, series });
+    Object.assign(this, { start, end, seconds, series: series.map((each, number) => ({ ...each, number })) });
     const { data, stops } = aligned(start / 1000, end / 1000, seconds, series);
     this.stops = stops;
     const rooms = series.map(({ label }) => label).join();
@@ -59,7 +59,7 @@ export class Chart {
       padding: [12, 16, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 9 } },
-      scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: padded } },
+      scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: (plot, least, most) => padded(least, most, heightOfRows(this.series) / plot.height) } },
       axes: [
         { ...axis, ...lines, space: 76, size: 46, values: (_, ticks, __, ___, step) => times(ticks, step) },
         { ...axis, ...lines, size: widest, gap: 6, values: (_, ticks) => ticks.map(degrees) },
@@ -161,7 +161,7 @@ export class Chart {
 
   // The alarms that lasted at some time from one instant to another, of every room that is shown.
   alarmsOf(start, end) {
-    const found = this.series.flatMap(({ alarms }) => alarms.filter(({ from, to }) => from < end && to >= start));
+    const found = this.series.flatMap(({ alarms }) => alarms.filter(({ from, to }) => from < end && (to > start || from >= start)));
     // A room and its building have the same.
     return [...new Map(found.map((each) => [each.alarm.id, each])).values()];
   }
@@ -233,10 +233,12 @@ function alone(column) {
   return filled.filter((index, place) => column[index] !== null && column[filled[place - 1]] == null && column[filled[place + 1]] == null);
 }
 
-function padded(_, least, most) {
+// `above` is how much of the chart is for something else.
+function padded(least, most, above) {
   if (least === null) return [0, 30];
   const margin = Math.max(0.5, 0.08 * (most - least));
-  return [least - margin, most + margin];
+  const [bottom, top] = [least - margin, most + margin];
+  return [bottom, top + (top - bottom) * Math.min(1, above / (1 - Math.min(0.5, above)))];
 }
 
 // The width of an axis whose longest label fits in, with the tick beside it.
