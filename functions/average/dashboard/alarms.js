@@ -1,6 +1,6 @@
 // Alarms: what they say, which of them a chart shows, and lists of them.
 
-import { apart, clock, day, duration, element, grouped, moment, roomName, roomText, span, thisYear } from "./format.js";
+import { apart, clock, count, day, duration, element, grouped, moment, roomName, roomText, span, thisYear } from "./format.js";
 import { key } from "./view.js";
 
 // The API tells without being asked of those that ended within so long.
@@ -56,7 +56,7 @@ export const byRoom = (alarms) => grouped(alarms.filter(isOpen), (alarm) => key(
 
 // How many of each kind, each with its sign.
 export function tally(alarms) {
-  return [...grouped(alarms, ({ kind }) => kind)].map(([kind, some]) => element("span", { className: "kind" }, sign(kind), ` ${KINDS[kind].short}${some.length > 1 ? ` ${some.length}` : ""}`));
+  return [...grouped(alarms, ({ kind }) => kind)].map(([kind, some]) => element("span", { className: "kind" }, sign(kind), ` ${KINDS[kind].short}${some.length > 1 ? ` ${count(some.length)}` : ""}`));
 }
 
 // Rebuilt only if it changed: the focus stays where it is.
@@ -65,7 +65,7 @@ function fill(place, some, state, entry) {
   if (place.dataset.state === now) return;
   place.dataset.state = now;
   const left = some.length - MOST_LISTED;
-  place.replaceChildren(...some.slice(0, MOST_LISTED).map(entry), ...(left > 0 ? [element("li", { className: "quiet", textContent: `and ${left} more` })] : []));
+  place.replaceChildren(...some.slice(0, MOST_LISTED).map(entry), ...(left > 0 ? [element("li", { className: "quiet", textContent: `and ${count(left)} more` })] : []));
 }
 
 // `onRoom(choice)` is told which room the reader has chosen.

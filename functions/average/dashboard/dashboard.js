@@ -101,7 +101,7 @@ function keep(answers, within) {
   if (same && !answers.some(came)) return;
   const known = answers.map((answer) => {
     const before = same ? shown.answers.find(({ label }) => label === answer.label) : null;
-    return { ...answer, average: answer.average ?? before?.average ?? null, points: answer.points ?? before?.points ?? null, alarms: answer.alarms ?? before?.alarms ?? null };
+    return { ...answer, average: answer.average ?? before?.average ?? null, points: answer.points ?? before?.points ?? null, alarms: answer.alarms ?? before?.alarms ?? null, more: answer.alarms ? answer.more : Boolean(before?.more) };
   });
   const seconds = answers.find((each) => each.seconds)?.seconds ?? (same ? shown.seconds : 60);
   const lacking = answers.some(({ average, points }) => !average || !points);
@@ -267,9 +267,9 @@ function showChart() {
 // The same as words, for who does not see the chart, or wants to look closer.
 function showAlarmsOfChart(answers) {
   const drawn = [...new Map(answers.flatMap((answer) => answer.alarms).map((each) => [each.alarm.id, each])).values()];
-  const more = shown.answers.some((answer) => answer.more) ? "more than " : "";
+  const newest = shown.answers.some((answer) => answer.more) ? "the newest " : "";
   $("excursions").hidden = !drawn.length;
-  $("excursions").firstElementChild.replaceChildren(`Alarms in this interval: ${more}${drawn.length} `, ...tally(drawn.map(({ alarm }) => alarm)));
+  $("excursions").firstElementChild.replaceChildren(`Alarms in this interval: ${newest}${count(drawn.length)} `, ...tally(drawn.map(({ alarm }) => alarm)));
   const named = answers.length > 1 || answers[0].choice.room === null;
   listOfChart($("excursions").lastElementChild, drawn, named, (start, end) => go({ ...view, last: null, start: whole(start), end: end && whole(end) }));
 }
