@@ -44,7 +44,8 @@ OTHERS = """
     FROM (
         SELECT room, interval '1 minute' FROM generate_series(1, %(others)s) AS room
         UNION ALL
-        SELECT room, week * interval '7 days' FROM generate_series(1, %(old)s) AS room, generate_series(1, %(weeks)s - 1) AS week
+        SELECT room, week * interval '7 days'
+        FROM generate_series(1, %(old)s) AS room, generate_series(1, %(weeks)s - 1) AS week
     ) AS reading (room, ago)
 """
 ONCE = """

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -233,9 +234,7 @@ class Game:
         for raised, _ in alarms:
             assert any(terms.is_beyond(readings[raised]) for terms in rules), f"invented: {alarms}"
 
-    def assert_told(
-        self, room: str, alarms: Sequence[Span], readings: Mapping[datetime, float], terms: Terms
-    ) -> None:
+    def assert_told(self, room: str, alarms: Sequence[Span], readings: Mapping[datetime, float], terms: Terms) -> None:
         found = excursions(readings, terms)
         if currently_in_test_context():
             event(f"excursions: {min(len(found), 4)}, rules: {min(len(self.rules), 3)}")
@@ -263,7 +262,7 @@ class Game:
             cleared is not None
             and _meet((raised, cleared), excursion)
             and len(readings[cleared]) > 1
-            and not any(terms.is_beyond(each) for instant in readings if instant >= cleared for each in readings[instant])
+            and not any(map(terms.is_beyond, chain(*(readings[instant] for instant in readings if instant >= cleared))))
             for raised, cleared in alarms
         )
 

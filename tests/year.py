@@ -93,7 +93,7 @@ class Year:
     def readings(self, room: int) -> dict[datetime, float]:
         """All that a room sends."""
         return {
-            BEGIN + step * STEP: float(self.temperatures[step, room])
+            BEGIN + int(step) * STEP: float(self.temperatures[step, room])
             for step in numpy.flatnonzero(self.looks[:, room] != NEVER)
         }
 

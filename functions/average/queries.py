@@ -150,7 +150,7 @@ class Temperatures:
         """The alarms that are meant: first those that are open, each the newest first; one more than the limit."""
         after = dict.fromkeys(_AFTER) if scope.after is None else dict(zip(_AFTER, scope.after, strict=True))
         rows = await self._fetch(
-            _of_place(_ALARMS, scope.building_id, scope.room_id), {**_filters(scope), **after, "limit": scope.limit + 1}
+            of_alarms(scope.building_id, scope.room_id), {**_filters(scope), **after, "limit": scope.limit + 1}
         )
         return [Alarm(*row) for row in rows]
 
@@ -263,6 +263,11 @@ _ALARMS = (
     ORDER BY over, raised DESC, building_id, room_id, kind, id LIMIT %(limit)s
 """
 )
+
+
+def of_alarms(building_id: str | None, room_id: str | None) -> bytes:
+    """The statement that lists alarms of a room, of a building, or all."""
+    return _of_place(_ALARMS, building_id, room_id)
 
 
 def _of_place(statement: bytes, building_id: str | None, room_id: str | None) -> bytes:

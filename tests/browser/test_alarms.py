@@ -11,13 +11,20 @@ from tests.browser.support import DAY, accessible, fits, plot, reading, room_of,
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 LANDSCAPE: dict[str, Any] = {"viewport": {"width": 844, "height": 390}, "has_touch": True, "is_mobile": True}
+SCREENS: dict[str, dict[str, Any]] = {
+    "390": PHONE,
+    "landscape": LANDSCAPE,
+    "768": {"viewport": {"width": 768, "height": 900}},
+    "1280": {"viewport": {"width": 1280, "height": 820}},
+    "1920": {"viewport": {"width": 1920, "height": 1000}},
+}
 START = datetime.fromisoformat(DAY["start"])
 HOSTILE = "<img src=x onerror='window.hostile = 1'>\u202e"
 ALARM = (
     "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared, noticed)"
     " SELECT '{building}', '{room}', '{kind}', {threshold}, {temperature}, {raised}, {cleared}, {noticed}"
 )
-# Of each kind how many pixels of its own colour there are in the chart at a place from 0 to 1, and how many different ones.
+# Of which kinds there are pixels in the chart at a place from 0 to 1, and how many colours there are.
 DRAWN = """(place) => {
     const canvas = document.querySelector("#plot canvas");
     const over = document.querySelector("#plot .u-over");
@@ -35,9 +42,10 @@ DRAWN = """(place) => {
 def _readings(product: Product) -> None:
     """A day of two rooms, one of which is too warm from eight to ten and too cold from 16 to 18 o'clock (UTC)."""
     hours = {8: 30, 9: 29, 16: 10, 17: 11}
+    quarters = [(number, START + number * timedelta(minutes=15)) for number in range(96)]
     product.send(
-        *(reading("B1", "101", hours.get(number // 4, 21), START + number * timedelta(minutes=15)) for number in range(96)),
-        *(reading("B1", "102", 20, START + number * timedelta(minutes=15)) for number in range(96)),
+        *(reading("B1", "101", hours.get(number // 4, 21), instant) for number, instant in quarters),
+        *(reading("B1", "102", 20, instant) for _, instant in quarters),
         *(reading("B1", f"other {number}", 20) for number in range(8)),
         reading("B2", HOSTILE, 20, START),
     )
@@ -156,12 +164,12 @@ def test_rooms_in_alarm_are_marked_and_found(visit: Visit, product: Product) -> 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("options", [PHONE, LANDSCAPE, {"viewport": {"width": 768, "height": 900}}, {}, {"viewport": {"width": 1920, "height": 1000}}], ids=["390", "landscape", "768", "1280", "1920"])
+@pytest.mark.parametrize("options", SCREENS.values(), ids=SCREENS)
 def test_nobody_is_kept_out(visit: Visit, product: Product, scheme: str, options: dict[str, Any]) -> None:
     day_of_alarms(product)
     alarm(product, "101", "high", "now() - interval '400 days'")
     alarm(product, "102", "high", at(9), at(12))
-    name = f"{options.get('viewport', {}).get('width', 1280)}-{scheme}"
+    name = f"{options['viewport']['width']}-{scheme}"
     for number, rooms in (("one", [("B1", "101")]), ("two", [("B1", "101"), ("B1", "102")])):
         page = shown(visit(view(*rooms, **DAY), color_scheme=scheme, **options))
         listed(page)
@@ -208,9 +216,7 @@ def test_an_alarm_that_is_open_for_a_year_is_drawn_and_said(
     expect(page.locator("#live")).to_be_visible()
 
 
-def test_one_that_was_told_late_is_drawn_when_it_was_and_says_when_it_was_told(
-    visit: Visit, product: Product
-) -> None:
+def test_one_that_was_told_late_is_drawn_when_it_was_and_says_when_it_was_told(visit: Visit, product: Product) -> None:
     alarm(product, "101", "high", at(8), at(10), noticed="'2024-12-03T10:00:00Z'")
     page = shown(visit(view(("B1", "101"), **DAY)))
     (text,) = listed(page)

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from average import summaries
+from average import queries, summaries
 from local.postgres import OWNER, READER
 from tests.support import Urls
 
@@ -46,9 +46,17 @@ def reader(plain: Urls) -> Iterator[psycopg.Connection[Any]]:
 
 
 def scans(connection: psycopg.Connection[Any], **parameters: object) -> dict[str, tuple[str, float]]:
-    """How each table is reached that the statement reads, and how many rows that were."""
+    """How each table is reached that the statement about averages reads, and how many rows that were."""
+    found = scans_of(connection, summaries.OF_ANY, {**PARAMETERS, **parameters})
+    return {name: scan for name, scan in found.items() if name not in {"rooms", "upkeep"}}
+
+
+def scans_of(
+    connection: psycopg.Connection[Any], statement: bytes, parameters: dict[str, object]
+) -> dict[str, tuple[str, float]]:
+    """The same of any statement."""
     (plan,) = connection.execute(
-        b"EXPLAIN (ANALYZE, FORMAT JSON) " + summaries.OF_ANY, {**PARAMETERS, **parameters}, prepare=True
+        b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters, prepare=True
     ).fetchone() or [None]
     found: dict[str, tuple[str, float]] = {}
 
@@ -59,7 +67,7 @@ def scans(connection: psycopg.Connection[Any], **parameters: object) -> dict[str
             visit(part)
 
     visit((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
-    return {name: scan for name, scan in found.items() if name not in {"rooms", "upkeep"}}
+    return found
 
 
 @pytest.mark.parametrize("days", [1, 10, 90])
@@ -74,3 +82,20 @@ def test_an_average_of_a_building_reads_its_own_summaries(reader: psycopg.Connec
     read = scans(reader, room_id=None, end=FIRST + timedelta(days=90, hours=5, minutes=9))
     assert {name: rows for name, (_, rows) in read.items()} == {"building_hours": 23 + 5, "building_days": 89}
     assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
+
+
+def test_alarms_of_a_room_are_read_by_their_index(reader: psycopg.Connection[Any], plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared)"
+            " SELECT 'B1', (number %% 100)::text, 'high', 28, 29, %(first)s + number * interval '1 minute', %(last)s"
+            " FROM generate_series(1, 20000) AS number",
+            {"first": FIRST, "last": FIRST + timedelta(days=20)},
+        )
+        owner.execute("ANALYZE alarms")
+    places = (f"after_{name}" for name in ("over", "raised", "building", "room", "kind", "id"))
+    none = dict.fromkeys(["kind", "state", "end", *places])
+    parameters = {**none, "building_id": "B1", "room_id": "7", "start": FIRST, "limit": 1001}
+    read = scans_of(reader, queries.of_alarms("B1", "7"), parameters)
+    assert read["alarms"][0].partition(" ")[0] in {"Index", "Bitmap"}
+    assert read["alarms"][1] == 200

@@ -1,4 +1,4 @@
-"""Alarms of noisy rooms over a long time: each excursion that lasts is told once, as soon as it shows, and nothing else."""
+"""Alarms of noisy rooms over a long time: each excursion that lasts is told once, as soon as it shows."""
 
 import os
 import random

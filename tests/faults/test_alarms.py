@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -98,14 +99,13 @@ def test_each_excursion_is_told_once_whatever_happens(pair: Pair, number: int) -
                 addresses[rules] = f"http://127.0.0.1:{served.port}/watch"
             return requests.post(addresses[rules], timeout=60)
 
-
         def urls(role: str) -> str:
             # That of whichever is the primary now.
             return pair.postgres.url(role)
 
         empty(urls)
         game = Game(urls, ask, [sink], RULES[1], datetime.now(UTC))
-        game.other_steps = {name: lambda step=step: step(pair, game) for name, step in STEPS_OF_A_PAIR.items()}
+        game.other_steps = {name: partial(step, pair, game) for name, step in STEPS_OF_A_PAIR.items()}
         # A failover is among them.
         played = [*islice(steps(random.Random(seed)), STEPS), ("fail over during a check", None), ("check", None)]
         try:
