@@ -19,11 +19,11 @@ from tests.sink import Sink, listening
 from tests.support import SUPERUSER, Urls
 
 BEGIN = datetime(2025, 11, 1, tzinfo=UTC)
-STEP, LOOK = timedelta(minutes=30), timedelta(hours=2)
+STEP, LOOK = timedelta(hours=1), timedelta(hours=4)
 """How often a room sends, and how often it is looked at."""
 STEPS_OF_A_LOOK = LOOK // STEP
-LIMIT, CLEAR, LASTING, SILENT = 28.0, 26.5, timedelta(hours=2), timedelta(hours=5)
-RULE = {"above": LIMIT, "clear": CLEAR, "for": "2h", "silent": "5h"}
+LIMIT, CLEAR, LASTING, SILENT = 28.0, 26.5, timedelta(hours=3), timedelta(hours=9)
+RULE = {"above": LIMIT, "clear": CLEAR, "for": "3h", "silent": "9h"}
 DAY_STEPS = timedelta(days=1) // STEP
 NEVER = 1 << 30
 
@@ -68,11 +68,11 @@ class Year:
         drift = numpy.empty((steps, rooms))
         drift[0] = 0
         for step in range(1, steps):
-            drift[step] = 0.96 * drift[step - 1] + chance.normal(0, 0.35, rooms)
-        temperatures = numpy.round(25 + sun + drift + chance.normal(0, 0.6, (steps, rooms)), 1).clip(-50, 50)
+            drift[step] = 0.92 * drift[step - 1] + chance.normal(0, 0.5, rooms)
+        temperatures = numpy.round(25 + sun + drift + chance.normal(0, 0.9, (steps, rooms)), 1).clip(-50, 50)
         looks = numpy.broadcast_to(numpy.arange(steps)[:, None] // STEPS_OF_A_LOOK, (steps, rooms)).copy()
         for room in range(rooms):
-            for begin in numpy.flatnonzero(chance.random(steps) < 1 / 600):
+            for begin in numpy.flatnonzero(chance.random(steps) < 1 / 300):
                 length = int(chance.integers(2, 40))
                 # All begin at once, so that each has been heard when it is first looked at.
                 if begin < 2 * STEPS_OF_A_LOOK or begin + length >= steps:
@@ -145,7 +145,7 @@ class Found:
 
 
 def live(urls: Urls, serve: Callable[..., TestClient], year: Year) -> Found:
-    """Store a year as it comes, look every two hours with the function itself, and say how that went."""
+    """Store a year as it comes, look every four hours with the function itself, and say how that went."""
     with psycopg.connect(urls(OWNER), autocommit=True) as connection:
         connection.execute(CLOCK)
     url = f"{urls(WATCHER)}{'&' if '?' in urls(WATCHER) else '?'}options=-csearch_path%3Dclock,public,pg_catalog"
