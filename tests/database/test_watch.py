@@ -754,6 +754,21 @@ def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
     assert (first["source"], first["id"], data(first)) == (again["source"], again["id"], data(again))
 
 
+@pytest.mark.parametrize(
+    "name", ["line\r\nce-id: forged", "<script>", "غرفة", "\u202egnp", "%2F..", '"\\', "W" * 255, " ", "{0} %s"]
+)
+def test_a_room_whose_name_is_hostile_is_told_as_any_other(
+    watch: Watch, store: Store, sink: Sink, asked: Asked, name: str
+) -> None:
+    function = watch({"building_id": name, "above": 28}, ALARM_SINK_URL=sink.url)
+    store((5, 29), room=name, building=name)
+    assert function.post("/").json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0}
+    (event,) = sink.events
+    assert (data(event)["building_id"], data(event)["room_id"]) == (name, name)
+    assert event["id"] == f"{asked(building_id=name, room_id=name)['alarms'][0]['id']}/raised"
+    assert len(asked(building_id=name, limit=1)["alarms"]) == 1
+
+
 def test_more_than_a_batch_is_sent_by_one_check(watch: Watch, store: Store, sink: Sink) -> None:
     function = watch({"above": 28}, ALARM_SINK_URL=sink.url)
     store((500, 21))
