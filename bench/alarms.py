@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -16,6 +16,7 @@ from statistics import median
 from threading import Event
 from typing import Any
 
+import psutil
 import psycopg
 from matplotlib.axes import Axes
 
@@ -126,6 +127,7 @@ def _measured(database: str, urls: Urls, scale: float, *, others: bool) -> Itera
                 "readings since": checks[0].readings,
                 "alarms": checks[0].raised,
                 "check, s": median(check.seconds for check in checks),
+                "processor, s": median(check.processor for check in checks) if others else "",
                 "others meanwhile": len(latencies) or "",
                 "the slowest, ms": 1000 * max(latencies) if latencies else "",
             }
@@ -138,6 +140,8 @@ class Check:
     readings: int
     raised: int
     seconds: float
+    processor: float
+    """Seconds of a processor, of `watch` and of its session at a database that is on this machine."""
     latencies: Sequence[float]
 
 
@@ -154,7 +158,8 @@ def _fill(url: str, rooms: int, ago: str) -> None:
 def _check(watch: Executor, urls: Urls, ports: Sequence[int], incident: Incident, rooms: int, scale: float) -> Check:
     readings = _arrive(urls(OWNER), incident, rooms, scale)
     done = Event()
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(3) as threads:
+        session = threads.submit(_used_by_session, urls(OWNER), done) if ports else None
         asked: list[Future[load.Outcome]] = []
         for port, requests, rate, status in zip(
             ports,
@@ -164,10 +169,24 @@ def _check(watch: Executor, urls: Urls, ports: Sequence[int], incident: Incident
             strict=False,
         ):
             asked.append(threads.submit(_load, port, requests, rate, status))
-        seconds, raised = watch.submit(look, urls(WATCHER), RULES).result()
+        seconds, processor, raised = watch.submit(look, urls(WATCHER), RULES).result()
         done.set()
         latencies = [latency for each in asked for latency in each.result().latencies]
-    return Check(readings, raised, seconds, latencies)
+        processor += session.result() if session else 0
+    return Check(readings, raised, seconds, processor, latencies)
+
+
+def _used_by_session(url: str, done: Event) -> float:
+    """Seconds of a processor that the sessions of `watch` used until it was done."""
+    used: dict[int, float] = {}
+    with psycopg.connect(url, autocommit=True) as connection:
+        while not done.wait(0.02):
+            for (pid,) in connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE usename = %s AND datname = current_database()", (WATCHER,)
+            ):
+                with suppress(psutil.Error):
+                    used[pid] = sum(psutil.Process(pid).cpu_times()[:2])
+    return sum(used.values())
 
 
 def _arrive(url: str, incident: Incident, rooms: int, scale: float) -> int:
@@ -210,15 +229,15 @@ def _questions(done: Event, rooms: int) -> Iterator[bytes]:
         yield load.request("GET", f"/v1/temperature/average?building_id=B{room % 100}&room_id=room%20{room}")
 
 
-def look(url: str, rule: dict[str, Any]) -> tuple[float, int]:
-    """Seconds of a check by itself, and how many alarms it raised."""
+def look(url: str, rule: dict[str, Any]) -> tuple[float, float, int]:
+    """Seconds of a check, those of a processor that it used itself, and how many alarms it raised."""
     database = Database(url, connections=1, pooled=False, deadline=60)
     told = alarms.Told(sink="a sink", dataschema="http://localhost/watch/alarm.v1.json", traceparent=None)
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     counts = asyncio.run(alarms.check(database, Rules([rule]), told, None, CHECK_SECONDS))
-    seconds = time.perf_counter() - started
+    seconds, processor = time.perf_counter() - started, time.process_time() - processor
     assert not counts.unfinished
-    return seconds, counts.raised
+    return seconds, processor, counts.raised
 
 
 def _draw(axes: Axes, rows: Sequence[Row]) -> None:
