@@ -19,7 +19,7 @@ from tests.sink import Sink, listening
 from tests.support import SUPERUSER, Urls
 
 BEGIN = datetime(2025, 11, 1, tzinfo=UTC)
-STEP, LOOK = timedelta(hours=1), timedelta(hours=4)
+STEP, LOOK = timedelta(hours=1), timedelta(hours=8)
 """How often a room sends, and how often it is looked at."""
 STEPS_OF_A_LOOK = LOOK // STEP
 LIMIT, CLEAR, LASTING, SILENT = 28.0, 26.5, timedelta(hours=3), timedelta(hours=9)
@@ -145,7 +145,7 @@ class Found:
 
 
 def live(urls: Urls, serve: Callable[..., TestClient], year: Year) -> Found:
-    """Store a year as it comes, look every four hours with the function itself, and say how that went."""
+    """Store a year as it comes, look every eight hours with the function itself, and say how that went."""
     with psycopg.connect(urls(OWNER), autocommit=True) as connection:
         connection.execute(CLOCK)
     url = f"{urls(WATCHER)}{'&' if '?' in urls(WATCHER) else '?'}options=-csearch_path%3Dclock,public,pg_catalog"
