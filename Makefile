@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate up down images deploy eventing status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
+.PHONY: help run restore migrate up down images deploy eventing status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -15,8 +15,11 @@ help:
 	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 ##@ Use
-run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, DATABASE_URL
+run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, BACKUP_DIR, DATABASE_URL
 	@PYTHONPATH=functions:. exec .venv/bin/python -m local
+
+restore: .venv/run ## bring back what BACKUP_DIR has, to an empty DATA_DIR; settings: UNTIL (an instant; all of it)
+	@PYTHONPATH=functions:. .venv/bin/python -m local.backup
 
 migrate: .venv/run ## bring the database at DATABASE_URL to the newest schema
 	@PYTHONPATH=functions:. .venv/bin/python -m migrations

@@ -21,7 +21,6 @@ import psycopg
 from matplotlib.axes import Axes
 
 from bench import load, stack
-from bench.averages import migrated
 from bench.report import Figure, Row, say
 from local.postgres import OWNER, READER, WATCHER, WRITER
 from shared.database import Database
@@ -95,12 +94,12 @@ def measure(scale: float) -> Iterator[Figure]:
     # To start it takes longer than all the rest of a trial.
     if scale == 1:
         try:
-            with timescale(None) as urls, migrated(urls):
+            with timescale(None) as urls, stack.migrated(urls):
                 rows += _measured("TimescaleDB in WebAssembly", urls, IN_WEBASSEMBLY, others=False)
         except TimescaleMissing as missing:
             say(f"left out: {missing}")
     if url := os.environ.get("TIMESCALE_URL"):
-        with timescale(url) as urls, migrated(urls):
+        with timescale(url) as urls, stack.migrated(urls):
             rows += _measured("TimescaleDB", urls, scale, others=True)
     yield Figure("alarms", f"A check of many rooms, readings of {WEEKS} weeks", rows, _draw)
 

@@ -1,5 +1,6 @@
 """Many readings to a request: `ingest` against COPY, which neither validates, nor deduplicates, nor speaks HTTP."""
 
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from bench import bodies, load, stack
 from bench.report import Figure, Row, say
 from local.postgres import OWNER, WRITER
+from tests.support import Urls
 
 SIZES = (10, 100, 1_000, 10_000)
 BATCH = 1_000
@@ -25,44 +27,55 @@ def measure(scale: float) -> Iterator[Figure]:
     kinds = [(f"array of {size:,}", size, bodies.arrays) for size in SIZES]
     kinds.append((f"batch of {BATCH:,} CloudEvents", BATCH, bodies.batches))
     rows: list[Row] = []
-    with (
-        stack.postgres() as postgres,
-        stack.function("ingest", postgres.url(WRITER)) as ingest,
-        psycopg.connect(postgres.url(OWNER), autocommit=True) as owner,
-    ):
-        for body, size, make in kinds:
-            say(f"requests: {body}")
-            rates: dict[str, list[float]] = {}
-            costs: list[list[float]] = []
-            seconds = SECONDS * scale
-            requests = make(size, max(CONNECTIONS[-1], int(FASTEST * seconds / size)))
-            for _ in range(max(1, round(ROUNDS * scale))):
-                for connections in CONNECTIONS:
-                    stack.empty(postgres)
-                    with stack.processor_seconds(ingest.process, postgres.process) as used:
-                        outcome = load.run(ingest.port, iter(requests), connections=connections, seconds=seconds)
-                    rates.setdefault(f"over {connections}", []).append(outcome.rate * size)
-                costs.append([each * 1e6 / (len(outcome.latencies) * size) for each in used])
-                for form in ("TEXT", "BINARY"):
-                    stack.empty(postgres)
-                    rates.setdefault(form, []).append(_copy(owner, form, size, seconds))
-            ingest_cost, database_cost = (median(each) for each in zip(*costs, strict=True))
-            one, several, text, binary = (median(measured) for measured in rates.values())
-            rows.append(
-                {
-                    "request": body,
-                    "readings/s over 1 connection": one,
-                    f"over {CONNECTIONS[1]}": several,
-                    "text COPY/s": text,
-                    "binary COPY/s": binary,
-                    "1 connection, of text COPY": one / text,
-                    f"{CONNECTIONS[1]}, of text COPY": several / text,
-                    f"{CONNECTIONS[1]}, of binary COPY": several / binary,
-                    "µs of a processor each: ingest": ingest_cost,
-                    "PostgreSQL": database_cost,
-                }
-            )
+    with stack.databases() as databases:
+        for database, (urls, process) in databases.items():
+            with (
+                stack.function("ingest", urls(WRITER)) as ingest,
+                psycopg.connect(urls(OWNER), autocommit=True) as owner,
+            ):
+                for body, size, make in kinds:
+                    say(f"{database}: requests: {body}")
+                    requests = make(size, max(CONNECTIONS[-1], int(FASTEST * SECONDS * scale / size)))
+                    measured = _measured(ingest, process, urls, owner, requests, size, scale)
+                    rows.append({"database": database, "request": body, **measured})
     yield Figure("arrays", "Arrays of readings over HTTP, and COPY of as many rows", rows, _draw)
+
+
+def _measured(
+    ingest: stack.Served,
+    postgres: "subprocess.Popen[bytes] | None",
+    urls: Urls,
+    owner: "psycopg.Connection[tuple[object, ...]]",
+    requests: Sequence[bytes],
+    size: int,
+    scale: float,
+) -> Row:
+    rates: dict[str, list[float]] = {}
+    costs: list[list[float]] = []
+    seconds = SECONDS * scale
+    for _ in range(max(1, round(ROUNDS * scale))):
+        for connections in CONNECTIONS:
+            stack.empty(urls)
+            with stack.processor_seconds(*filter(None, (ingest.process, postgres))) as used:
+                outcome = load.run(ingest.port, iter(requests), connections=connections, seconds=seconds)
+            rates.setdefault(f"over {connections}", []).append(outcome.rate * size)
+        costs.append([each * 1e6 / (len(outcome.latencies) * size) for each in used])
+        for form in ("TEXT", "BINARY"):
+            stack.empty(urls)
+            rates.setdefault(form, []).append(_copy(owner, form, size, seconds))
+    ingest_cost, *database_cost = (median(each) for each in zip(*costs, strict=True))
+    one, several, text, binary = (median(measured) for measured in rates.values())
+    return {
+        "readings/s over 1 connection": one,
+        f"over {CONNECTIONS[1]}": several,
+        "text COPY/s": text,
+        "binary COPY/s": binary,
+        "1 connection, of text COPY": one / text,
+        f"{CONNECTIONS[1]}, of text COPY": several / text,
+        f"{CONNECTIONS[1]}, of binary COPY": several / binary,
+        "µs of a processor each: ingest": ingest_cost,
+        "PostgreSQL": database_cost[0] if database_cost else "",
+    }
 
 
 def _copy(connection: "psycopg.Connection[tuple[object, ...]]", form: str, size: int, seconds: float) -> float:
@@ -89,7 +102,7 @@ def _row(number: int) -> tuple[str, str, datetime, float]:
 
 
 def _draw(axes: Axes, rows: Sequence[Row]) -> None:
-    arrays = [row for row in rows if row["request"].startswith("array")]
+    arrays = [row for row in rows if row["database"] == "PostgreSQL" and row["request"].startswith("array")]
     sizes = [row["request"].removeprefix("array of ") for row in arrays]
     for column, label in (
         ("binary COPY/s", "binary COPY"),

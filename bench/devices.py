@@ -20,7 +20,7 @@ def measure(scale: float) -> Iterator[Figure]:
     with stack.postgres() as postgres, stack.function("ingest", postgres.url(WRITER)) as ingest:
         for devices in DEVICES:
             say(f"{devices:,} devices")
-            stack.empty(postgres)
+            stack.empty(postgres.url)
             with stack.processor_seconds(ingest.process, postgres.process) as used:
                 outcome = load.run(
                     ingest.port,

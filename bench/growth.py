@@ -62,10 +62,11 @@ def measure(scale: float) -> Iterator[Figure]:
 
 def _fill(postgres: Postgres, rooms: int, each: int) -> None:
     """Have just the last readings of each room, so many of each."""
-    stack.empty(postgres)
+    stack.empty(postgres.url)
     with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
         connection.execute(FILL, {"now": NOW, "step": STEP, "rooms": rooms, "each": each})
-        connection.execute("VACUUM ANALYZE temperatures")
+        connection.execute("CALL summarize()")
+        connection.execute("VACUUM ANALYZE")
 
 
 def _measured(postgres: Postgres, ingest: int, average: int, rooms: int, seconds: float) -> Row:
@@ -78,7 +79,10 @@ def _measured(postgres: Postgres, ingest: int, average: int, rooms: int, seconds
     asked = partial(load.run, average, seconds=seconds, expected={HTTPStatus.OK})
     hour = asked(_questions(rooms, "room_id={room}&building_id={building}"), connections=8)
     building = asked(_questions(rooms, "building_id={building}"), connections=1)
-    rooms_list = asked(repeat(load.request("GET", "/v1/temperature/rooms")), connections=1)
+    pages = {
+        limit: asked(repeat(load.request("GET", f"/v1/temperature/rooms?limit={limit}")), connections=1)
+        for limit in (500, 10_000)
+    }
     sent = partial(load.run, ingest, seconds=seconds)
     singles = sent(bodies.singles(rooms), connections=32)
     size = 1_000
@@ -93,7 +97,7 @@ def _measured(postgres: Postgres, ingest: int, average: int, rooms: int, seconds
         "average of a room's hour, ms": hour.percentile(50),
         "p99": hour.percentile(99),
         "of a building's hour, ms": building.percentile(50),
-        "list of rooms, ms": rooms_list.percentile(50),
+        **{f"page of {limit:,} rooms, ms": page.percentile(50) for limit, page in pages.items()},
     }
 
 

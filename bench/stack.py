@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import psutil
 import psycopg
 
 from local.postgres import OWNER, Postgres
-from tests.support import ROOT, embedded, free_port
+from tests.support import ROOT, Urls, alembic, embedded, free_port, migrate, timescale
 
 WORKPLACE = ROOT / "build" / "bench"
 """On a disk like that of `make run`: the folder for temporary files is memory on some systems."""
@@ -46,9 +46,33 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-def empty(server: Postgres) -> None:
+@contextmanager
+def migrated(urls: Urls) -> Iterator[None]:
+    """The newest schema in a database of somebody else, from which it goes again."""
+    migrate(urls(OWNER))
+    yield
+    alembic(urls(OWNER), "downgrade", "base")
+
+
+@contextmanager
+def databases() -> Iterator[dict[str, tuple[Urls, "subprocess.Popen[bytes] | None"]]]:
+    """An embedded PostgreSQL, and the TimescaleDB server at TIMESCALE_URL if it is set, with the newest schema.
+
+    Each has its URLs, and its process if it is one of ours.
+    """
+    with ExitStack() as opened:
+        server = opened.enter_context(postgres())
+        found: dict[str, tuple[Urls, subprocess.Popen[bytes] | None]] = {"PostgreSQL": (server.url, server.process)}
+        if url := os.environ.get("TIMESCALE_URL"):
+            urls = opened.enter_context(timescale(url))
+            opened.enter_context(migrated(urls))
+            found["TimescaleDB"] = urls, None
+        yield found
+
+
+def empty(urls: Urls) -> None:
     """Remove all readings, so that each run starts with the same table."""
-    with psycopg.connect(server.url(OWNER), autocommit=True) as connection:
+    with psycopg.connect(urls(OWNER), autocommit=True) as connection:
         connection.execute("TRUNCATE temperatures")
 
 

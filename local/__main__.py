@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import gateway
+from local.backup import Backup
 from local.keeper import keep_running
 from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
@@ -143,22 +144,30 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
         yield dict.fromkeys(("ingest", "average", "watch"), url)
         return
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
+    backup: Backup | None = None
     try:
         postgres.start()
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
         stopping = threading.Event()
-        keeper = threading.Thread(target=keep_running, args=(postgres, stopping, say), daemon=True)
-        keeper.start()
+        at_work = [threading.Thread(target=keep_running, args=(postgres, stopping, say), daemon=True)]
+        if folder := settings.text("BACKUP_DIR"):
+            backup = Backup(postgres, Path(folder), say)
+            at_work.append(threading.Thread(target=backup.keep, args=(stopping,), daemon=True))
+        for thread in at_work:
+            thread.start()
         try:
             roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
             yield {function: postgres.url(role) for function, role in roles.items()}
         finally:
             stopping.set()
             postgres.give_up()
-            keeper.join()
+            for thread in at_work:
+                thread.join()
     finally:
         postgres.stop()
+        if backup:
+            backup.end()
 
 
 def _migrate(url: str) -> None:

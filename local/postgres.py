@@ -139,10 +139,28 @@ class Postgres:
         """Run one of PostgreSQL's programs as the user of the server."""
         return subprocess.run([PROGRAMS / name, *arguments], capture_output=True, check=False, **self._how, cwd="/")
 
+    def begin(self, name: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":
+        """Start one of PostgreSQL's programs as the user of the server; what it says is in the log of the server."""
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [PROGRAMS / name, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **self._how,
+                cwd="/",
+                start_new_session=True,
+            )
+
     def give(self, folder: Path) -> None:
         """Let the server own a folder."""
         if self._user:
             self._user.own(folder)
+
+    def let_pass(self, folder: Path) -> None:
+        """Let the server get to a folder."""
+        if self._user:
+            self._user.let_pass(folder, self._tell)
 
     def _check_folder(self) -> None:
         version = self.folder / "PG_VERSION"

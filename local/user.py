@@ -37,6 +37,11 @@ class User:
                 f" ({error.strerror}). Start it as an ordinary user"
             ) from None
 
+    def own_all(self, tree: Path) -> None:
+        """Make the folder and all that is in it this user's. Raises PostgresError where this root may not."""
+        for path in _all(tree):
+            self.own(path)
+
     def may(self, path: Path, need: int) -> bool:
         """Whether the user may do with the path what the bits say: READ, PASS or both."""
         return _missing(path, self, need) == 0

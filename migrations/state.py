@@ -71,7 +71,7 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
     path = ", ".join(dict.fromkeys(filter(None, (schema, extension, "pg_temp"))))
     connection.exec_driver_sql(f"SET LOCAL search_path = {path}")
     kind = "hypertable" if has_hypertable(connection) else "table"
-    for name in ("rooms", "readings", "summaries", f"retention_of_{kind}", "summarize"):
+    for name in ("rooms", "readings", f"room_readings_of_{kind}", "summaries", f"retention_of_{kind}", "summarize"):
         _run(connection, name, path)
     if not connection.scalar(
         text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")
@@ -88,8 +88,18 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
 
 
 def _run(connection: Connection, name: str, path: str) -> None:
-    literal = connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path})
-    connection.exec_driver_sql((_SQL / f"{name}.sql").read_text(encoding="utf-8").replace("@search_path@", literal))
+    parts = {
+        "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
+        "@exact_sum@": _read("exact_sum"),
+    }
+    statements = _read(name)
+    for placeholder, part in parts.items():
+        statements = statements.replace(placeholder, part)
+    connection.exec_driver_sql(statements)
+
+
+def _read(name: str) -> str:
+    return (_SQL / f"{name}.sql").read_text(encoding="utf-8")
 
 
 _NEXT_ROOMS = """

@@ -103,8 +103,6 @@ class History(RuleBasedStateMachine):
     def _connect(self) -> None:
         self.owner = psycopg.connect(self.world.urls(OWNER), autocommit=True)
         self.observer = psycopg.connect(self.world.urls(OWNER), autocommit=True)
-        # Python takes no instant of an hour that a zone has twice for equal to one of another zone.
-        self.observer.execute("SET timezone = 'UTC'")
 
     def _close(self) -> None:
         self.owner.close()
@@ -244,7 +242,7 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def rooms_are_asked_for(self) -> None:
-        found = self.observer.execute("SELECT building_id, room_id, timestamp, temperature FROM rooms").fetchall()
+        found = self._see("SELECT building_id, room_id, timestamp, temperature FROM rooms")
         assert {(row[0], row[1]): (row[2], row[3]) for row in found} == self.latest
         listed = self.world.average.get("/v1/temperature/rooms").json()["rooms"]
         assert {(room["building_id"], room["room_id"]) for room in listed} == set(self.latest)
@@ -272,17 +270,22 @@ class History(RuleBasedStateMachine):
         found = [(datetime.fromisoformat(point["start"]), *_point(point)) for point in answer.json()["series"]]
         assert found == expected
 
+    def _see(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows of a statement, with instants in UTC as `shared.database` reads them.
+
+        Python takes no instant of an hour that a zone has twice for equal to one of another zone.
+        """
+        return self.observer.execute(statement.encode(), binary=True).fetchall()
+
     def _now(self) -> datetime:
-        [(now,)] = self.observer.execute("SELECT now()").fetchall()
+        [(now,)] = self._see("SELECT now()")
         assert isinstance(now, datetime)
         return now
 
     def _see_what_was_dropped(self) -> None:
         """What is gone was in an hour that was dropped; from now on it counts where the hour begins."""
-        [(horizon,)] = self.observer.execute("SELECT nullif(dropped_before, '-infinity') FROM upkeep").fetchall()
-        found = set(
-            self.observer.execute("SELECT building_id, room_id, timestamp, temperature FROM temperatures").fetchall()
-        )
+        [(horizon,)] = self._see("SELECT nullif(dropped_before, '-infinity') FROM upkeep")
+        found = set(self._see("SELECT building_id, room_id, timestamp, temperature FROM temperatures"))
         assert not found - self.live
         for building, room, instant, temperature in self.live - found:
             assert horizon is not None and instant < horizon
@@ -291,7 +294,7 @@ class History(RuleBasedStateMachine):
 
     def _assert_all_is_summed_up(self, until: datetime) -> None:
         """All hours until then have their summaries; there is no reading left that should have been dropped."""
-        [(horizon,)] = self.observer.execute("SELECT nullif(dropped_before, '-infinity') FROM upkeep").fetchall()
+        [(horizon,)] = self._see("SELECT nullif(dropped_before, '-infinity') FROM upkeep")
         assert horizon is None or not any(row[2] < horizon for row in self.live)
         if self.retention and not self.world.hypertable:
             assert horizon and horizon >= floor(until - self.retention, HOUR)
@@ -300,9 +303,7 @@ class History(RuleBasedStateMachine):
             hours.setdefault((building, room, floor(instant, HOUR)), []).append(temperature)
         kept = {
             (row[0], row[1], row[2]): (row[3], Fraction(row[4]), row[5], row[6])
-            for row in self.observer.execute(
-                "SELECT building_id, room_id, hour, count, sum, min, max FROM room_hours"
-            ).fetchall()
+            for row in self._see("SELECT building_id, room_id, hour, count, sum, min, max FROM room_hours")
         }
         assert not {key for key in hours if key[2] < until} - set(kept)
         assert kept == {key: _put_together((1, Fraction(t), t, t) for t in hours[key]) for key in kept}
@@ -314,9 +315,7 @@ class History(RuleBasedStateMachine):
             names = ", ".join(["building_id", "room_id"][:columns])
             found = {
                 tuple(row[: columns + 1]): (row[-4], Fraction(row[-3]), row[-2], row[-1])
-                for row in self.observer.execute(
-                    f"SELECT {names}, {start}, count, sum, min, max FROM {relation}"
-                ).fetchall()
+                for row in self._see(f"SELECT {names}, {start}, count, sum, min, max FROM {relation}")
             }
             parts: dict[tuple[Any, ...], list[Any]] = {}
             for key, part in kept.items():

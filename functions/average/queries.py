@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple, Self
+from typing import Any, LiteralString, NamedTuple, Self
 from uuid import UUID
 
 import psycopg
@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from average import summaries
 from average.intervals import DAY, HOUR, floor
+from average.turns import BRIEF_SECONDS, Turns
 from shared.database import Database, fetch, within
 from shared.metrics import SECONDS
 from shared.problems import unavailable
@@ -24,6 +25,11 @@ log = logging.getLogger("average")
 
 FIRST_PAUSE = 0.05
 """Seconds before a statement is tried again on another connection; the pause doubles."""
+
+WAITING = "The database is busy with other questions, or does not answer; ask again"
+CONNECTING = "The database does not answer; ask again"
+COMPUTING = "The database did not answer in time; ask again, or for a shorter interval"
+TOO_LONG = "The answer took too long to compute; ask for a shorter interval"
 
 QUERIES = Histogram(
     "temperature_query_seconds", "Statements, from the wait for a connection to the rows", buckets=SECONDS
@@ -108,6 +114,8 @@ class Temperatures:
     def __init__(self, database: Database) -> None:
         self._deadline = database.deadline
         self._bounds = database.bounds
+        self._brief_bounds = database.within(BRIEF_SECONDS)
+        self._turns = Turns(database.connections)
         self._pool = AsyncConnectionPool(
             database.url,
             kwargs=database.options,
@@ -129,8 +137,8 @@ class Temperatures:
 
     async def summary(self, scope: Scope) -> Summary | None:
         """The summary of all readings in the scope, None if there are none."""
-        rows = await self._summaries(scope, None)
-        return _summary(*rows[0][1:]) if rows else None
+        rows = await self._readings(scope) or await self._summaries(scope, None)
+        return _summary(*rows[0][1:5]) if rows and rows[0][1] else None
 
     async def series(self, scope: Scope, bucket: timedelta) -> list[tuple[datetime, Summary]]:
         """The start and the summary of each bucket of the scope that has readings, in order."""
@@ -159,18 +167,21 @@ class Temperatures:
         [(count,)] = await self._fetch(_of_place(_OPEN_ALARMS, scope.building_id, scope.room_id), _filters(scope))
         return int(count)
 
+    async def _readings(self, scope: Scope) -> list[tuple[Any, ...]]:
+        """The row of a short interval of a room, none if it is not as short or some of its readings were dropped."""
+        if scope.room_id is None or floor(scope.end, HOUR) - scope.start >= HOUR:
+            return []
+        rows = await self._fetch(_OF_A_ROOM_WITHOUT_HOURS, _parameters(scope))
+        [(*_, dropped)] = rows
+        return [] if dropped else rows
+
     async def _summaries(self, scope: Scope, bucket: timedelta | None) -> list[tuple[Any, ...]]:
-        by_hours = not (bucket and bucket % HOUR)
-        whole_hours = by_hours and floor(scope.end, HOUR) - scope.start >= HOUR
         return await self._fetch(
-            _OF_ANY if whole_hours or scope.room_id is None else _OF_A_ROOM_WITHOUT_HOURS,
+            _OF_ANY,
             {
-                "building_id": scope.building_id,
-                "room_id": scope.room_id,
-                "start": scope.start,
-                "end": scope.end,
+                **_parameters(scope),
                 "bucket": bucket,
-                "by_hours": by_hours,
+                "by_hours": not (bucket and bucket % HOUR),
                 "by_days": not (bucket and bucket % DAY),
             },
         )
@@ -178,25 +189,42 @@ class Temperatures:
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
         started = perf_counter()
+        stage = _Stage()
         try:
-            rows = await within(self._deadline, self._rows(statement, parameters))
+            rows = await within(self._deadline, self._rows(statement, parameters, stage))
         except psycopg.errors.QueryCanceled as error:
-            raise unavailable("deadline", "The answer took too long to compute; ask for a shorter interval") from error
+            raise unavailable("deadline", TOO_LONG) from error
         except (TimeoutError, psycopg.Error) as error:
-            raise unavailable("deadline", "The database does not answer; ask again", 5) from error
+            raise unavailable("deadline", stage.reached, 5) from error
         QUERIES.observe(perf_counter() - started)
         return rows
 
     def _pool_now(self, name: str) -> float:
         return self._pool.get_stats().get(name, 0)
 
-    async def _rows(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
+    async def _rows(self, statement: bytes, parameters: dict[str, Any], stage: "_Stage") -> list[Any]:
         await self._pool.open()
+        async with self._turns.next(brief=True) as brief:
+            bounds = self._brief_bounds if brief else self._bounds
+            try:
+                return await self._asked(bounds, statement, parameters, stage)
+            except psycopg.errors.QueryCanceled:
+                if not brief:
+                    raise
+        stage.reached = WAITING
+        async with self._turns.next(brief=False):
+            return await self._asked(self._bounds, statement, parameters, stage)
+
+    async def _asked(
+        self, bounds: LiteralString | None, statement: bytes, parameters: dict[str, Any], stage: "_Stage"
+    ) -> list[Any]:
         pause = FIRST_PAUSE
         while True:
+            stage.reached = CONNECTING
             try:
                 async with self._pool.connection() as connection:
-                    return await fetch(connection, self._bounds, statement, parameters)
+                    stage.reached = COMPUTING
+                    return await fetch(connection, bounds, statement, parameters)
             except psycopg.errors.QueryCanceled:
                 raise
             except psycopg.OperationalError as error:
@@ -205,12 +233,29 @@ class Temperatures:
                 pause *= 2
 
 
+@dataclass(slots=True)
+class _Stage:
+    """How far a question has come."""
+
+    reached: str = WAITING
+    """What to say if its time is over now."""
+
+
 def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summary:
     # To divide integers is to round once, to the nearest number there is.
     numerator, denominator = total.as_integer_ratio()
     average = numerator / (denominator * count)
     # The sum is of multiples of 2^-109.
     return Summary(count, min(max(average, lowest), highest), lowest, highest)
+
+
+def _parameters(scope: Scope) -> dict[str, Any]:
+    return {
+        "building_id": scope.building_id,
+        "room_id": scope.room_id,
+        "start": scope.start,
+        "end": scope.end,
+    }
 
 
 def _filters(scope: AlarmScope) -> dict[str, Any]:

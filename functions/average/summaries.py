@@ -6,14 +6,14 @@ at most.
 """
 
 OF_A_ROOM_WITHOUT_HOURS = b"""
-    SELECT greatest(at, '0001-01-01 00:00+00'), sum(count)::bigint, sum(sum), min(min), max(max)
-    FROM upkeep CROSS JOIN LATERAL readings_summary(
-        %(building_id)s, ARRAY[%(room_id)s::text], %(start)s::timestamptz, %(end)s::timestamptz,
-        %(bucket)s::interval, dropped_before
-    )
-    GROUP BY at ORDER BY at
+    SELECT NULL::timestamptz, count, sum, min, max, %(start)s::timestamptz < dropped_before
+    FROM upkeep
+    LEFT JOIN room_readings(%(building_id)s::text, %(room_id)s::text, %(start)s, %(end)s::timestamptz) ON true
 """
-"""For a room, and an interval or buckets in which no hour of the summaries fits."""
+"""For a room, and an interval in which no hour of the summaries fits.
+
+One row always, which says whether readings of the interval were dropped. Then OF_ANY is to be asked.
+"""
 
 OF_ANY = b"""
     WITH asked AS MATERIALIZED (

@@ -63,6 +63,8 @@ class Database:
     """Seconds that a transaction may wait for the function, which may be frozen and hold its locks."""
     lock: float | None = None
     """Seconds that a statement may wait for a lock, None for as long as for anything else."""
+    share: float = 1
+    """The part of the deadline that a statement may take."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -101,19 +103,26 @@ class Database:
 
         Role settings would do without, but nobody who runs the migrations may set those of another role.
         """
-        if not self.pooled:
-            return None
-        settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in self._bounds.items())
-        return f"SELECT {settings}"
+        return _settings(self._bounds) if self.pooled else None
+
+    def within(self, seconds: float) -> LiteralString:
+        """What a transaction has to begin with that may not take longer."""
+        brief = {"statement_timeout": round(seconds * 1000)}
+        return _settings(self._bounds | brief if self.pooled else brief)
 
     @property
     def _bounds(self) -> dict[str, int]:
         """Settings of PostgreSQL, in milliseconds, which end what nobody waits for any more."""
         bounds = {
-            "statement_timeout": self.deadline * 1000,
+            "statement_timeout": round(self.deadline * self.share * 1000),
             "idle_in_transaction_session_timeout": self.idle * 1000,
         }
         return bounds if self.lock is None else {**bounds, "lock_timeout": round(self.lock * 1000)}
+
+
+def _settings(values: Mapping[str, int]) -> LiteralString:
+    settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in values.items())
+    return f"SELECT {settings}"
 
 
 async def fetch(
@@ -187,10 +196,11 @@ async def _reach(database: Database) -> None:
         await connection.execute("SELECT 1")
 
 
-def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = None) -> Database:
+def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = None, share: float = 1) -> Database:
     """The database of this function from the environment, with `connections` unless POOL_SIZE says otherwise.
 
-    A transaction may wait `idle` seconds for the function, and a statement `lock` seconds for a lock.
+    A transaction may wait `idle` seconds for the function, and a statement `lock` seconds for a lock. A statement may
+    take the `share` of the deadline.
     """
     return Database(
         url=conninfo.load(),
@@ -199,4 +209,5 @@ def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = Non
         deadline=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
         idle=idle,
         lock=lock,
+        share=share,
     )

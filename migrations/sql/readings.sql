@@ -1,10 +1,6 @@
 -- Readings of some rooms of a building, since <= timestamp < before, put together for each room and bucket of a width;
 -- without a width in one bucket. Hours of which only the summary is left, those before `dropped_before` if it is given,
 -- count where they begin; they may have a row beside that of the readings.
---
--- The sum is that of the numbers as they are stored, without any rounding: a double from 1/32 to 64 is a whole multiple
--- of 2^-57, and so many of these fit into a bigint. What a temperature closer to zero has beyond that is summed up in
--- multiples of 2^-109.
 CREATE OR REPLACE FUNCTION readings_summary(
     building text, among text[], since timestamptz, before timestamptz, width interval,
     dropped_before timestamptz
@@ -20,14 +16,7 @@ BEGIN
             among[1],
             NULL::timestamptz,
             count(*),
-            sum((temperature * 144115188075855872)::bigint) * 6.938893903907228377647697925567626953125E-18
-                + coalesce(
-                    sum(((
-                        temperature * 144115188075855872 - (temperature * 144115188075855872)::bigint
-                    ) * 4503599627370496)::bigint) FILTER (WHERE temperature < 0.03125 AND temperature > -0.03125)
-                        * 6.938893903907228377647697925567626953125E-18 * 2.220446049250313080847263336181640625E-16,
-                    0
-                ),
+            @exact_sum@,
             min(temperature),
             max(temperature)
         FROM temperatures AS reading
@@ -39,14 +28,7 @@ BEGIN
             reading.room_id,
             date_bin(width, reading.timestamp, '2000-01-03 00:00+00'),
             count(*),
-            sum((temperature * 144115188075855872)::bigint) * 6.938893903907228377647697925567626953125E-18
-                + coalesce(
-                    sum(((
-                        temperature * 144115188075855872 - (temperature * 144115188075855872)::bigint
-                    ) * 4503599627370496)::bigint) FILTER (WHERE temperature < 0.03125 AND temperature > -0.03125)
-                        * 6.938893903907228377647697925567626953125E-18 * 2.220446049250313080847263336181640625E-16,
-                    0
-                ),
+            @exact_sum@,
             min(temperature),
             max(temperature)
         FROM temperatures AS reading

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, WRITER
+from local.postgres import OWNER, READER, WRITER
 from tests.database.test_metrics import Counted
 from tests.support import SUPERUSER, Urls
 
@@ -183,3 +183,57 @@ def test_whoever_asks_whether_it_is_ready_takes_no_connection_from_others(ingest
     assert answers == [200] * 120
     time.sleep(1)
     assert sessions() - before <= seconds + 3
+
+
+SLOW = """
+    ALTER FUNCTION readings_summary RENAME TO summary_in_time;
+    CREATE FUNCTION readings_summary(
+        building text, among text[], since timestamptz, before timestamptz, width interval, dropped_before timestamptz
+    )
+    RETURNS TABLE (room_id text, at timestamptz, count bigint, sum numeric, min float8, max float8)
+    LANGUAGE plpgsql STABLE AS $$ BEGIN
+        PERFORM pg_sleep(1.2) WHERE building = 'slow';
+        RETURN QUERY SELECT * FROM summary_in_time(building, among, since, before, width, dropped_before);
+    END $$
+"""
+"""A building of which the readings take long."""
+MINUTES = "/v1/temperature/series?start=2024-12-01T00:00:00Z&end=2024-12-01T00:50:00Z&bucket=1m&building_id="
+
+
+def test_questions_that_take_long_are_not_what_light_ones_wait_for(serve: Serve, plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute("INSERT INTO temperatures VALUES ('slow', '1', %s, 20), ('light', '1', %s, 20)", [BEGIN, BEGIN])
+        owner.execute(SLOW.encode())
+    average = serve("average", DATABASE_URL=plain(READER), DEADLINE_SECONDS="10")
+    assert average.get(MINUTES + "light").status_code == 200
+    with ThreadPoolExecutor(16) as pool:
+        heavy = [pool.submit(average.get, MINUTES + "slow") for _ in range(12)]
+        time.sleep(0.3)
+        waited = []
+        for _ in range(12):
+            begun = time.monotonic()
+            assert average.get(MINUTES + "light").json()["series"]
+            waited.append(time.monotonic() - begun)
+        print(f"a light question waited up to {max(waited):.2f} s")
+        # One brief turn is before it, and none of the long ones.
+        assert max(waited) < 1
+        assert statuses(heavy) == [200] * 12
+
+
+def test_a_question_that_takes_too_long_hears_so_and_one_that_was_not_begun_something_else(
+    serve: Serve, plain: Urls
+) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute("INSERT INTO temperatures VALUES ('slow', '1', %s, 20)", [BEGIN])
+        owner.execute(SLOW.replace("1.2", "60").encode())
+    average = serve("average", DATABASE_URL=plain(READER), DEADLINE_SECONDS="2", POOL_SIZE="2")
+    assert average.get("/ready").status_code == 200
+    answer = average.get(MINUTES + "slow")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        503,
+        "The answer took too long to compute; ask for a shorter interval",
+    )
+    with ThreadPoolExecutor(4) as pool:
+        details = [each.json()["detail"] for each in pool.map(average.get, [MINUTES + "slow"] * 4)]
+    assert sorted(details)[-1] == "The database is busy with other questions, or does not answer; ask again"
+    assert "The answer took too long to compute; ask for a shorter interval" in details

@@ -30,7 +30,9 @@ FILL = """
     INSERT INTO building_hours SELECT 'B1', %(first)s + hour * interval '1 hour', 3600, 72000, 19, 21
     FROM generate_series(0, 24000) AS hour;
     INSERT INTO building_days SELECT 'B1', %(first)s + day * interval '24 hours', 86400, 1728000, 19, 21
-    FROM generate_series(0, 10000) AS day
+    FROM generate_series(0, 10000) AS day;
+    INSERT INTO temperatures SELECT 'B1', room::text, %(last)s + minute * interval '1 minute', 20
+    FROM generate_series(1, 30) AS room CROSS JOIN generate_series(0, 999) AS minute
 """
 
 
@@ -45,18 +47,12 @@ def reader(plain: Urls) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def scans(connection: psycopg.Connection[Any], **parameters: object) -> dict[str, tuple[str, float]]:
-    """How each table is reached that the statement about averages reads, and how many rows that were."""
-    found = scans_of(connection, summaries.OF_ANY, {**PARAMETERS, **parameters})
-    return {name: scan for name, scan in found.items() if name not in {"rooms", "upkeep"}}
-
-
-def scans_of(
-    connection: psycopg.Connection[Any], statement: bytes, parameters: dict[str, object]
+def scans(
+    connection: psycopg.Connection[Any], statement: bytes = summaries.OF_ANY, **parameters: object
 ) -> dict[str, tuple[str, float]]:
-    """The same of any statement."""
+    """How each table is reached that the statement reads, and how many rows that were."""
     (plan,) = connection.execute(
-        b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters, prepare=True
+        b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement, {**PARAMETERS, **parameters}, prepare=True
     ).fetchone() or [None]
     found: dict[str, tuple[str, float]] = {}
 
@@ -67,7 +63,7 @@ def scans_of(
             visit(part)
 
     visit((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
-    return found
+    return {name: scan for name, scan in found.items() if name not in {"rooms", "upkeep"}}
 
 
 @pytest.mark.parametrize("days", [1, 10, 90])
@@ -76,6 +72,14 @@ def test_an_average_of_a_room_reads_whole_days_and_a_few_hours(reader: psycopg.C
     assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
     assert read["room_hours"][1] == 23 + 5
     assert read.get("room_days", ("", 0))[1] == days - 1
+
+
+def test_an_average_of_less_than_an_hour_reads_its_readings_and_nothing_else(reader: psycopg.Connection[Any]) -> None:
+    start = FIRST + timedelta(days=100, hours=3, minutes=7)
+    read = scans(reader, summaries.OF_A_ROOM_WITHOUT_HOURS, room_id="7", start=start, end=start + timedelta(minutes=52))
+    # Seen in here, they are part of the statement's own plan.
+    assert {name: rows for name, (_, rows) in read.items()} == {"temperatures": 52}
+    assert read["temperatures"][0].startswith(("Index", "Bitmap"))
 
 
 def test_an_average_of_a_building_reads_its_own_summaries(reader: psycopg.Connection[Any]) -> None:
@@ -95,7 +99,6 @@ def test_alarms_of_a_room_are_read_by_their_index(reader: psycopg.Connection[Any
         owner.execute("ANALYZE alarms")
     places = (f"after_{name}" for name in ("over", "raised", "building", "room", "kind", "id"))
     none = dict.fromkeys(["kind", "state", "end", *places])
-    parameters = {**none, "building_id": "B1", "room_id": "7", "start": FIRST, "limit": 1001}
-    read = scans_of(reader, queries.of_alarms("B1", "7"), parameters)
+    read = scans(reader, queries.of_alarms("B1", "7"), **none, room_id="7", start=FIRST, limit=1001)
     assert read["alarms"][0].partition(" ")[0] in {"Index", "Bitmap"}
     assert read["alarms"][1] == 200

@@ -140,11 +140,11 @@ def test_a_timer_brings_the_summaries_up_to_date_as_the_owner_of_the_schema(name
     assert summaries.MOST_SECONDS <= 280
 
 
-def test_production_has_two_instances_of_the_database_and_wide_buckets() -> None:
+def test_production_may_lose_an_instance_of_the_database_and_still_has_two_copies() -> None:
     objects = overlay("production")
     (database,) = of_kind(objects, "postgresql").values()
-    assert database["spec"]["numberOfInstances"] == 2
-    assert database["spec"]["patroni"]["synchronous_mode"] is True
+    assert database["spec"]["numberOfInstances"] == 3
+    assert database["spec"]["patroni"] == {"synchronous_mode": True, "synchronous_mode_strict": True}
     assert environment(templates(objects)["migrations"])["BUCKET_MINUTES"] == "15"
     # An alarm says when one of them has no copy.
     assert environment(templates(objects)["ingest"])["COPIES"] == "2"

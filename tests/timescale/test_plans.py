@@ -1,12 +1,16 @@
 """On a hypertable a question plans the chunks that it is about, and no others: each of them is locked until its end."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
 
+from average import summaries
+from average.intervals import DAY, HOUR
 from local.postgres import OWNER, READER
-from tests.support import Urls
+from shared.database import Database
+from tests.support import SUPERUSER, Urls
 
 FIRST = datetime(2025, 1, 6, tzinfo=UTC)
 CHUNKS = """
@@ -27,8 +31,43 @@ def test_readings_are_looked_for_in_the_chunks_of_their_interval(community: Urls
         # Plans that are kept would be made after a few times.
         for week in range(8):
             start = FIRST + timedelta(days=7 * week, hours=-1)
-            reader.execute(
-                "SELECT * FROM readings_summary('B1', ARRAY['101'], %s, %s, NULL, NULL)", (start, start + length)
-            )
+            reader.execute("SELECT * FROM room_readings('B1', '101', %s, %s)", (start, start + length))
             assert (reader.execute(CHUNKS).fetchone() or (99,))[0] <= most
             reader.rollback()
+
+
+def test_the_plans_that_a_session_keeps_stay_small_whatever_is_asked_of_however_many_chunks(community: Urls) -> None:
+    weeks = 104
+    with psycopg.connect(community(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', '101', %s + week * interval '168 hours', 20"
+            " FROM generate_series(0, %s) AS week",
+            (FIRST - timedelta(days=7 * weeks), weeks - 1),
+        )
+    # Others may not see what a session uses.
+    database = Database(community(SUPERUSER), connections=1, pooled=False, deadline=10)
+    with psycopg.connect(database.url, **database.options) as reader:
+        before = _megabytes(reader)
+        for days in range(1, 25):
+            for room in ("101", None):
+                for bucket in (None, DAY, HOUR, timedelta(minutes=7)):
+                    asked = {
+                        "building_id": "B1",
+                        "room_id": room,
+                        "start": FIRST - timedelta(days=30 * days, minutes=7),
+                        "end": FIRST - timedelta(days=29 * days),
+                        "bucket": bucket,
+                        "by_hours": not (bucket and bucket % HOUR),
+                        "by_days": not (bucket and bucket % DAY),
+                    }
+                    reader.execute(summaries.OF_ANY, asked)
+                    if room:
+                        reader.execute(summaries.OF_A_ROOM_WITHOUT_HOURS, asked)
+        grown = _megabytes(reader) - before
+        print(f"{grown:.1f} MB")
+        assert grown < 20
+
+
+def _megabytes(connection: psycopg.Connection[Any]) -> float:
+    [(bytes_used,)] = connection.execute("SELECT sum(total_bytes) FROM pg_backend_memory_contexts").fetchall()
+    return float(bytes_used) / 1e6

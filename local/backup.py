@@ -1,0 +1,222 @@
+"""A copy of what is stored, on another disk: a base backup, and the write-ahead log as it is written.
+
+A backup is a folder named after the instant of its beginning. In `base` it has the data, and in `wal` all that was
+written since, as PostgreSQL's own programs keep it. A new one begins once a day, and where the last one cannot go on;
+then the older ones go.
+"""
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+
+from local import leftovers, user
+from local.postgres import OWNER, Postgres
+from local.user import PostgresError
+from shared import settings
+from shared.settings import SettingError
+
+EVERY = timedelta(days=1)
+LOOK_SECONDS = 0.5
+SHORT_SECONDS = 5
+"""A receiver that ends within them cannot go on; another one that ends lost the server."""
+BEGINNING_SECONDS = 30
+"""After which a receiver that has written nothing is given up."""
+_NAME = "%Y%m%dT%H%M%SZ"
+_KEPT = "512MB"
+"""Of the log, for a receiver that was away for a while."""
+
+
+class Backup:
+    """Keeps a backup of a running server in a folder, which gets to belong to the user of the server."""
+
+    def __init__(self, postgres: Postgres, folder: Path, say: Callable[[str], None]) -> None:
+        self._postgres = postgres
+        self._folder = folder.absolute()
+        self._say = say
+        self._said = ""
+        self._current: Path | None = None
+        self._receiver: subprocess.Popen[bytes] | None = None
+        self._received = 0.0
+
+    def keep(self, stopping: threading.Event) -> None:
+        """Have a backup go on until `stopping` is set. Whatever hinders it is said, and tried again."""
+        pause = 0.0
+        while not stopping.wait(pause):
+            pause = LOOK_SECONDS
+            if self._postgres.process.poll() is not None:
+                continue
+            try:
+                self._go_on()
+            except (OSError, PostgresError, psycopg.Error) as error:
+                self._once(f"Backup        {error}")
+                pause = 2 * LOOK_SECONDS
+
+    def end(self) -> None:
+        """Stop writing. After the end of the server the backup has all of it."""
+        if self._receiver:
+            self._receiver.terminate()
+            self._receiver.wait()
+
+    def _go_on(self) -> None:
+        if self._receiver is None:
+            self._current = newest(self._folder)
+            if self._current:
+                self._receiver = self._receive(self._current)
+        elif self._receiver.poll() is not None:
+            self._receiver = None
+            if time.monotonic() - self._received > SHORT_SECONDS:
+                return
+            # What it needs is gone, or the server has a history of its own since.
+            self._current = None
+        if self._current is None or datetime.now(UTC) - _begun(self._current) > EVERY:
+            self._begin()
+
+    def _begin(self) -> None:
+        with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
+            connection.execute(f"ALTER SYSTEM SET wal_keep_size = '{_KEPT}'")
+            connection.execute("SELECT pg_reload_conf()")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        place = self._folder / datetime.now(UTC).strftime(_NAME)
+        (place / "wal").mkdir(parents=True)
+        self._postgres.let_pass(self._folder)
+        for each in (self._folder, place, place / "wal"):
+            self._postgres.give(each)
+        receiver = self._receive(place)
+        try:
+            _wait_for_the_log(place, receiver)
+            # Only a whole one is called `base`.
+            copied = self._postgres.program(
+                "pg_basebackup", "--dbname", self._postgres.url(), "--pgdata", place / "base.new", "--checkpoint=fast"
+            )
+            if copied.returncode != 0:
+                raise PostgresError(
+                    f"no copy could be made in {place}: {copied.stderr.decode(errors='replace').strip()}"
+                )
+            (place / "base.new").rename(place / "base")
+        except BaseException:
+            receiver.kill()
+            receiver.wait()
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        self.end()
+        self._receiver, self._current = receiver, place
+        for older in self._folder.iterdir():
+            if older != place and _is_backup(older):
+                shutil.rmtree(older, ignore_errors=True)
+        self._once(f"Backup        {place}, and all that is written from now on")
+
+    def _receive(self, place: Path) -> "subprocess.Popen[bytes]":
+        self._received = time.monotonic()
+        return self._postgres.begin(
+            "pg_receivewal",
+            "--dbname",
+            self._postgres.url(),
+            "--directory",
+            place / "wal",
+            "--synchronous",
+            "--no-loop",
+        )
+
+    def _once(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            self._say(line)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest whole backup in a folder."""
+    with suppress(FileNotFoundError):
+        return max((each for each in folder.iterdir() if _is_backup(each) and (each / "base").exists()), default=None)
+    return None
+
+
+def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
+    """Make the data folder of a server from the newest backup, up to an instant or all of it, and start the server.
+
+    Raises PostgresError, and leaves a data folder that is there as it is.
+    """
+    if (backup := newest(folder.absolute())) is None:
+        raise PostgresError(f"{folder} has no backup")
+    if postgres.folder.exists() and any(postgres.folder.iterdir()):
+        raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
+    if until and until < _begun(backup):
+        raise PostgresError(f"The backup in {folder} begins at {_begun(backup):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL")
+    with leftovers.half_made(postgres.folder.parent) as place:
+        new = place / "postgres"
+        shutil.copytree(backup / "base", new)
+        shutil.copytree(backup / "wal", new / "restored-wal")
+        new.chmod(0o700)
+        with (new / "postgresql.auto.conf").open("a") as lines:
+            # The last file of the log is not full yet, and named so.
+            lines.write('restore_command = \'cp "restored-wal/%f" "%p" || cp "restored-wal/%f.partial" "%p"\'\n')
+            if until:
+                lines.write(f"recovery_target_time = '{until.isoformat()}'\nrecovery_target_action = 'promote'\n")
+        (new / "recovery.signal").touch()
+        if owner := user.unprivileged(backup / "base"):
+            owner.own_all(new)
+        if postgres.folder.exists():
+            postgres.folder.rmdir()
+        new.rename(postgres.folder)
+    postgres.start()
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        for name in ("restore_command", "recovery_target_time", "recovery_target_action"):
+            connection.execute(f"ALTER SYSTEM RESET {name}")
+    shutil.rmtree(postgres.folder / "restored-wal", ignore_errors=True)
+    return backup
+
+
+def main() -> None:
+    """Restore what BACKUP_DIR has to DATA_DIR, up to UNTIL if it is set. Raises SettingError."""
+    folder, until = settings.text("BACKUP_DIR"), settings.text("UNTIL")
+    if not folder:
+        raise SettingError("BACKUP_DIR is not set: the folder that has the backup")
+    try:
+        instant = datetime.fromisoformat(until).astimezone(UTC) if until else None
+    except ValueError:
+        raise SettingError(f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z") from None
+    data = Path(settings.text("DATA_DIR", "data"))
+    data.mkdir(parents=True, exist_ok=True)
+    postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=print)
+    try:
+        backup = restore(postgres, Path(folder), instant)
+        with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
+            [(count, latest)] = connection.execute(
+                "SELECT count(*), max(timestamp) AT TIME ZONE 'UTC' FROM temperatures"
+            ).fetchall()
+        print(f"Restored {backup} to {data}: {count} readings, the latest of {latest} UTC. Start it: make run")
+    except PostgresError as error:
+        raise SettingError(str(error)) from None
+    finally:
+        postgres.stop()
+
+
+def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]") -> None:
+    """Wait until the receiver writes: what is written from then on is not missed."""
+    deadline = time.monotonic() + BEGINNING_SECONDS
+    while not any((place / "wal").iterdir()):
+        if receiver.poll() is not None or time.monotonic() > deadline:
+            raise PostgresError(f"the log cannot be written to {place}")
+        time.sleep(0.05)
+
+
+def _begun(backup: Path) -> datetime:
+    return datetime.strptime(backup.name, _NAME).replace(tzinfo=UTC)
+
+
+def _is_backup(folder: Path) -> bool:
+    try:
+        _begun(folder)
+    except ValueError:
+        return False
+    return folder.is_dir()
+
+
+if __name__ == "__main__":
+    main()
