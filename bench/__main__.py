@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import report, stack
 from shared import settings
 
-FIGURES = ("singles", "arrays", "averages", "transfer", "start", "growth", "devices")
+FIGURES = ("singles", "arrays", "averages", "transfer", "start", "growth", "devices", "alarms")
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def measure(scale: float) -> Iterator[Figure]:
             for name, run in runs.items():
                 say(f"{number:,} readings: {name}")
                 if name.endswith(" in"):
-                    stack.empty(postgres)
+                    stack.empty(postgres.url)
                 started = time.perf_counter()
                 run()
                 rates.setdefault(name, []).append(number / (time.perf_counter() - started))

@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 
 import psycopg
@@ -44,6 +44,24 @@ class Together(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
     """Hand the tests out in groups."""
     return Together(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables that tests have properties for."""
+    rows = [
+        # An attempt that is repeated records the same columns again.
+        [(str(name), str(cell)) for name, cell in dict(report.user_properties).items()]
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call" and report.user_properties
+    ]
+    # The first column is named for what its table is about.
+    for table, of in groupby(sorted(rows, key=lambda row: row[0][0]), lambda row: row[0][0]):
+        found = list(of)
+        terminalreporter.write_sep("=", table)
+        names = [name for name, _ in found[0]]
+        for cells in [names, ["---"] * len(names), *([cell for _, cell in row] for row in found)]:
+            terminalreporter.write_line("| " + " | ".join(cells) + " |")
 
 
 @pytest.fixture(autouse=True)

@@ -5,38 +5,51 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import psycopg
-from hypothesis import event, given, settings
+from hypothesis import currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, WATCHER
+from shared.sink import digest
 from tests.sink import Sink, listening
 from tests.support import SUPERUSER, Urls
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-RULES: Sequence[Mapping[str, Any]] = (
+Rule = Mapping[str, Any]
+RULES: Sequence[Rule] = (
     {"above": 28},
     {"above": 28, "clear": 26},
     {"above": 28, "clear": 26, "for": "4m"},
     {"below": 16},
     {"below": 16, "clear": 17, "for": "2m"},
 )
+NO_RULE: Rule = {}
 TEMPERATURES = (10.0, 15.9, 16.0, 16.5, 20.0, 26.0, 27.0, 28.0, 28.5, 31.0)
+SINKS = 2
 
+Span = tuple[datetime, datetime | None]
 Reading = tuple[str, int, float]
 """A room, how many minutes or hours ago, and the temperature."""
+Ask = Callable[[Rule, Sink], Any]
+"""Have a function with the rule look, whose sink this is; returns the answer."""
 _reading = st.tuples(st.sampled_from(["101", "102"]), st.integers(1, 12), st.sampled_from(TEMPERATURES))
-_live = st.lists(_reading, min_size=1, max_size=4)
-STEPS_OF_ONE_SESSION = st.one_of(
-    st.tuples(st.just("store"), _live),
-    st.tuples(st.just("check"), st.none()),
-    st.tuples(st.just("sink refuses"), st.sampled_from([0, 1, 3])),
+STORE = st.tuples(st.just("store"), st.lists(_reading, min_size=1, max_size=4))
+CHECK = st.tuples(st.just("check"), st.none())
+ANOTHER_RULE = st.tuples(st.just("another rule"), st.sampled_from([NO_RULE, *RULES]))
+SINK_STEPS = st.one_of(
+    st.tuples(st.just("sink refuses"), st.tuples(st.sampled_from([0, 1, 3]), st.sampled_from([400, 500]))),
+    st.tuples(st.just("sink hangs up"), st.sampled_from([1, 2])),
+    st.tuples(st.just("sink is slow"), st.sampled_from([0.0, 0.05])),
+    st.tuples(st.just("another sink"), st.integers(0, SINKS - 1)),
 )
+STEPS_OF_ONE_SESSION = st.one_of(STORE, CHECK, STORE, CHECK, SINK_STEPS, ANOTHER_RULE)
 STEPS = st.lists(
     st.one_of(
         STEPS_OF_ONE_SESSION,
@@ -48,21 +61,48 @@ STEPS = st.lists(
 )
 
 
-def excursions(
-    readings: Mapping[datetime, float], *, kind: str, limit: float, clear: float, lasting: timedelta
-) -> list[tuple[datetime, datetime | None]]:
+@dataclass(frozen=True)
+class Terms:
+    """What a rule says, in the words of the model."""
+
+    kind: str
+    limit: float
+    clear: float
+    lasting: timedelta
+
+    @classmethod
+    def of(cls, rule: Rule, unit: timedelta) -> "Terms | None":
+        """Those of a rule, None if there is none. What it has as minutes is in the unit."""
+        if not rule:
+            return None
+        name = "above" if "above" in rule else "below"
+        limit = float(rule[name])
+        lasting = int(rule.get("for", "0m")[:-1]) * unit
+        return cls("high" if name == "above" else "low", limit, float(rule.get("clear", limit)), lasting)
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.kind == "high" else -1
+
+    def is_beyond(self, temperature: float) -> bool:
+        return self.sign * temperature > self.sign * self.limit
+
+    def is_calm(self, temperature: float) -> bool:
+        return self.sign * temperature <= self.sign * self.clear
+
+
+def excursions(readings: Mapping[datetime, float], terms: Terms) -> list[Span]:
     """From when to when a room was too warm or too cold; `readings` has the one furthest beyond of each instant."""
-    sign = 1 if kind == "high" else -1
-    found: list[tuple[datetime, datetime | None]] = []
+    found: list[Span] = []
     began: datetime | None = None
     last: datetime | None = None
     for instant in [*sorted(readings), None]:
-        if instant is None or sign * readings[instant] <= sign * clear:
-            if began is not None and last is not None and last - began >= lasting:
+        if instant is None or terms.is_calm(readings[instant]):
+            if began is not None and last is not None and last - began >= terms.lasting:
                 found.append((began, instant))
             began = None
         else:
-            if began is None and sign * readings[instant] > sign * limit:
+            if began is None and terms.is_beyond(readings[instant]):
                 began = instant
             last = instant
     return found
@@ -70,37 +110,55 @@ def excursions(
 
 @dataclass
 class Game:
-    """A database, a function and a sink; and all readings that were stored."""
+    """A database, functions and sinks; and all readings that were stored."""
 
     urls: Urls
-    function: TestClient
-    sink: Sink
-    rule: Mapping[str, Any]
+    ask: Ask
+    sinks: Sequence[Sink]
+    rule: Rule
     now: datetime
     unit: timedelta = MINUTE
     """Of the times of readings."""
-    readings: dict[str, dict[datetime, float]] = field(default_factory=dict)
+    other_steps: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    readings: dict[str, dict[datetime, list[float]]] = field(default_factory=dict)
+    fresh: dict[str, set[datetime]] = field(default_factory=dict)
+    """Of which readings came since the rule has been this one."""
+    unseen: dict[str, set[datetime]] = field(default_factory=dict)
+    """Of which readings came since it was looked at last."""
+
+    def __post_init__(self) -> None:
+        self.sink = self.sinks[0]
+        self.rules = [self.rule]
 
     def play(self, steps: Sequence[tuple[str, Any]]) -> None:
         """Do one after the other, and hold the alarms against the model after each check, and in the end the events."""
         for name, argument in steps:
             if name == "store":
                 self.store(argument)
-            elif name == "sink refuses":
-                self.sink.refuse(argument, 500)
+            elif name == "another rule":
+                self.change(argument)
+            elif name in self.other_steps:
+                self.other_steps[name]()
+            elif name.startswith("sink"):
+                self.hinder(name, argument)
+            elif name == "another sink":
+                self.sink = self.sinks[argument]
             elif name == "check that is killed":
+                self.unseen.clear()
                 self.check_that_is_killed(argument)
             else:
-                number = 2 if name == "two checks at once" else 1
-                with ThreadPoolExecutor(number) as pool:
-                    answers = [*pool.map(lambda _: self.function.post("/").status_code, range(number))]
-                assert {*answers} <= {200, 502}, answers
-                self.assert_alarms()
-        self.sink.refuse(0, 500)
-        self.make_due()
-        assert self.function.post("/").status_code == 200
-        self.make_due()
-        assert self.function.post("/").json()["unsent"] == 0
+                self.check(2 if name == "two checks at once" else 1)
+        for sink in self.sinks:
+            for name, none in (("sink refuses", (0, 500)), ("sink hangs up", 0), ("sink is slow", 0.0)):
+                self.sink = sink
+                self.hinder(name, none)
+            # The end of an alarm is told when its beginning is.
+            for _ in range(2):
+                self.make_due()
+                answer = self.ask(self.rule, sink)
+                assert answer.status_code == 200, answer.text
+            assert answer.json()["unsent"] == 0
+        self.unseen.clear()
         self.assert_alarms()
         self.assert_events()
 
@@ -112,13 +170,35 @@ class Game:
                     "INSERT INTO temperatures VALUES ('B1', %s, %s, %s) ON CONFLICT DO NOTHING",
                     (room, instant, temperature),
                 )
-                kept = self.readings.setdefault(room, {})
-                further = max if "above" in self.rule else min
-                kept[instant] = further(kept.get(instant, temperature), temperature)
+                self.readings.setdefault(room, {}).setdefault(instant, []).append(temperature)
+                for kept in (self.fresh, self.unseen):
+                    kept.setdefault(room, set()).add(instant)
+
+    def change(self, rule: Rule) -> None:
+        if rule != self.rule:
+            self.rule = rule
+            self.rules.append(rule)
+            # What was looked at under another rule may be none of this one.
+            self.fresh = {room: {*instants} for room, instants in self.unseen.items()}
+
+    def hinder(self, name: str, argument: Any) -> None:
+        if name == "sink refuses":
+            self.sink.refuse(*argument)
+        elif name == "sink hangs up":
+            self.sink.to_reset = argument
+        else:
+            self.sink.seconds = argument
+
+    def check(self, times: int = 1) -> None:
+        with ThreadPoolExecutor(times) as pool:
+            answers = [*pool.map(lambda _: self.ask(self.rule, self.sink).status_code, range(times))]
+        assert {*answers} <= {200, 502}, answers
+        self.unseen.clear()
+        self.assert_alarms()
 
     def check_that_is_killed(self, after: float) -> None:
         with ThreadPoolExecutor(1) as pool, psycopg.connect(self.urls(SUPERUSER), autocommit=True) as superuser:
-            checked = pool.submit(self.function.post, "/")
+            checked = pool.submit(self.ask, self.rule, self.sink)
             threading.Event().wait(after)
             superuser.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -132,63 +212,115 @@ class Game:
             connection.execute("UPDATE alarm_events SET next_attempt = now()")
 
     def assert_alarms(self) -> None:
-        kind = "high" if "above" in self.rule else "low"
-        limit = float(self.rule["above" if kind == "high" else "below"])
-        clear = float(self.rule.get("clear", limit))
-        lasting = int(self.rule.get("for", "0m")[:-1]) * self.unit
         with psycopg.connect(self.urls(OWNER)) as connection:
-            rows = connection.execute("SELECT room_id, raised, cleared FROM alarms ORDER BY raised").fetchall()
+            rows = connection.execute("SELECT room_id, kind, raised, cleared FROM alarms ORDER BY raised").fetchall()
+        terms = Terms.of(self.rule, self.unit)
         for room, readings in self.readings.items():
-            alarms = [(raised, cleared) for of, raised, cleared in rows if of == room]
-            found = excursions(readings, kind=kind, limit=limit, clear=clear, lasting=lasting)
-            event(f"excursions: {min(len(found), 4)}")
-            told = [[alarm for alarm in alarms if _meet(alarm, each)] for each in found]
-            assert all(told), f"missed: {room} {found} {alarms}"
-            assert not any(_meet(one, other) for place, one in enumerate(alarms) for other in alarms[:place]), (
-                f"told twice: {room} {found} {alarms}"
-            )
-            sign = 1 if kind == "high" else -1
-            assert all(sign * readings[raised] > sign * limit for raised, _ in alarms), f"invented: {room} {alarms}"
-            assert [cleared for _, cleared in alarms].count(None) == [ended for _, ended in found].count(None)
+            for kind, further in (("high", max), ("low", min)):
+                alarms = [(raised, cleared) for of, its, raised, cleared in rows if (of, its) == (room, kind)]
+                furthest = {instant: further(temperatures) for instant, temperatures in readings.items()}
+                self.assert_told_once(kind, alarms, furthest)
+                if terms and terms.kind == kind:
+                    self.assert_told(room, alarms, furthest, terms)
+                else:
+                    assert all(cleared for _, cleared in alarms), f"open without a rule: {room} {alarms}"
+
+    def assert_told_once(self, kind: str, alarms: Sequence[Span], readings: Mapping[datetime, float]) -> None:
+        assert not any(_meet(one, other) for place, one in enumerate(alarms) for other in alarms[:place]), (
+            f"told twice: {alarms}"
+        )
+        # One of an earlier rule stays what it was.
+        rules = [terms for rule in self.rules if (terms := Terms.of(rule, self.unit)) and terms.kind == kind]
+        for raised, _ in alarms:
+            assert any(terms.is_beyond(readings[raised]) for terms in rules), f"invented: {alarms}"
+
+    def assert_told(self, room: str, alarms: Sequence[Span], readings: Mapping[datetime, float], terms: Terms) -> None:
+        found = excursions(readings, terms)
+        if currently_in_test_context():
+            event(f"excursions: {min(len(found), 4)}, rules: {min(len(self.rules), 3)}")
+        fresh = self.fresh.get(room, set())
+        missed = [each for each in found if each[0] in fresh and not any(_meet(alarm, each) for alarm in alarms)]
+        assert not missed, f"missed: {room} {missed} {alarms}"
+        opened = [cleared for _, cleared in alarms].count(None)
+        if len(self.rules) == 1:
+            open_ = [each for each in found if each[1] is None and not self.was_told_over(room, alarms, each, terms)]
+            assert opened == len(open_), f"{room} {found} {alarms}"
+        elif len(self.readings[room][max(readings)]) == 1:
+            latest = readings[max(readings)]
+            if terms.is_calm(latest):
+                assert not opened, f"open although calm: {room} {alarms}"
+            elif terms.is_beyond(latest) and not terms.lasting:
+                assert opened, f"not open although beyond: {room} {alarms}"
+
+    def was_told_over(self, room: str, alarms: Sequence[Span], excursion: Span, terms: Terms) -> bool:
+        """Whether it was over when it was told so: the calm reading has another one of its instant beside it since.
+
+        That alarm stays over. The next reading beyond the limit is another one.
+        """
+        readings = self.readings[room]
+        return any(
+            cleared is not None
+            and _meet((raised, cleared), excursion)
+            and len(readings[cleared]) > 1
+            and not any(map(terms.is_beyond, chain(*(readings[instant] for instant in readings if instant >= cleared))))
+            for raised, cleared in alarms
+        )
 
     def assert_events(self) -> None:
         with psycopg.connect(self.urls(OWNER)) as connection:
-            alarms = connection.execute("SELECT id, cleared IS NOT NULL FROM alarms").fetchall()
-        told: dict[str, list[str]] = {}
-        for each in self.sink.events:
-            alarm, _, state = each["id"].partition("/")
-            told.setdefault(alarm, []).append(state)
-        for id_, ended in alarms:
-            states = told.pop(str(id_))
-            # At least once, so that the end may come twice, but never before the beginning.
-            assert states[0] == "raised" and ("cleared" in states) == ended, states
-        assert not told, "none is invented"
+            alarms = connection.execute("SELECT id, cleared IS NOT NULL, sink FROM alarms").fetchall()
+        for sink in self.sinks:
+            told: dict[str, list[str]] = {}
+            contents: dict[str, Any] = {}
+            for each in sink.events:
+                alarm, _, state = each["id"].partition("/")
+                told.setdefault(alarm, []).append(state)
+                assert contents.setdefault(each["id"], each.get_data()) == each.get_data(), "it says the same each time"
+            for id_, ended, of in alarms:
+                if of != digest(sink.url):
+                    continue
+                states = told.pop(str(id_))
+                # At least once, so that each may come again; but never the end before the beginning.
+                assert states == sorted(states, reverse=True), states
+                assert states[0] == "raised" and ("cleared" in states) == ended, states
+            assert not told, "none is invented"
 
 
-def _meet(one: tuple[datetime, datetime | None], other: tuple[datetime, datetime | None]) -> bool:
+def _meet(one: Span, other: Span) -> bool:
     return (other[1] is None or one[0] < other[1]) and (one[1] is None or other[0] < one[1])
+
+
+def in_hours(rule: Rule) -> Rule:
+    """A rule whose minutes are hours."""
+    return {name: value.replace("m", "h") if name == "for" else value for name, value in rule.items()}
 
 
 def play(
     urls: Urls,
     serve: Callable[..., TestClient],
-    rule: Mapping[str, Any],
+    rule: Rule,
     unit: timedelta,
     examples: settings,
     strategy: st.SearchStrategy[Any] = STEPS,
 ) -> None:
-    """Play the game as often as `examples` says."""
-    own = {name: value.replace("m", "h") if name == "for" and unit == HOUR else value for name, value in rule.items()}
-    function = serve("watch", DATABASE_URL=urls(WATCHER), ALARM_RULES=json.dumps([own]), SINK_PATIENCE="1")
+    """Play the game as often as `examples` says, beginning with a rule."""
+    functions: dict[str, TestClient] = {}
+
+    def ask(rule: Rule, sink: Sink) -> Any:
+        rules = json.dumps([in_hours(rule) if unit == HOUR else rule] if rule else [])
+        if rules not in functions:
+            functions[rules] = serve("watch", DATABASE_URL=urls(WATCHER), ALARM_RULES=rules, SINK_PATIENCE="1")
+        # It is read with each request.
+        os.environ["ALARM_SINK_URL"] = sink.url
+        return functions[rules].post("/")
 
     @examples
     @given(strategy)
     def once(steps: Sequence[tuple[str, Any]]) -> None:
         empty(urls)
-        with listening() as sink:
-            # It is read with each request.
-            os.environ["ALARM_SINK_URL"] = sink.url
-            Game(urls, function, sink, rule, datetime.now(UTC), unit).play(steps)
+        with ExitStack() as stack:
+            sinks = [stack.enter_context(listening()) for _ in range(SINKS)]
+            Game(urls, ask, sinks, rule, datetime.now(UTC), unit).play(steps)
 
     once()
 

@@ -21,6 +21,7 @@ class Sink(ThreadingHTTPServer):
         self.headers: dict[str, str] = {}
         self.to_refuse: float = 0
         self.to_reset = 0
+        self.seconds = 0.0
         self.open = Event()
         self.open.set()
         self.attempts = 0
@@ -56,6 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         sink.attempts += 1
         sink.open.wait(5)
+        time.sleep(sink.seconds)
         if sink.to_reset > 0:
             sink.to_reset -= 1
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

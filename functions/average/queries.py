@@ -197,12 +197,14 @@ class Temperatures:
     async def alarms(self, scope: AlarmScope) -> list[Alarm]:
         """The alarms that are meant: first those that are open, each the newest first; one more than the limit."""
         after = dict.fromkeys(_AFTER) if scope.after is None else dict(zip(_AFTER, scope.after, strict=True))
-        rows = await self._fetch(_ALARMS, {**_filters(scope), **after, "limit": scope.limit + 1})
+        rows = await self._fetch(
+            of_alarms(scope.building_id, scope.room_id), {**_filters(scope), **after, "limit": scope.limit + 1}
+        )
         return [Alarm(*row) for row in rows]
 
     async def open_alarms(self, scope: AlarmScope) -> int:
         """How many of the alarms that are meant are open."""
-        [(count,)] = await self._fetch(_OPEN_ALARMS, _filters(scope))
+        [(count,)] = await self._fetch(_of_place(_OPEN_ALARMS, scope.building_id, scope.room_id), _filters(scope))
         return int(count)
 
     async def _readings(self, scope: Scope) -> list[tuple[Any, ...]]:
@@ -320,16 +322,14 @@ def _text(statement: bytes) -> bytes:
 _OF_ANY, _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_ANY), _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
 _MEANT = b"""
-    (%(building_id)s::text IS NULL OR building_id = %(building_id)s)
-    AND (%(room_id)s::text IS NULL OR room_id = %(room_id)s)
-    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
-    AND raised < coalesce(%(end)s::timestamptz, 'infinity')
+    {place} (%(kind)s::text IS NULL OR kind = %(kind)s) AND raised < coalesce(%(end)s::timestamptz, 'infinity')
 """
-_OPEN_ALARMS = _text(
+_OPEN_ALARMS = (
     b"SELECT count(*) FROM alarms WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared'"
     b" AND %(start)s::timestamptz IS NOT NULL AND " + _MEANT
 )
-_ALARMS = _text(
+# Both bounds of `cleared`, from which the planner concludes that few of all alarms are meant.
+_ALARMS = (
     b"""
     SELECT building_id, room_id, kind, threshold, temperature, raised, cleared, noticed, severity, id
     FROM (
@@ -339,7 +339,8 @@ _ALARMS = _text(
     + b"""
         UNION ALL
         SELECT *, true FROM alarms
-        WHERE cleared >= %(start)s::timestamptz AND %(state)s::text IS DISTINCT FROM 'open' AND """
+        WHERE cleared >= %(start)s::timestamptz AND cleared <= 'infinity'
+          AND %(state)s::text IS DISTINCT FROM 'open' AND """
     + _MEANT
     + b"""
     ) AS alarm
@@ -352,6 +353,20 @@ _ALARMS = _text(
     ORDER BY over, raised DESC, building_id, room_id, kind, id LIMIT %(limit)s
 """
 )
+
+
+def of_alarms(building_id: str | None, room_id: str | None) -> bytes:
+    """The statement that lists alarms of a room, of a building, or all."""
+    return _of_place(_ALARMS, building_id, room_id)
+
+
+def _of_place(statement: bytes, building_id: str | None, room_id: str | None) -> bytes:
+    """The statement about the alarms of a place, as its plan is made without knowing which."""
+    given = {b"building_id": building_id, b"room_id": room_id}
+    place = b"".join(b"%s = %%(%s)s AND " % (name, name) for name, value in given.items() if value is not None)
+    return _text(statement.replace(b"{place}", place))
+
+
 _ROOMS = b"""
     SELECT building_id, room_id, coalesce(past.timestamp, room.timestamp), coalesce(past.temperature, room.temperature)
     FROM rooms AS room

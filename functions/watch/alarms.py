@@ -22,7 +22,7 @@ from watch.rules import SIGNS, Place, Rules, Threshold, Thresholds
 
 PAUSE = timedelta(minutes=3)
 """So long without a look means that the database or `watch` was away, and readings could perhaps not arrive."""
-ROOMS_READ = 20_000
+ROOMS_READ = 50_000
 """Rooms of which it is asked at a time whether they are to be looked at."""
 MOST_ROOMS = 500
 """Rooms that are taken, and locked, in one transaction."""
@@ -31,7 +31,7 @@ FIRST_ROOM_HOURS = 256
 READINGS_WANTED = 50_000
 """Readings that are looked at in one transaction, during which the writers of their rooms wait."""
 FOREVER_SECONDS = 1e10
-MOST_ALARMS = 5_000
+MOST_ALARMS = 10_000
 """Alarms that are kept, cleared or forgotten in one transaction where no room is locked."""
 
 

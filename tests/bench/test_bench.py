@@ -26,7 +26,9 @@ def test_every_figure_can_be_measured(tmp_path: Path) -> None:
 def test_another_figure_is_refused_with_the_names_of_all() -> None:
     run = python("-m", "bench", "speed")
     assert run.returncode == 2
-    assert "no figure speed; there are singles, arrays, averages, transfer, start, growth, devices" in run.stderr
+    assert (
+        "no figure speed; there are singles, arrays, averages, transfer, start, growth, devices, alarms" in run.stderr
+    )
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

@@ -154,7 +154,9 @@ def visit(chromium: Browser, product: Product, tolerated: list[str]) -> Iterator
     assert [fault for fault in faults if not fault.startswith(tuple(tolerated))] == []
 
 
-def keep(page: Page, name: str, **options: Any) -> None:
-    """Take a picture for a person to look at."""
+def keep(page: Page, name: str, **options: Any) -> Path:
+    """Take a picture for a person to look at; returns where it is."""
     KEPT.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=KEPT / f"{name}.png", **options)
+    path = KEPT / f"{name}.png"
+    page.screenshot(path=path, **options)
+    return path

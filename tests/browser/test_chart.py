@@ -162,6 +162,7 @@ def test_what_is_clicked_is_large_enough(visit: Visit, options: dict[str, Any]) 
     page.get_by_text("Over again").click()
     page.get_by_label("Custom").check()
     page.get_by_text("Values as a table").click()
+    expect(page.locator("#values tbody tr").first).to_be_visible()
     if options:
         page.get_by_role("button", name="Rooms").click()
     assert page.evaluate(SMALL) == []

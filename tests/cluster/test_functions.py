@@ -171,3 +171,10 @@ def test_a_pod_can_do_no_more_than_it_needs() -> None:
     assert "Read-only file system" in said
     assert "No such file or directory" in said
     assert said.split()[-4:] == ["CapEff:", "0000000000000000", "NoNewPrivs:", "1"]
+
+
+def test_the_rules_of_alarms_are_the_operators() -> None:
+    found = cluster.get("configmap", "alarms")
+    assert "rules.json" in found["data"]
+    # Neither applied, so that nothing is set back, nor of the product, so that it is not pruned.
+    assert not found["metadata"].get("labels") and not found["metadata"].get("annotations")

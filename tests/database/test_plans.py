@@ -109,3 +109,19 @@ def test_a_page_of_readings_reads_little_more_than_its_lines(
     }
     kind, read = scans(reader, queries.READINGS, **page)["temperatures"]
     assert (kind.partition(" ")[0], read <= 201) == ("Index", True)
+
+
+def test_alarms_of_a_room_are_read_by_their_index(reader: psycopg.Connection[Any], plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared)"
+            " SELECT 'B1', (number %% 100)::text, 'high', 28, 29, %(first)s + number * interval '1 minute', %(last)s"
+            " FROM generate_series(1, 20000) AS number",
+            {"first": FIRST, "last": FIRST + timedelta(days=20)},
+        )
+        owner.execute("ANALYZE alarms")
+    places = (f"after_{name}" for name in ("over", "raised", "building", "room", "kind", "id"))
+    none = dict.fromkeys(["kind", "state", "end", *places])
+    read = scans(reader, queries.of_alarms("B1", "7"), **none, room_id="7", start=FIRST, limit=1001)
+    assert read["alarms"][0].partition(" ")[0] in {"Index", "Bitmap"}
+    assert read["alarms"][1] == 200

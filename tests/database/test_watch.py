@@ -539,6 +539,20 @@ def test_a_big_incident_is_kept_slice_by_slice(
     assert check(function) == (0, 1000)
 
 
+def test_many_open_alarms_leave_a_check_as_quick_as_it_was(watch: Watch, plain: Urls) -> None:
+    function = watch({"silent": "15m"}, DEADLINE_SECONDS="4")
+    rooms = "SELECT 'B1', 'room ' || room, now() - interval '%s', 21 FROM generate_series(%s, %s) AS room"
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        # As where ten times as many are open: they do not fit into the memory of one statement.
+        (name,) = owner.execute("SELECT current_database()").fetchone() or ("",)
+        owner.execute(f"ALTER DATABASE {name} SET work_mem = '64kB'")
+        owner.execute("INSERT INTO temperatures " + rooms % ("1 hour", 1, 10_000))
+        assert check(function) == (10_000, 0)
+        owner.execute("INSERT INTO temperatures " + rooms % ("1 minute", 10_001, 20_000))
+        owner.execute("ANALYZE alarms, rooms")
+    assert check(function) == (0, 0)
+
+
 def test_alarms_of_a_room_that_was_removed_end(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch({"above": 28, "silent": "1h"})
     store((90, 30))
@@ -738,6 +752,21 @@ def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
     assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 1, "unsent": 0}
     first, again = sink.events
     assert (first["source"], first["id"], data(first)) == (again["source"], again["id"], data(again))
+
+
+@pytest.mark.parametrize(
+    "name", ["line\r\nce-id: forged", "<script>", "غرفة", "\u202egnp", "%2F..", '"\\', "W" * 255, " ", "{0} %s"]
+)
+def test_a_room_whose_name_is_hostile_is_told_as_any_other(
+    watch: Watch, store: Store, sink: Sink, asked: Asked, name: str
+) -> None:
+    function = watch({"building_id": name, "above": 28}, ALARM_SINK_URL=sink.url)
+    store((5, 29), room=name, building=name)
+    assert function.post("/").json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0}
+    (event,) = sink.events
+    assert (data(event)["building_id"], data(event)["room_id"]) == (name, name)
+    assert event["id"] == f"{asked(building_id=name, room_id=name)['alarms'][0]['id']}/raised"
+    assert len(asked(building_id=name, limit=1)["alarms"]) == 1
 
 
 def test_more_than_a_batch_is_sent_by_one_check(watch: Watch, store: Store, sink: Sink) -> None:

@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
@@ -25,6 +27,7 @@ from tests.manifests.support import (
 )
 from tests.manifests.test_schema import faults
 from tests.support import ROOT
+from watch import rules
 
 # Beside the functions: what PostgreSQL keeps for superusers; the operator, Patroni, replication and the exporter;
 # migrations. Background workers, such as TimescaleDB's, do not count.
@@ -200,6 +203,34 @@ def test_the_user_who_watches_is_made_and_gets_what_it_needs() -> None:
     assert environment(templates(objects)["migrations"])["WATCHER_ROLE"] == user
     secrets = json.dumps(templates(objects)["watch"])
     assert f"{user.replace('_', '-')}.{database['metadata']['name']}.credentials" in secrets
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_rules_of_alarms_are_in_a_config_map_that_no_deployment_changes(name: str) -> None:
+    objects = overlay(name)
+    template = templates(objects)["watch"]
+    (container,) = containers(template)
+    (mount,) = container["volumeMounts"]
+    (volume,) = template["spec"]["volumes"]
+    variables = {variable["name"]: variable for variable in container["env"]}
+    assert "ALARM_RULES" not in variables
+    path, _, key = variables["ALARM_RULES_FILE"]["value"].rpartition("/")
+    assert (mount["name"], mount["mountPath"], key) == (volume["name"], path, "rules.json")
+    sink = variables["ALARM_SINK_URL"]["valueFrom"]["configMapKeyRef"]
+    assert (sink["name"], sink["optional"]) == (volume["configMap"]["name"], True) == ("alarms", True)
+    # What is not among the objects is neither applied nor pruned.
+    assert not {value for value in of_kind(objects, "ConfigMap") if value.startswith("alarms")}
+    made = f"k -n {NAMESPACE} get configmap alarms >/dev/null 2>&1 ||"
+    made += f" k -n {NAMESPACE} create configmap alarms --from-literal={key}='[]'"
+    assert made in " ".join((ROOT / "kind" / "deploy.sh").read_text().split())
+
+
+def test_the_example_of_rules_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (text,) = re.findall("```json\n(.+?)```", (ROOT / "docs" / "kubernetes.md").read_text(), re.DOTALL)
+    file = tmp_path / "rules.json"
+    file.write_text(text)
+    monkeypatch.setenv("ALARM_RULES_FILE", str(file))
+    assert rules.load().places.keys() == {(None, None), ("B1", None)}
 
 
 def test_the_broker_hands_the_simulators_events_to_ingest() -> None:

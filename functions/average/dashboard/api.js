@@ -3,6 +3,7 @@
 const PATIENCE = 30e3;
 // However long a server asks to be left alone: a page that is looked at asks again after this.
 const LONGEST_PAUSE = 300e3;
+const FIRST_ALARMS = 1000;
 let skew = 0;
 
 export class Failure extends Error {
@@ -52,6 +53,17 @@ export async function askRooms(options) {
     rooms.push(...page.rooms);
   }
   return rooms;
+}
+
+// All alarms that are open, and the newest of those that ended within a week; `next` is null where these are all.
+export async function askAlarms(options) {
+  const known = [];
+  let page = { next: "" };
+  do {
+    page = await ask("alarms", page.next ? { after: page.next } : { limit: FIRST_ALARMS }, options);
+    known.push(...page.alarms);
+  } while (page.next && !known[known.length - 1].cleared);
+  return { known, open: page.open, next: page.next };
 }
 
 // A signal that gives up with the one that is given, or after a while.

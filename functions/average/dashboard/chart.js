@@ -1,6 +1,8 @@
-// The series of some rooms: for each a line of averages and a band from lowest to highest. Drawn by uPlot, which is a
-// script of its own and leaves a global behind.
+// The series of some rooms: for each a line of averages, a band from lowest to highest, and when it was in alarm. Drawn by
+// uPlot, which is a script of its own and leaves a global behind.
 
+import { few, sign } from "./alarms.js";
+import { drawBands, heightOfRows } from "./bands.js";
 import { day, degrees, element, month, offset, roomName, roomText, span, temperature, time, twin } from "./format.js";
 
 const { uPlot } = window;
@@ -24,13 +26,14 @@ export class Chart {
     this.tip = tip;
     this.onZoom = onZoom;
     new ResizeObserver(() => this.plot?.setSize(this.size())).observe(root);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.plot?.redraw(false));
+    // Paper is light.
+    for (const other of ["(prefers-color-scheme: dark)", "print"]) matchMedia(other).addEventListener("change", () => this.plot?.redraw(false));
     root.addEventListener("keydown", (event) => this.onKey(event));
     root.addEventListener("blur", () => this.leave());
   }
 
   show({ start, end, seconds, series }) {
-    Object.assign(this, { start, end, seconds, series });
+    Object.assign(this, { start, end, seconds, series: series.map((each, number) => ({ ...each, number })) });
     const { data, stops } = aligned(start / 1000, end / 1000, seconds, series);
     this.stops = stops;
     const rooms = series.map(({ label }) => label).join();
@@ -59,14 +62,14 @@ export class Chart {
       padding: [12, (plot) => this.reach(plot).right, 0, (plot) => this.reach(plot).left],
       legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 9 } },
-      scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: padded } },
+      scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: (plot, least, most) => padded(least, most, heightOfRows(this.series) / plot.height) } },
       axes: [
         { ...axis, grid: { ...lines.grid, filter: inside }, ticks: { ...lines.ticks, filter: inside }, filter: inside, space: (plot) => this.reach(plot).apart, size: 46, values: (_, ticks, __, ___, step) => times(ticks, step) },
         { ...axis, ...lines, size: widest, gap: 6, values: (_, ticks) => ticks.map(degrees) },
       ],
       series: [{}, ...this.series.flatMap((_, index) => this.lines(index))],
       bands: this.series.map((_, index) => ({ series: [3 * index + 3, 3 * index + 2], fill: () => `${colour(index)}${this.series.length > 1 ? "1f" : "33"}` })),
-      hooks: { setCursor: [() => this.onCursor()], setSelect: [() => this.onSelect()] },
+      hooks: { drawAxes: [(plot) => drawBands(plot, this.series, colour)], setCursor: [() => this.onCursor()], setSelect: [() => this.onSelect()] },
     };
   }
 
@@ -157,13 +160,24 @@ export class Chart {
     const { start, end } = points.find((point) => point);
     const when = span(start, end, this.seconds < 60);
     const rows = this.series.map(({ choice }, number) => ({ choice, number, point: points[number] })).filter(({ point }) => point);
-    tip.replaceChildren(element("b", { textContent: when }), ...rows.map(({ choice, number, point }) => entry(choice, number, point, this.series.length > 1)));
+    const alarms = few(this.alarmsOf(+start, +end), this.series.length > 1 || this.series[0].choice.room === null);
+    const signs = alarms.lines.map(({ kind, text }) => element("div", {}, sign(kind), element("span", { textContent: text })));
+    if (alarms.left) signs.push(element("div", { className: "quiet", textContent: `and ${alarms.left} more` }));
+    tip.replaceChildren(element("b", { textContent: when }), ...rows.map(({ choice, number, point }) => entry(choice, number, point, this.series.length > 1)), ...signs);
     tip.hidden = false;
     const x = plot.over.offsetLeft + plot.valToPos(stops[index], "x");
     tip.style.left = `${Math.max(0, Math.min(this.root.clientWidth - tip.offsetWidth, x < this.root.clientWidth / 2 ? x + 14 : x - tip.offsetWidth - 14))}px`;
     this.root.setAttribute("aria-valuenow", index);
     const values = rows.map(({ choice, point }) => `${this.series.length > 1 ? `${roomText(choice)} ` : ""}${words(point)}`);
-    this.root.setAttribute("aria-valuetext", `${when}: ${values.join("; ")}`);
+    const said = alarms.lines.map(({ text }) => `. ${text}`).join("") + (alarms.left ? `, and ${alarms.left} more alarms` : "");
+    this.root.setAttribute("aria-valuetext", `${when}: ${values.join("; ")}${said}`);
+  }
+
+  // The alarms that lasted at some time from one instant to another, of every room that is shown.
+  alarmsOf(start, end) {
+    const found = this.series.flatMap(({ alarms }) => alarms.filter(({ from, to }) => from < end && (to > start || from >= start)));
+    // A room and its building have the same.
+    return [...new Map(found.map((each) => [each.alarm.id, each])).values()];
   }
 }
 
@@ -233,10 +247,12 @@ function alone(column) {
   return filled.filter((index, place) => column[index] !== null && column[filled[place - 1]] == null && column[filled[place + 1]] == null);
 }
 
-function padded(_, least, most) {
+// `above` is how much of the chart is for something else.
+function padded(least, most, above) {
   if (least === null) return [0, 30];
   const margin = Math.max(0.5, 0.08 * (most - least));
-  return [least - margin, most + margin];
+  const [bottom, top] = [least - margin, most + margin];
+  return [bottom, top + (top - bottom) * Math.min(1, above / (1 - Math.min(0.5, above)))];
 }
 
 // The pixels that the longest of some labels of an axis takes.

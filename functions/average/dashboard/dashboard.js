@@ -4,9 +4,10 @@
 // another instance. How often follows how long the answers took, so that readers cost the database a twentieth of its
 // time at most; a hidden tab asks nothing.
 
-import { Failure, ask, askRooms, now, token } from "./api.js";
+import { RECENT, byRoom, list, listOfChart, tally, within as alarmsWithin } from "./alarms.js";
+import { Failure, ask, askAlarms, askRooms, now, token } from "./api.js";
 import { Chart, swatch } from "./chart.js";
-import { ago, apart, bare, clock, count, duration, element, full, grouped, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
+import { ago, bare, clock, count, element, grouped, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet, whole as wholeFile } from "./sheet.js";
 import { MOST_ROOMS, beside, instant, interval, key, read, write } from "./view.js";
 
@@ -16,6 +17,9 @@ const RESTRAINT = 20;
 const RESTRAINT_AFTER_FAILURE = 3;
 const MANY_ROOMS = 8;
 const LONGEST_DOWNLOAD = 3600e3;
+// Of a room, or of a building, in the chart.
+const MOST_ALARMS = 1000;
+const LENIENCE = 60e3;
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: whole(end) }));
@@ -23,7 +27,7 @@ const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last:
 let view = read(location.search);
 // What is known: the last answers that came.
 let rooms = null;
-let alarms = [];
+let alarms = { known: [], open: 0, next: null };
 let shown = null;
 let paused = false;
 let timer;
@@ -86,9 +90,9 @@ function schedule(pause) {
 }
 
 async function askForRoomsAndAlarms(signal, settled) {
-  const [some, others] = await Promise.all([settled(askRooms({ signal })), settled(ask("alarms", {}, { signal }))]);
+  const [some, others] = await Promise.all([settled(askRooms({ signal })), settled(askAlarms({ signal }))]);
   rooms = some ?? rooms;
-  alarms = others?.alarms ?? alarms;
+  alarms = others ?? alarms;
 }
 
 // An answer that did not come is that of before, if the same was asked. Where none came, what is shown stays as it is.
@@ -98,7 +102,7 @@ function keep(answers, within) {
   if (same && !answers.some(came)) return;
   const known = answers.map((answer) => {
     const before = same ? shown.answers.find(({ label }) => label === answer.label) : null;
-    return { ...answer, average: answer.average ?? before?.average ?? null, points: answer.points ?? before?.points ?? null };
+    return { ...answer, average: answer.average ?? before?.average ?? null, points: answer.points ?? before?.points ?? null, alarms: answer.alarms ?? before?.alarms ?? null, more: answer.alarms ? answer.more : Boolean(before?.more) };
   });
   const seconds = answers.find((each) => each.seconds)?.seconds ?? (same ? shown.seconds : 60);
   const lacking = answers.some(({ average, points }) => !average || !points);
@@ -121,7 +125,9 @@ function question(choice, { start, end }) {
 // The average is that of the readings, which those of the buckets do not add up to.
 async function askAbout(choice, within, signal, settled) {
   const query = question(choice, within);
-  const [average, found] = await Promise.all([settled(ask("average", query, { signal })), settled(ask("series", query, { signal }))]);
+  const questions = [settled(ask("average", query, { signal })), settled(ask("series", query, { signal }))];
+  if (!areKnown(within)) questions.push(settled(ask("alarms", { ...query, limit: MOST_ALARMS }, { signal })));
+  const [average, found, others] = await Promise.all(questions);
   const seconds = found?.bucket_seconds;
   const points = found?.series.map((point) => {
     const bucket = Date.parse(point.start);
@@ -129,8 +135,11 @@ async function askAbout(choice, within, signal, settled) {
     const end = new Date(Math.min(bucket + 1000 * seconds, within.end));
     return { at: (+start + +end) / 2000, start, end, average: point.average_temperature, min: point.min, max: point.max, count: point.count };
   });
-  return { choice, label: key(choice), average, seconds, points };
+  return { choice, label: key(choice), average, seconds, points, alarms: others?.alarms ?? null, more: Boolean(others?.next) };
 }
+
+// Whether the alarms of an interval are among those that are known anyway.
+const areKnown = ({ start }) => alarms.next === null && start >= now() - RECENT - LENIENCE;
 
 // --- showing ------------------------------------------------------------------------------------------------------
 
@@ -177,10 +186,7 @@ function latest({ building, room }) {
   return found.map((each) => each.latest).sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp))[0];
 }
 
-function moment(timestamp) {
-  const date = new Date(timestamp);
-  return element("time", { dateTime: timestamp, title: full(date), textContent: ago(date, now()) });
-}
+const moment = (timestamp) => momentAt(timestamp, now());
 
 // Of a question that was not answered yet.
 const UNKNOWN = { average_temperature: null, min: null, max: null, count: null };
@@ -255,10 +261,21 @@ function showChart() {
   }
   $("caption").textContent = `Average per ${width(seconds)}; the band is from the lowest to the highest reading`;
   $("when").textContent = `${span(start, end, end - start < 6e5)}. Times are those of ${zone(start, end)}.`;
+  showAlarmsOfChart(answers);
   showValues();
 }
 
-const answered = () => shown.answers.map((answer) => ({ ...answer, points: answer.points ?? [] }));
+// The same as words, for who does not see the chart, or wants to look closer.
+function showAlarmsOfChart(answers) {
+  const drawn = [...new Map(answers.flatMap((answer) => answer.alarms).map((each) => [each.alarm.id, each])).values()];
+  const newest = shown.answers.some((answer) => answer.more) ? "the newest " : "";
+  $("excursions").hidden = !drawn.length;
+  $("excursions").firstElementChild.replaceChildren(`Alarms in this interval: ${newest}${count(drawn.length)} `, ...tally(drawn.map(({ alarm }) => alarm)));
+  const named = answers.length > 1 || answers[0].choice.room === null;
+  listOfChart($("excursions").lastElementChild, drawn, named, (start, end) => go({ ...view, last: null, start: whole(start), end: end && whole(end) }));
+}
+
+const answered = () => shown.answers.map((answer) => ({ ...answer, points: answer.points ?? [], alarms: alarmsWithin(answer.alarms ?? alarms.known, answer.choice, +shown.start, +shown.end) }));
 
 function absence(reading) {
   if (shown.answers.some(({ points }) => !points)) return "This could not be answered. The message above says why.";
@@ -301,44 +318,21 @@ function showCommand() {
 
 // --- alarms -------------------------------------------------------------------------------------------------------
 
-const KINDS = {
-  high: { short: "too warm", long: (alarm) => `was ${apart(alarm.temperature, alarm.threshold).join(", more than ")}` },
-  low: { short: "too cold", long: (alarm) => `was ${apart(alarm.temperature, alarm.threshold).join(", less than ")}` },
-  silent: { short: "silent", long: ({ threshold }) => `sent nothing for ${duration(threshold)}` },
-};
-
-const openAlarms = () => alarms.filter(({ cleared }) => !cleared);
-
 function showAlarms() {
-  const open = openAlarms();
-  const cleared = alarms.filter(({ cleared }) => cleared);
-  $("alarms").hidden = !alarms.length;
-  $("alarms").classList.toggle("raised", open.length > 0);
-  const heading = open.length ? `${open.length} alarm${open.length === 1 ? "" : "s"}` : "No alarm now";
+  const { known, open, next } = alarms;
+  const over = known.filter(({ cleared }) => cleared);
+  $("alarms").hidden = !known.length;
+  $("alarms").classList.toggle("raised", open > 0);
+  const heading = open ? `${count(open)} alarm${open === 1 ? "" : "s"}` : "No alarm now";
   if ($("alarms-heading").textContent !== heading) {
     $("alarms-heading").textContent = heading;
     $("status").textContent = heading;
   }
-  list($("alarms-open"), open);
-  $("alarms-cleared").hidden = !cleared.length;
-  $("alarms-cleared").firstElementChild.textContent = `Over again within the last 7 days: ${cleared.length}`;
-  list($("alarms-cleared").lastElementChild, cleared);
-}
-
-function list(place, some) {
-  // Rebuilt only if they changed: the focus stays where it is.
-  const state = JSON.stringify(some);
-  if (place.dataset.state === state) return;
-  place.dataset.state = state;
-  place.replaceChildren(...some.map(alarmed));
-}
-
-function alarmed(alarm) {
-  const choice = { building: alarm.building_id, room: alarm.room_id };
-  const button = element("button", { type: "button" }, roomName(choice));
-  button.addEventListener("click", () => go({ ...view, rooms: [choice] }));
-  const times = alarm.cleared ? ["from ", moment(alarm.raised), " to ", moment(alarm.cleared)] : [moment(alarm.raised)];
-  return element("li", {}, button, element("span", {}, element("strong", { textContent: KINDS[alarm.kind].short }), ": ", KINDS[alarm.kind].long(alarm), ", ", ...times));
+  const onRoom = (choice) => go({ ...view, rooms: [choice] });
+  list($("alarms-open"), known.filter(({ cleared }) => !cleared), now(), onRoom);
+  $("alarms-cleared").hidden = !over.length;
+  $("alarms-cleared").firstElementChild.textContent = `Over again within the last 7 days: ${next ? "more than " : ""}${count(over.length)}`;
+  list($("alarms-cleared").lastElementChild, over, now(), onRoom);
 }
 
 // --- the list of rooms --------------------------------------------------------------------------------------------
@@ -353,7 +347,8 @@ function showRooms() {
   ]);
   // Rebuilt only if rooms came or went: the focus stays where it is.
   const keys = entries.map(key);
-  if (keys.join() !== [...rows.keys()].join()) {
+  const others = keys.join() !== [...rows.keys()].join();
+  if (others) {
     rows = new Map(entries.map((choice) => [key(choice), row(choice)]));
     const groups = grouped(entries, ({ building }) => building);
     $("rooms").replaceChildren(
@@ -362,10 +357,10 @@ function showRooms() {
       ),
     );
     $("filter").hidden = rooms.length <= MANY_ROOMS;
-    filter();
   }
   const chosen = choices().map(key);
-  const kinds = grouped(openAlarms(), ({ building_id, room_id }) => key({ building: building_id, room: room_id }));
+  const alarming = byRoom(alarms.known);
+  const perBuilding = grouped([...alarming.values()], ([{ building_id }]) => building_id);
   const newest = new Map(rooms.map(({ building_id, room_id, latest }) => [key({ building: building_id, room: room_id }), latest]));
   for (const [name, { choice, item, button, box, alarm, now: text }] of rows) {
     const number = chosen.indexOf(name);
@@ -373,10 +368,25 @@ function showRooms() {
     box.disabled = number < 0 ? chosen.length >= MOST_ROOMS : chosen.length === 1;
     item.classList.toggle("chosen", number >= 0);
     button.setAttribute("aria-pressed", chosen.length === 1 && number === 0);
-    alarm.textContent = (kinds.get(name) ?? []).map(({ kind }) => KINDS[kind].short).join(", ");
+    showMark(item, alarm, choice, alarming.get(name) ?? [], perBuilding.get(choice.building)?.length ?? 0);
     if (choice.room !== null) text.textContent = temperature(newest.get(name).temperature);
   }
+  const some = alarming.size;
+  $("alarmed").hidden = !some || rooms.length <= MANY_ROOMS;
+  $("alarmed").textContent = `Only rooms in alarm (${count(some)})`;
+  $("rooms-alarms").textContent = some ? `${count(some)} in alarm` : "";
+  if (others || $("alarmed").getAttribute("aria-pressed") === "true") filter();
   $("rooms-hint").textContent = chosen.length >= MOST_ROOMS ? `${MOST_ROOMS} rooms are the most to compare.` : "Tick several to compare them.";
+}
+
+// Which alarms a room has; of a building, how many of its rooms have one.
+function showMark(item, mark, choice, own, inAlarm) {
+  const state = choice.room !== null ? own.map(({ id }) => id).join() : inAlarm ? `${count(inAlarm)} in alarm` : "";
+  if (mark.dataset.state === state) return;
+  mark.dataset.state = state;
+  item.dataset.alarm = state ? "yes" : "";
+  if (choice.room === null) mark.replaceChildren(state);
+  else mark.replaceChildren(...tally(own));
 }
 
 function row(choice) {
@@ -399,7 +409,11 @@ function row(choice) {
 
 function filter() {
   const wanted = $("filter").value.trim().toLocaleLowerCase();
-  for (const { choice, item } of rows.values()) item.hidden = !`${choice.building} / ${choice.room ?? ""}`.toLocaleLowerCase().includes(wanted);
+  const only = !$("alarmed").hidden && $("alarmed").getAttribute("aria-pressed") === "true";
+  for (const { choice, item } of rows.values()) {
+    const found = `${choice.building} / ${choice.room ?? ""}`.toLocaleLowerCase().includes(wanted);
+    item.hidden = !found || (only && !item.dataset.alarm);
+  }
   for (const section of $("rooms").children) section.hidden = !section.querySelector("li:not([hidden])");
   $("rooms-none").hidden = Boolean($("rooms").querySelector("section:not([hidden])"));
 }
@@ -550,6 +564,10 @@ $("copy").addEventListener("click", async () => {
 });
 
 $("filter").addEventListener("input", filter);
+$("alarmed").addEventListener("click", () => {
+  $("alarmed").setAttribute("aria-pressed", $("alarmed").getAttribute("aria-pressed") !== "true");
+  filter();
+});
 $("values").addEventListener("toggle", showValues);
 $("rooms-toggle").addEventListener("click", () => expand($("rooms-toggle").getAttribute("aria-expanded") !== "true"));
 addEventListener("popstate", () => {
@@ -560,6 +578,8 @@ addEventListener("popstate", () => {
 addEventListener("online", () => refresh());
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : paused || refresh()));
 setInterval(showTimes, PAUSE);
+// On paper nobody opens anything.
+addEventListener("beforeprint", () => ($("excursions").open = true));
 
 // For start.js, which says so otherwise.
 window.loaded = true;

@@ -60,7 +60,7 @@ export function twin(date) {
 export const time = (date, seconds) => format(date, seconds ? SECONDS : CLOCK);
 export const clock = (date, seconds) => `${time(date, seconds)}${twin(date) ? ` (${offset(date)})` : ""}`;
 
-const thisYear = (date) => date.getFullYear() === new Date().getFullYear();
+export const thisYear = (date) => date.getFullYear() === new Date().getFullYear();
 export const day = (date, year = !thisYear(date)) => format(date, year ? { ...DATE, year: "numeric" } : DATE);
 export const month = (date) => format(date, { month: "short", year: "numeric" });
 export const full = (date) => `${format(date, { dateStyle: "medium", timeStyle: "medium" })}${twin(date) ? ` (${offset(date)})` : ""}`;
@@ -125,4 +125,9 @@ export function grouped(items, name) {
     groups.get(name(item)).push(item);
   }
   return groups;
+}
+
+export function moment(timestamp, now) {
+  const date = new Date(timestamp);
+  return element("time", { dateTime: timestamp, title: full(date), textContent: ago(date, now) });
 }
