@@ -234,7 +234,9 @@ class Temperatures:
             rows = await within(self._deadline, self._rows(statement, parameters, progress))
         except psycopg.errors.QueryCanceled as error:
             raise unavailable("deadline", TOO_LONG) from error
-        except (TimeoutError, psycopg.Error) as error:
+        except psycopg.Error as error:
+            raise unanswered(error, "ask again") from error
+        except TimeoutError as error:
             if progress.failures:
                 raise unanswered(progress.failures[-1], "ask again") from error
             raise unavailable("deadline", progress.stage, 5) from error

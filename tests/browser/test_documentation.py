@@ -8,7 +8,7 @@ from playwright.sync_api import Page, Route, expect
 from bench.stack import function
 from tests.browser.conftest import Product, Visit, keep
 
-PATHS = [f"/v1/temperature/{name}" for name in ("average", "series", "rooms", "alarms")]
+PATHS = [f"/v1/temperature/{name}" for name in ("average", "series", "readings", "rooms", "alarms")]
 PATHS += ["/settings", "/v1/temperature", "/", "/temperature", "/simulate", "/watch", "/health", "/ready", "/metrics"]
 
 

@@ -98,17 +98,19 @@ def test_what_is_acknowledged_is_on_the_standby(pair: Pair, name: str, record_pr
 
 
 def test_a_reading_that_the_standby_does_not_have_is_acknowledged_to_nobody(pair: Pair) -> None:
+    reading = {**READING, "room_id": "not followed"}
+
     def send() -> int:
-        return requests.post(pair.address("ingest"), json=READING, timeout=10).status_code
+        return requests.post(pair.address("ingest"), json=reading, timeout=10).status_code
 
     pair.replication.stall()
     # The first is given up, and visible from then on; the others find it.
     assert [send() for _ in range(4)] == [503] * 4
     with pair.connected() as connection:
-        assert connection.execute("SELECT FROM temperatures WHERE room_id = '101'").rowcount == 1
+        assert connection.execute("SELECT FROM temperatures WHERE room_id = 'not followed'").rowcount == 1
     pair.fail_over()
     with pair.connected() as connection:
-        assert connection.execute("SELECT FROM temperatures WHERE room_id = '101'").rowcount == 0
+        assert connection.execute("SELECT FROM temperatures WHERE room_id = 'not followed'").rowcount == 0
     assert send() == 201
 
 
