@@ -104,6 +104,8 @@ def _apart(whole: dict[str, Any]) -> dict[str, Any]:
     schemas = whole["components"]["schemas"]
     event = schemas.pop("Event")
     for name, data, other in (("Event", "data", "data_base64"), ("EncodedEvent", "data_base64", "data")):
+        # One of the two may be null, but not the one that holds the reading.
+        event["properties"][data] = event["properties"][data]["anyOf"][0]
         schemas[name] = {
             "type": "object",
             "description": f"A CloudEvent, whose reading is in `{data}`.",
