@@ -296,7 +296,7 @@ def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summa
     return Summary(count, min(max(average, lowest), highest), lowest, highest)
 
 
-def _parameters(scope: Scope) -> dict[str, Any]:
+def _parameters(scope: "Scope | AlarmScope") -> dict[str, Any]:
     return {
         "building_id": scope.building_id,
         "room_id": scope.room_id,
@@ -306,14 +306,7 @@ def _parameters(scope: Scope) -> dict[str, Any]:
 
 
 def _filters(scope: AlarmScope) -> dict[str, Any]:
-    return {
-        "building_id": scope.building_id,
-        "room_id": scope.room_id,
-        "kind": scope.kind,
-        "state": scope.state,
-        "start": scope.start,
-        "end": scope.end,
-    }
+    return {**_parameters(scope), "kind": scope.kind, "state": scope.state}
 
 
 def _text(statement: bytes) -> bytes:

@@ -160,3 +160,19 @@ def keep(page: Page, name: str, **options: Any) -> Path:
     path = KEPT / f"{name}.png"
     page.screenshot(path=path, **options)
     return path
+
+
+def milliseconds_of_a_move(page: Page) -> float:
+    """How long the chart takes for each step of a mouse that crosses it."""
+    return float(
+        page.evaluate("""() => {
+            const over = document.querySelector(".u-over");
+            const { left, top, width } = over.getBoundingClientRect();
+            const started = performance.now();
+            for (let step = 0; step < 200; step += 1) {
+                const clientX = left + (width * step) / 200;
+                over.dispatchEvent(new MouseEvent("mousemove", { clientX, clientY: top + 50 }));
+            }
+            return (performance.now() - started) / 200;
+        }""")
+    )

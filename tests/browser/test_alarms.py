@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Product, Visit, keep
+from tests.browser.conftest import Product, Visit, keep, milliseconds_of_a_move
 from tests.browser.support import DAY, accessible, fits, plot, reading, room_of, shown, view
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -251,16 +251,7 @@ def test_thousands_of_alarms_leave_the_page_fluid(visit: Visit, product: Product
     expect(page.locator("#alarms-heading")).to_have_text("12,000 alarms")
     assert len(listed(page)) == 101
     assert page.locator("#alarms-open li").count() == 101
-    milliseconds = page.evaluate("""() => {
-        const over = document.querySelector(".u-over");
-        const { left, top, width } = over.getBoundingClientRect();
-        const started = performance.now();
-        for (let step = 0; step < 200; step += 1) {
-            const clientX = left + (width * step) / 200;
-            over.dispatchEvent(new MouseEvent("mousemove", { clientX, clientY: top + 50 }));
-        }
-        return (performance.now() - started) / 200;
-    }""")
+    milliseconds = milliseconds_of_a_move(page)
     # A frame takes 16 of them.
     assert milliseconds < 16
     keep(page, "alarms-thousands", full_page=True)

@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from bench.stack import command, function, serve, target
 from local.postgres import READER
-from tests.browser.conftest import Product, Start, Visit, keep
+from tests.browser.conftest import Product, Start, Visit, keep, milliseconds_of_a_move
 from tests.browser.support import (
     DAY,
     PHONE,
@@ -472,16 +472,7 @@ def test_a_year_of_twenty_rooms_stays_fluid(visit: Visit, product: Product) -> N
     """)
     page = shown(visit(view(*(("Year", f"{room:02}") for room in range(1, 9)), last="year")))
     expect(page.locator("#summary tbody tr")).to_have_count(8)
-    milliseconds = page.evaluate("""() => {
-        const over = document.querySelector(".u-over");
-        const { left, top, width } = over.getBoundingClientRect();
-        const started = performance.now();
-        for (let step = 0; step < 200; step += 1) {
-            const clientX = left + (width * step) / 200;
-            over.dispatchEvent(new MouseEvent("mousemove", { clientX, clientY: top + 50 }));
-        }
-        return (performance.now() - started) / 200;
-    }""")
+    milliseconds = milliseconds_of_a_move(page)
     keep(page, "year")
     # A frame takes 16 of them.
     assert milliseconds < 16
