@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -237,8 +237,8 @@ class Temperatures:
         except psycopg.Error as error:
             raise unanswered(error, "ask again") from error
         except TimeoutError as error:
-            if progress.failures:
-                raise unanswered(progress.failures[-1], "ask again") from error
+            if progress.failure:
+                raise unanswered(progress.failure, "ask again") from error
             raise unavailable("deadline", progress.stage, 5) from error
         QUERIES.observe(perf_counter() - started)
         return rows
@@ -273,7 +273,7 @@ class Temperatures:
                 raise
             except psycopg.OperationalError as error:
                 log.warning("the database did not answer, trying again: %s", error)
-                progress.failures.append(error)
+                progress.failure = error
                 await asyncio.sleep(pause)
                 pause *= 2
 
@@ -284,8 +284,8 @@ class _Progress:
 
     stage: str = WAITING
     """What to say if its time is over now."""
-    failures: list[psycopg.Error] = field(default_factory=list)
-    """After each of which it was asked again."""
+    failure: psycopg.Error | None = None
+    """The last one after which it was asked again."""
 
 
 def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summary:
