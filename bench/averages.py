@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from statistics import median
 from urllib.parse import quote
@@ -32,6 +33,7 @@ FIRST = datetime(2025, 11, 20, tzinfo=UTC)
 INTERVALS = {"hour": HOUR, "day": DAY, "month": 30 * DAY, "year": 364 * DAY}
 CONNECTIONS = (1, 8, 32)
 SECONDS, REPEATS, ROUNDS = 2.0, 20, 3
+DEADLINE_SECONDS = 60
 SLOW_MS = 500
 """What takes longer is asked three times only."""
 
@@ -185,7 +187,7 @@ def _days(building: str, length: timedelta, *, whole: bool = False) -> Callable[
 
 async def _statements(database: str, url: str, asked: Sequence[Question], rooms: int, repeats: int) -> list[Row]:
     rows: list[Row] = []
-    temperatures = Temperatures(Database(url, connections=1, pooled=False, deadline=60))
+    temperatures = Temperatures(Database(url, connections=1, pooled=False, deadline=DEADLINE_SECONDS))
     async with AsyncConnectionPool(url, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
         for question in asked:
             # Another room each time, as if nobody had just asked for the same.
@@ -193,8 +195,8 @@ async def _statements(database: str, url: str, asked: Sequence[Question], rooms:
             ours: list[float] = []
             reference: list[float] = []
             for _ in range(ROUNDS):
-                expected = await _timed(reference, lambda room: within(60, _reference(pool, question, room)), names)  # noqa: B023
-                found = await _timed(ours, lambda room: question.ask(temperatures, room), names)  # noqa: B023
+                expected = await _timed(reference, partial(_reference, pool, question), names)
+                found = await _timed(ours, partial(question.ask, temperatures), names)
                 assert question.reference == LIST_OF_ALL or found[: len(expected)] == expected, "it is not exact"
             rows.append(
                 {
@@ -223,17 +225,19 @@ async def _timed(milliseconds: list[float], ask: Callable[[str], Awaitable[int]]
 
 async def _reference(pool: AsyncConnectionPool, question: Question, room: str) -> int:
     """Ask in the way of the function: a connection of a pool, within a deadline."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(
-            question.reference.encode(),
-            {
-                "building": question.building,
-                "room": room,
-                "start": _RAGGED_START,
-                "end": _RAGGED_START + question.length,
-            },
-        )
-        return sum(row[-2] for row in await cursor.fetchall() if isinstance(row[-2], int))
+    asked = {
+        "building": question.building,
+        "room": room,
+        "start": _RAGGED_START,
+        "end": _RAGGED_START + question.length,
+    }
+
+    async def ask() -> int:
+        async with pool.connection() as connection:
+            cursor = await connection.execute(question.reference.encode(), asked)
+            return sum(row[-2] for row in await cursor.fetchall() if isinstance(row[-2], int))
+
+    return await within(DEADLINE_SECONDS, ask())
 
 
 def _questions(length: timedelta, days: int, rooms: int) -> Iterator[bytes]:
