@@ -16,11 +16,12 @@ import psycopg
 from matplotlib.axes import Axes
 from psycopg_pool import AsyncConnectionPool
 
-from average.intervals import DAY, HOUR
+from average.intervals import DAY, HOUR, Bucket, Buckets
 from average.queries import Scope, Temperatures
 from bench import load, stack
 from bench.report import Figure, Row, say
 from local.postgres import OWNER, READER
+from shared import zones
 from shared.database import Database, within
 from tests.support import TimescaleMissing, Urls, timescale
 
@@ -43,6 +44,7 @@ AVERAGE = """
 """
 AVERAGE_OF_BUILDING = AVERAGE.replace("AND room_id = %(room)s ", "")
 SERIES = AVERAGE.replace("SELECT", "SELECT date_bin('1 day', timestamp, '2000-01-03 00:00+00'),") + " GROUP BY 1"
+SERIES_IN_ZONE = AVERAGE.replace("SELECT", "SELECT date_trunc('day', timestamp, '{zone}'),") + " GROUP BY 1"
 SERIES_OF_BUILDING = SERIES.replace("AND room_id = %(room)s ", "")
 LIST_OF_ALL = "SELECT building_id, room_id, timestamp, temperature FROM rooms ORDER BY building_id, room_id"
 
@@ -150,6 +152,9 @@ def _of_buildings(length: timedelta, large: bool) -> Iterator[Question]:
         "average of the building", _average(BUILDING, length, whole=True), AVERAGE_OF_BUILDING, length=length
     )
     yield Question("days of a room", _days(BUILDING, length), SERIES, length=length)
+    for zone in ("Europe/Zurich", "Asia/Kathmandu"):
+        local = SERIES_IN_ZONE.format(zone=zone)
+        yield Question(f"days of a room in {zone}", _days(BUILDING, length, zone=zone), local, length=length)
     yield Question("days of the building", _days(BUILDING, length, whole=True), SERIES_OF_BUILDING, length=length)
     if large:
         yield Question(
@@ -177,10 +182,13 @@ def _average(building: str, length: timedelta, *, whole: bool = False) -> Callab
     return ask
 
 
-def _days(building: str, length: timedelta, *, whole: bool = False) -> Callable[[Temperatures, str], Awaitable[int]]:
+def _days(
+    building: str, length: timedelta, *, whole: bool = False, zone: str | None = None
+) -> Callable[[Temperatures, str], Awaitable[int]]:
     async def ask(temperatures: Temperatures, room: str) -> int:
-        scope = Scope(building, None if whole else room, _RAGGED_START, _RAGGED_START + length)
-        return sum(summary.count for _, summary in await temperatures.series(scope, DAY))
+        buckets = Buckets(Bucket(1, "d"), zones.load(zone) if zone else None, _RAGGED_START, _RAGGED_START + length)
+        scope = Scope(building, None if whole else room, buckets.start, buckets.end, buckets.zone, buckets)
+        return sum(summary.count for _, summary in await temperatures.series(scope))
 
     return ask
 

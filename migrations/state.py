@@ -81,6 +81,7 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
     for function in (
         "readings_summary(text, text[], timestamptz, timestamptz, interval, timestamptz)",
+        "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
         "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
         "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
         "latest_reading(text, text, timestamptz)",

@@ -23,6 +23,7 @@ class Average(BaseModel):
     room_id: str | None
     start: datetime
     end: datetime
+    tz: str = LEFT_OUT
     message: str = LEFT_OUT
 
 
@@ -37,13 +38,15 @@ class Point(BaseModel):
 
 
 class Series(BaseModel):
-    """The buckets of an interval that hold readings."""
+    """The buckets of an interval that hold readings. Those of a calendar have no `bucket_seconds`."""
 
     building_id: str
     room_id: str | None
     start: datetime
     end: datetime
-    bucket_seconds: Count
+    tz: str = LEFT_OUT
+    bucket: str
+    bucket_seconds: Count | None
     series: list[Point]
 
 
@@ -66,6 +69,7 @@ class Readings(BaseModel):
     room_id: str | None
     start: datetime
     end: datetime
+    tz: str = LEFT_OUT
     next: str | None
     readings: list[StoredReading]
 
@@ -137,7 +141,10 @@ _DESCRIPTIONS = {
     " interval before the end, minus one alignment interval",
     "end": "The end of the interval, which does not belong to it; by default now",
     "query_datetime": "Another name of `start`",
-    "bucket": "The width of a bucket: a number of seconds, minutes, hours or days; by default one that suits a chart",
+    "tz": "The time zone of local dates and times in `start` and `end`, of the buckets, and of `start` and `end` in the"
+    " answer; by default UTC",
+    "bucket": "The width of a bucket: a number of seconds (s), minutes (m), hours (h), days (d), weeks (w), months (mo)"
+    " or years (y); by default one that suits a chart",
     "kind": "Alarms of this kind only",
     "state": "Alarms that are open, or that are cleared, only",
     "limit": "How many one answer holds at most; by default as many as there may be",
@@ -205,11 +212,12 @@ def document() -> dict[str, Any]:
                 "getSeries",
                 "/v1/temperature/series",
                 Series,
-                {**_ROOM, **_INTERVAL, "bucket_seconds": 3600, "series": [_POINT]},
+                {**_ROOM, **_INTERVAL, "bucket": "1h", "bucket_seconds": 3600, "series": [_POINT]},
                 "start,average_temperature,count,min,max\n2024-12-01T12:00:00Z,22.5,60,22.25,22.75\n",
                 summary="The averages of the buckets of an interval",
-                description="In the order of time, without buckets that hold no readings; at most 10,000. As CSV with"
-                " `Accept: text/csv`.",
+                description="In the order of time, without buckets that hold no readings; at most 10,000. With `tz` days,"
+                " weeks, months and years are those of the zone, and widths that divide a day begin anew at each"
+                " midnight. As CSV with `Accept: text/csv`.",
                 query=SERIES,
                 query_examples={**_ROOM, **_INTERVAL, "bucket": "1h"},
             ),

@@ -1,10 +1,32 @@
 """Intervals of time: which one a request means, and where its buckets begin."""
 
-from datetime import UTC, datetime, timedelta
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cached_property
+from itertools import pairwise
+from typing import Self
 
 EPOCH = datetime(2000, 1, 3, tzinfo=UTC)
-"""Where buckets of every width begin: a Monday, midnight in UTC (TimescaleDB's origin too)."""
+"""Where buckets of every fixed width begin: a Monday, midnight in UTC (TimescaleDB's origin too)."""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SECOND = timedelta(seconds=1)
+MONTHS = {"mo": 1, "y": 12}
+"""Of the units that consist of months."""
+WIDTHS = {
+    "s": SECOND,
+    "m": timedelta(minutes=1),
+    "h": HOUR,
+    "d": DAY,
+    "w": 7 * DAY,
+    # In 400 years there are 146,097 days.
+    "mo": 146_097 * DAY / 4_800,
+    "y": 146_097 * DAY / 400,
+}
+"""Of the units, without any change of a clock; on average where they consist of months."""
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC) + DAY, datetime.max.replace(tzinfo=UTC) - DAY
+"""Instants that have a local time in every zone."""
 
 
 def floor(instant: datetime, width: timedelta) -> datetime:
@@ -18,3 +40,141 @@ def default_start(end: datetime, alignment: timedelta) -> datetime:
     Raises OverflowError if that is before the year 1.
     """
     return floor(end, alignment) - alignment
+
+
+def has_local_time(instant: datetime) -> bool:
+    """Whether the instant is within the years 1 to 9999 in every zone."""
+    return _EARLIEST <= instant <= _LATEST
+
+
+def first_instant(day: date, zone: tzinfo) -> datetime:
+    """When the day begins in the zone, in UTC: at midnight, the first one if there are two, else after the gap.
+
+    Raises OverflowError if that is not within the years 1 to 9999.
+    """
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    instant = midnight.astimezone(UTC)
+    if instant.astimezone(zone).replace(tzinfo=zone) == midnight:
+        return instant
+    # The gap may begin before midnight, as in Toronto in 1919. Fold 1 takes the offset after it: an instant before it.
+    before = midnight.replace(fold=1).astimezone(UTC)
+    offset = zone.utcoffset(before.astimezone(zone))
+    seconds = range(int((instant - before) / SECOND) + 1)
+    return before + SECOND * bisect_left(
+        seconds, True, key=lambda second: zone.utcoffset((before + SECOND * second).astimezone(zone)) != offset
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """So many units of time: `s`, `m`, `h`, `d`, `w`, `mo` or `y`."""
+
+    count: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what is written such as `15m` or `1mo`."""
+        digits = text.rstrip("smhdwoy")
+        return cls(int(digits), text[len(digits) :])
+
+    @property
+    def text(self) -> str:
+        """What `parse` reads."""
+        return f"{self.count}{self.unit}"
+
+    @property
+    def width(self) -> timedelta:
+        """How long it is on average."""
+        return self.count * WIDTHS[self.unit]
+
+    def fixed_width(self, zone: tzinfo | None) -> timedelta | None:
+        """How long each is in the zone, or in UTC where there is none; None for units of the calendar."""
+        return None if self.unit in MONTHS or (zone and self.unit in {"d", "w"}) else self.width
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """The buckets of [start, end), counted in a zone, or in UTC where there is none."""
+
+    bucket: Bucket
+    zone: tzinfo | None
+    start: datetime
+    end: datetime
+
+    @cached_property
+    def starts(self) -> tuple[datetime, ...]:
+        """The boundary at which each bucket begins, in UTC and in order; of the first one it may be before `start`."""
+        return tuple(self._starts())
+
+    @property
+    def bounds(self) -> tuple[datetime, ...]:
+        """`start`, the boundaries within the interval, and `end`."""
+        return (self.start, *self.starts[1:], self.end)
+
+    @cached_property
+    def grid(self) -> timedelta | None:
+        """Their width if they begin at each multiple of it since EPOCH, so that nobody needs `bounds`; else None."""
+        width = self.bucket.width
+        if self.zone is None or self.bucket.unit in MONTHS:
+            return self.bucket.fixed_width(self.zone)
+        first = floor(self.start, width)
+        return width if all(start == first + width * number for number, start in enumerate(self.starts)) else None
+
+    def _starts(self) -> Iterator[datetime]:
+        found: datetime | None = None
+        for boundary in self._boundaries():
+            # Some days are skipped, and clocks that are put back at midnight begin a day twice.
+            if found is not None and found < boundary and self.start < boundary:
+                yield found
+            if boundary >= self.end:
+                return
+            found = boundary if found is None else max(found, boundary)
+        if found is not None:
+            yield found
+
+    def _boundaries(self) -> Iterator[datetime]:
+        width = self.bucket.fixed_width(self.zone)
+        if width is None:
+            yield from self._days()
+        elif self.zone is None or DAY % width:
+            yield from _multiples(width, self.start)
+        else:
+            for midnight, next_midnight in pairwise(Buckets(Bucket(1, "d"), self.zone, self.start, self.end)._days()):
+                yield from (midnight + width * number for number in range(-((midnight - next_midnight) // width)))
+
+    def _days(self) -> Iterator[datetime]:
+        """The instants at which the days begin that begin a bucket."""
+        zone = self.zone or UTC
+        day = self.start.astimezone(zone).date()
+        number, dated, step = _numbered(self.bucket)
+        first = number(day) - (number(day) - number(EPOCH.date())) % step
+        for boundary in range(first, number(date.max) + 1, step):
+            try:
+                yield first_instant(dated(max(boundary, number(date.min))), zone)
+            except OverflowError:
+                yield _EARLIEST if boundary <= number(date.min) else _LATEST
+        yield datetime.max.replace(tzinfo=UTC)
+
+
+def _numbered(bucket: Bucket) -> tuple[Callable[[date], int], Callable[[int], date], int]:
+    """The number of a day, or of its month; the day, or the first one of the month; and how many are a bucket."""
+    if bucket.unit in MONTHS:
+        return (
+            lambda day: 12 * day.year + day.month - 1,
+            lambda number: date(number // 12, number % 12 + 1, 1),
+            bucket.count * MONTHS[bucket.unit],
+        )
+    return date.toordinal, date.fromordinal, bucket.width.days
+
+
+def _multiples(width: timedelta, start: datetime) -> Iterator[datetime]:
+    number = (start - EPOCH) // width
+    while True:
+        try:
+            yield EPOCH + width * number
+        except OverflowError:
+            if number > 0:
+                return
+            yield datetime.min.replace(tzinfo=UTC)
+        number += 1

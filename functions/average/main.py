@@ -54,13 +54,16 @@ async def _average(request: Request) -> Response:
 
 
 async def _series(request: Request) -> Response:
-    scope, bucket = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    found = await _database().series(scope, bucket)
-    points = [{"start": written(start), **_values(summary)} for start, summary in found]
+    scope, buckets = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
+    found = await _database().series(scope)
+    points = [{"start": written(start, scope.zone), **_values(summary)} for start, summary in found]
     if negotiation.prefers(edge.headers(request).get("accept", ""), "text/csv", "application/json"):
         answer = _csv(points)
     else:
-        answer = edge.json({**_named(scope), "bucket_seconds": int(bucket.total_seconds()), "series": points})
+        width = buckets.bucket.fixed_width(buckets.zone)
+        seconds = None if width is None else int(width.total_seconds())
+        bucket = {"bucket": buckets.bucket.text, "bucket_seconds": seconds}
+        answer = edge.json({**_named(scope), **bucket, "series": points})
     answer.headers["Vary"] = "Accept"
     return answer
 
@@ -168,12 +171,13 @@ def _database() -> Temperatures:
 
 
 def _named(scope: Scope) -> dict[str, str | None]:
-    return {
+    named = {
         "building_id": scope.building_id,
         "room_id": scope.room_id,
-        "start": written(scope.start),
-        "end": written(scope.end),
+        "start": written(scope.start, scope.zone),
+        "end": written(scope.end, scope.zone),
     }
+    return {**named, "tz": str(scope.zone)} if scope.zone else named
 
 
 def _file_name(scope: Scope) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import partial
 from math import inf
@@ -17,7 +17,7 @@ from prometheus_client import Gauge, Histogram
 from psycopg_pool import AsyncConnectionPool
 
 from average import summaries
-from average.intervals import DAY, HOUR, floor
+from average.intervals import DAY, HOUR, Buckets, floor
 from average.turns import BRIEF_SECONDS, Turns
 from shared.database import Database, fetch, unanswered, within
 from shared.metrics import SECONDS
@@ -47,6 +47,15 @@ class Scope:
     room_id: str | None
     start: datetime
     end: datetime
+    zone: tzinfo | None = None
+    """That in which they are asked for, None for UTC."""
+    buckets: Buckets | None = None
+    """Those of a series."""
+
+    @property
+    def bounds(self) -> tuple[datetime, ...]:
+        """Between which the buckets of a series are: `start`, instants in order, `end`."""
+        return self.buckets.bounds if self.buckets else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +169,16 @@ class Temperatures:
 
     async def summary(self, scope: Scope) -> Summary | None:
         """The summary of all readings in the scope, None if there are none."""
-        rows = await self._readings(scope) or await self._summaries(scope, None)
+        rows = await self._readings(scope) or await self._summaries(scope)
         return _summary(*rows[0][1:5]) if rows and rows[0][1] else None
 
-    async def series(self, scope: Scope, bucket: timedelta) -> list[tuple[datetime, Summary]]:
+    async def series(self, scope: Scope) -> list[tuple[datetime, Summary]]:
         """The start and the summary of each bucket of the scope that has readings, in order."""
-        return [(start, _summary(*values)) for start, *values in await self._summaries(scope, bucket)]
+        if scope.buckets is None or scope.buckets.grid:
+            return [(start, _summary(*values)) for start, *values in await self._summaries(scope)]
+        asked = {**_parameters(scope), "bounds": list(scope.bounds)}
+        rows = await self._fetch(_OF_ANY_BY_BOUNDS, asked)
+        return [(scope.buckets.starts[number - 1], _summary(*values)) for number, *values in rows]
 
     async def rooms(
         self, building_id: str | None, after: tuple[str, str], limit: int
@@ -215,14 +228,15 @@ class Temperatures:
         [(*_, dropped)] = rows
         return [] if dropped else rows
 
-    async def _summaries(self, scope: Scope, bucket: timedelta | None) -> list[tuple[Any, ...]]:
+    async def _summaries(self, scope: Scope) -> list[tuple[Any, ...]]:
+        width = scope.buckets and scope.buckets.grid
         return await self._fetch(
             _OF_ANY,
             {
                 **_parameters(scope),
-                "bucket": bucket,
-                "by_hours": not (bucket and bucket % HOUR),
-                "by_days": not (bucket and bucket % DAY),
+                "bucket": width,
+                "by_hours": not (width and width % HOUR),
+                "by_days": not (width and width % DAY),
             },
         )
 
@@ -314,7 +328,8 @@ def _text(statement: bytes) -> bytes:
     return b" ".join(statement.split())
 
 
-_OF_ANY, _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_ANY), _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
+_OF_ANY, _OF_ANY_BY_BOUNDS = _text(summaries.OF_ANY), _text(summaries.OF_ANY_BY_BOUNDS)
+_OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
 _MEANT = b"""
     {place} (%(kind)s::text IS NULL OR kind = %(kind)s) AND raised < coalesce(%(end)s::timestamptz, 'infinity')

@@ -4,7 +4,8 @@ import csv
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, to_json
 from starlette.datastructures import QueryParams
 
-from average.intervals import DAY, HOUR, default_start
+from average.intervals import WIDTHS, Bucket, Buckets, default_start, first_instant, has_local_time
 from average.queries import AlarmPlace, AlarmScope, Place, Scope
 from average.readings import FORMS
-from shared import negotiation
+from shared import negotiation, zones
 from shared.formulas import unguarded
 from shared.problems import Fault, Problem
 from shared.readings import IDENTIFIER, READING, TIMESTAMP, faults, rule
@@ -23,19 +24,44 @@ from shared.readings import IDENTIFIER, READING, TIMESTAMP, faults, rule
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "ndjson": "application/x-ndjson"}
 """By the names that a link may have in its place, which sends no Accept."""
 MOST_BUCKETS = 10_000
-_WIDEST = timedelta(days=3650)
-_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR, "d": DAY}
+_WIDEST_DAYS = 3650
+_MOST = {"d": _WIDEST_DAYS, "w": 520, "mo": 120, "y": 10}
 _ROUND_WIDTHS = [
-    *(timedelta(seconds=seconds) for seconds in (1, 5)),
-    *(timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 30, 60, 180, 360, 720, 1440, 10_080)),
+    *(Bucket(count, "s") for count in (1, 5)),
+    *(Bucket(count, "m") for count in (1, 2, 5, 15, 30)),
+    *(Bucket(count, "h") for count in (1, 3, 6, 12)),
+    Bucket(1, "d"),
 ]
+_WEEK, _DECADE = Bucket(7, "d"), Bucket(_WIDEST_DAYS, "d")
+_WEEK_OF_ZONE, _MONTH_OF_ZONE, _YEAR_OF_ZONE = (Bucket(1, unit) for unit in ("w", "mo", "y"))
 _GOOD_NUMBER = 500
 """Buckets that a chart has room for; chosen from when the request names no width."""
 
 _WIDTH = rule(
-    core_schema.str_schema(pattern=r"^[1-9][0-9]{0,6}[smhd]$"),
-    "a number of seconds, minutes, hours or days, such as 15m",
+    core_schema.str_schema(pattern=r"^[1-9][0-9]{0,6}(s|m|h|d|w|mo|y)$"),
+    "a number of seconds, minutes, hours, days, weeks, months or years, such as 15m, 1d or 3mo",
     examples=["15m"],
+)
+_ZONE = rule(
+    core_schema.no_info_after_validator_function(zones.load, core_schema.str_schema(max_length=255)),
+    "the name of an IANA time zone, such as Europe/Zurich",
+    examples=["Europe/Zurich"],
+)
+_LOCAL_PATTERN = r"^[0-9]{4}(-[0-9]{2}){2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?$"
+_LOCAL = core_schema.chain_schema(
+    [
+        core_schema.str_schema(pattern=_LOCAL_PATTERN),
+        core_schema.union_schema(
+            [core_schema.date_schema(strict=False), core_schema.datetime_schema(tz_constraint="naive")],
+            mode="left_to_right",
+        ),
+    ],
+    metadata={"pydantic_js_updates": {"pattern": _LOCAL_PATTERN, "examples": ["2024-12-01"]}},
+)
+_INSTANT = rule(
+    core_schema.union_schema([TIMESTAMP, _LOCAL], mode="left_to_right"),
+    "an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z, or with tz a local one, such as"
+    " 2024-12-01T12:34 or 2024-12-01",
 )
 
 
@@ -47,8 +73,8 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
 
 
 _LINE = "the last whole line of the CSV or NDJSON before, or the value of `next` in the JSON before"
-_TIMESTAMPS = dict.fromkeys(("start", "end", "query_datetime"), TIMESTAMP)
-_INTERVAL = {"room_id": IDENTIFIER, **_TIMESTAMPS}
+_TIMESTAMPS = ("start", "end", "query_datetime")
+_INTERVAL = {"room_id": IDENTIFIER, **dict.fromkeys(_TIMESTAMPS, _INSTANT), "tz": _ZONE}
 AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
 SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
 MOST_READINGS = 10_000
@@ -118,21 +144,33 @@ def average(query: QueryParams, now: datetime, alignment: timedelta) -> Scope:
     return _scope(_validated(_average, query), now, alignment)
 
 
-def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, timedelta]:
-    """The readings of a series and the width of its buckets. Raises Problem 422 with every fault."""
+def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets]:
+    """The readings of a series and its buckets. Raises Problem 422 with every fault."""
     found = _validated(_series, query)
     scope = _scope(found, now, alignment)
-    length = scope.end - scope.start
-    if "bucket" not in found:
-        return scope, next((width for width in _ROUND_WIDTHS if length <= width * _GOOD_NUMBER), _ROUND_WIDTHS[-1])
-    bucket = int(found["bucket"][:-1]) * _UNITS[found["bucket"][-1]]
-    if bucket > _WIDEST:
-        raise _refused([_fault("bucket", f"must be at most {_WIDEST.days}d")])
-    if length / bucket > MOST_BUCKETS:
+    bucket = _bucket(found["bucket"], scope) if "bucket" in found else _suitable(scope)
+    buckets = Buckets(bucket, scope.zone, scope.start, scope.end)
+    return replace(scope, buckets=buckets), buckets
+
+
+def _bucket(text: str, scope: Scope) -> Bucket:
+    bucket = Bucket.parse(text)
+    unit = bucket.unit if bucket.unit in _MOST else "d"
+    if bucket.count > _MOST[unit] * (WIDTHS[unit] // WIDTHS[bucket.unit]):
+        raise _refused([_fault("bucket", f"must be at most {_MOST[unit]}{unit}")])
+    if (scope.end - scope.start) / bucket.width > MOST_BUCKETS:
         raise _refused(
             [_fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")]
         )
-    return scope, bucket
+    return bucket
+
+
+def _suitable(scope: Scope) -> Bucket:
+    """The first width of which the interval has not too many for a chart."""
+    length = scope.end - scope.start
+    others = [_WEEK_OF_ZONE, _MONTH_OF_ZONE] if scope.zone else [_WEEK]
+    widest = _YEAR_OF_ZONE if scope.zone else _WEEK if length <= _WEEK.width * MOST_BUCKETS else _DECADE
+    return next((each for each in (*_ROUND_WIDTHS, *others) if length <= each.width * _GOOD_NUMBER), widest)
 
 
 def readings(
@@ -241,19 +279,47 @@ def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]
     return found
 
 
+_NO_ROOM = "leaves no room for an interval before it; give start"
+_NO_OFFSET = "has no offset; add one, such as Z, or a time zone, such as tz=Europe/Zurich"
+
+
 def _scope(found: Mapping[str, Any], now: datetime, alignment: timedelta) -> Scope:
     if {"start", "query_datetime"} <= found.keys():
         raise _refused([_fault("query_datetime", "is another name of start; give one of them")])
-    end = found.get("end", now).astimezone(UTC)
-    start = found.get("start", found.get("query_datetime"))
+    zone, given = found.get("tz"), {name: found[name] for name in _TIMESTAMPS if name in found}
+    if zone is None and (local := [name for name in given if not _aware(given[name])]):
+        raise _refused([_fault(name, _NO_OFFSET) for name in local])
+    given = {name: _instant(value, name, zone) for name, value in given.items()}
+    end = given.get("end", now.astimezone(UTC))
+    start = given.get("start", given.get("query_datetime"))
     if start is None:
         try:
             start = default_start(end, alignment)
         except OverflowError:
-            raise _refused([_fault("end", "leaves no room for an interval before it; give start")]) from None
+            raise _refused([_fault("end", _NO_ROOM)]) from None
+        if zone and not has_local_time(start):
+            raise _refused([_fault("end", _NO_ROOM)])
     if start > end:
         raise _refused([_fault("start", "must not be after end, which is now unless it is given")])
-    return Scope(found["building_id"], found.get("room_id"), start.astimezone(UTC), end)
+    return Scope(found["building_id"], found.get("room_id"), start, end, zone)
+
+
+def _aware(given: datetime | date) -> bool:
+    return isinstance(given, datetime) and given.tzinfo is not None
+
+
+def _instant(given: datetime | date, field: str, zone: tzinfo | None) -> datetime:
+    """The instant that is meant, in UTC: that of a local time in the zone, or the first one of a local day."""
+    try:
+        if isinstance(given, datetime):
+            instant = (given if given.tzinfo else given.replace(tzinfo=zone)).astimezone(UTC)
+        else:
+            instant = first_instant(given, zone or UTC)
+    except OverflowError:
+        instant = datetime.min.replace(tzinfo=UTC)
+    if zone and not has_local_time(instant):
+        raise _refused([_fault(field, "must be from 0001-01-02 to 9999-12-30 where there is a time zone")])
+    return instant
 
 
 def _fault(field: str, message: str) -> Fault:

@@ -1,8 +1,7 @@
 """The statements that put readings together, each exact to the reading. docs/summaries.md shows how they cover time.
 
-Each is complete: with values in place of its parameters it can be pasted into psql. A row is the start of a bucket, and
-the count, the sum without any rounding, the lowest and the highest of its readings. Without `bucket` there is one row
-at most.
+Each is complete: with values in place of its parameters it can be pasted into psql. A row is a bucket, and the count,
+the sum without any rounding, the lowest and the highest of its readings.
 """
 
 OF_A_ROOM_WITHOUT_HOURS = b"""
@@ -15,20 +14,12 @@ OF_A_ROOM_WITHOUT_HOURS = b"""
 One row always, which says whether readings of the interval were dropped. Then OF_ANY is to be asked.
 """
 
-OF_ANY = b"""
+_OF_ANY = b"""
     WITH asked AS MATERIALIZED (
         SELECT
             tstzmultirange(tstzrange(%(start)s::timestamptz, %(end)s::timestamptz)) AS everything,
             tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
-            tstzmultirange(tstzrange(first_hour, greatest(first_hour, CASE
-                WHEN %(end)s <= dropped_before
-                THEN date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
-                WHEN %(by_hours)s::boolean THEN date_bin('1 hour', %(end)s, '2000-01-03 00:00+00')
-                ELSE dropped_before
-            END))) AS hours,
-            tstzmultirange(tstzrange(first_day, greatest(first_day, CASE
-                WHEN %(by_days)s::boolean THEN date_bin('1 day', %(end)s, '2000-01-03 00:00+00')
-            END))) AS days
+{whole}
         FROM upkeep
         CROSS JOIN date_bin('1 hour', %(start)s + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
         CROSS JOIN date_bin('1 day', %(start)s + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day
@@ -63,7 +54,7 @@ OF_ANY = b"""
         ) AS own_hours
     )
     SELECT
-        greatest(date_bin(%(bucket)s::interval, at, '2000-01-03 00:00+00'), '0001-01-01 00:00+00'),
+        {bucket},
         sum(count)::bigint, sum(sum), min(min), max(max)
     FROM (
         SELECT summary.* FROM building CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
@@ -88,10 +79,7 @@ OF_ANY = b"""
               AND hour >= lower(span) AND hour < upper(span) OFFSET 0
         ) AS summary
         UNION ALL
-        SELECT summary.at, count, sum, min, max FROM part CROSS JOIN unnest(readings) AS span
-        CROSS JOIN LATERAL readings_summary(
-            %(building_id)s, among, lower(span), upper(span), %(bucket)s, NULL::timestamptz
-        ) AS summary
+{readings}
     ) AS covered
     GROUP BY 1 ORDER BY 1
 """
@@ -102,3 +90,53 @@ dropped hour counts where it begins. `room` has for each room the hours that are
 the summaries of the building cover, which are those of all its rooms. `part` is what is left, for rooms that are alike:
 by days, by hours, and by readings. OFFSET 0 keeps a query apart, so that each span is one range of an index.
 """
+
+
+def _of_any(*, whole: bytes, bucket: bytes, readings: bytes) -> bytes:
+    return _OF_ANY.replace(b"{whole}", whole).replace(b"{bucket}", bucket).replace(b"{readings}", readings)
+
+
+OF_ANY = _of_any(
+    whole=b"""
+            tstzmultirange(tstzrange(first_hour, greatest(first_hour, CASE
+                WHEN %(end)s <= dropped_before
+                THEN date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
+                WHEN %(by_hours)s::boolean THEN date_bin('1 hour', %(end)s, '2000-01-03 00:00+00')
+                ELSE dropped_before
+            END))) AS hours,
+            tstzmultirange(tstzrange(first_day, greatest(first_day, CASE
+                WHEN %(by_days)s::boolean THEN date_bin('1 day', %(end)s, '2000-01-03 00:00+00')
+            END))) AS days
+    """,
+    bucket=b"greatest(date_bin(%(bucket)s::interval, at, '2000-01-03 00:00+00'), '0001-01-01 00:00+00')",
+    readings=b"""
+        SELECT summary.at, count, sum, min, max FROM part CROSS JOIN unnest(readings) AS span
+        CROSS JOIN LATERAL readings_summary(
+            %(building_id)s, among, lower(span), upper(span), %(bucket)s, NULL::timestamptz
+        ) AS summary
+    """,
+)
+"""In buckets of the width `bucket`, each named by its start; without it, all in one."""
+
+OF_ANY_BY_BOUNDS = _of_any(
+    whole=b"""
+            (
+                SELECT range_agg(tstzrange(hour, greatest(hour, date_bin('1 hour', until, '2000-01-03 00:00+00'))))
+                FROM unnest(%(bounds)s::timestamptz[], (%(bounds)s)[2:]) AS bucket (since, until)
+                CROSS JOIN date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS hour
+            ) + tstzmultirange(tstzrange(first_hour, greatest(first_hour, least(
+                dropped_before, date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
+            )))) AS hours,
+            (
+                SELECT range_agg(tstzrange(day, greatest(day, date_bin('1 day', until, '2000-01-03 00:00+00'))))
+                FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
+                CROSS JOIN date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS day
+            ) AS days
+    """,
+    bucket=b"width_bucket(at, %(bounds)s)",
+    readings=b"""
+        SELECT summary.* FROM part
+        CROSS JOIN LATERAL readings_by_bucket(%(building_id)s, among, readings, %(bounds)s) AS summary
+    """,
+)
+"""In the buckets between `bounds`, which begin with `start` and end with `end`, each named by its number from 1."""

@@ -4,7 +4,7 @@ The rules are pydantic-core schemas, not pydantic models: the same validation wi
 cold start would pay for. `shared.openapi` makes JSON Schema of them.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from http import HTTPStatus
 from typing import TypedDict
 
@@ -92,9 +92,14 @@ READING = core_schema.typed_dict_schema(
 )
 
 
-def written(instant: datetime) -> str:
-    """The instant in UTC as RFC 3339 writes it."""
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def written(instant: datetime, zone: tzinfo | None = None) -> str:
+    """The instant in UTC as RFC 3339 writes it, or with the offset that a zone has then."""
+    if zone is None:
+        return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    local = instant.astimezone(zone)
+    # Offsets of the time before there were zones have seconds, which RFC 3339 does not know.
+    offset = timedelta(minutes=(local.utcoffset() or timedelta()) // timedelta(minutes=1))
+    return instant.astimezone(timezone(offset)).isoformat()
 
 
 def faults(error: ValidationError) -> list[Fault]:

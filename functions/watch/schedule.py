@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from shared import zones
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
 WEEK_MINUTES = 7 * DAY_MINUTES
@@ -28,12 +30,9 @@ class Schedule:
 
         Raises ValueError, whose message says what they must be.
         """
-        # Only rules with hours need it.
-        from zoneinfo import ZoneInfo
-
         try:
-            ZoneInfo(zone)
-        except (ValueError, OSError, LookupError):
+            zones.load(zone)
+        except ValueError:
             raise ValueError(f"are in no time zone: {zone!r}; one is Europe/Berlin") from None
         spans: list[tuple[int, int]] = []
         for part in hours.lower().split(","):
@@ -59,8 +58,6 @@ class Schedule:
 
     def at(self, now: datetime) -> bool:
         """Whether an instant is in it."""
-        from zoneinfo import ZoneInfo
-
-        local = now.astimezone(ZoneInfo(self.zone))
+        local = now.astimezone(zones.load(self.zone))
         minute = local.weekday() * DAY_MINUTES + local.hour * 60 + local.minute
         return any(begin <= minute < end for begin, end in self.spans)

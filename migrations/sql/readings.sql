@@ -45,6 +45,50 @@ BEGIN
 END
 $$;
 
+-- Readings of some rooms of a building in spans of time, put together for each bucket: the first one is from bounds[1] to
+-- bounds[2]. Without bounds there may be a row for each span. `at` is when the first reading was.
+CREATE OR REPLACE FUNCTION readings_by_bucket(
+    building text, among text[], spans tstzmultirange, bounds timestamptz[]
+)
+RETURNS TABLE (at timestamptz, count bigint, sum numeric, min double precision, max double precision)
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+DECLARE
+    span tstzrange;
+    near tstzmultirange;
+BEGIN
+    IF bounds IS NULL AND cardinality(among) = 1 THEN
+        -- The same without groups, for the question that is asked most.
+        FOR span IN SELECT unnest(spans) LOOP
+            RETURN QUERY
+            SELECT min(timestamp), count(*), @exact_sum@, min(temperature), max(temperature)
+            FROM temperatures
+            WHERE building_id = building AND room_id = among[1]
+              AND timestamp >= lower(span) AND timestamp < upper(span)
+            HAVING count(*) > 0;
+        END LOOP;
+        RETURN;
+    END IF;
+    -- Spans that are near each other are read by one statement, which is planned for a few chunks of a hypertable.
+    WHILE NOT isempty(spans) LOOP
+        SELECT spans * tstzmultirange(tstzrange(
+            lower(spans), greatest(lower(spans) + interval '672 hours', upper(first))
+        )) INTO near FROM unnest(spans) AS first LIMIT 1;
+        spans := spans - near;
+        RETURN QUERY
+        SELECT min(timestamp), count(*), @exact_sum@, min(temperature), max(temperature)
+        FROM unnest(near) AS span CROSS JOIN LATERAL (
+            SELECT timestamp, temperature FROM temperatures
+            WHERE building_id = building AND room_id = ANY (among)
+              AND timestamp >= lower(span) AND timestamp < upper(span)
+              AND timestamp >= lower(near) AND timestamp < upper(near) OFFSET 0
+        ) AS reading
+        -- PL/pgSQL holds an array in a form that would be made flat again for each reading.
+        GROUP BY width_bucket(timestamp, (SELECT array_cat(bounds, '{}')));
+    END LOOP;
+END
+$$;
+
 -- How many readings there are of some rooms of a building, since <= timestamp < before, but at most `most`.
 CREATE OR REPLACE FUNCTION readings_up_to(
     building text, among text[], since timestamptz, before timestamptz, most integer

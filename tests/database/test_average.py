@@ -19,7 +19,12 @@ NOON = datetime(2024, 12, 1, 12, tzinfo=UTC)
 ROOM = {"building_id": "B1", "room_id": "101"}
 INTERVAL = {"start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
 IDENTIFIER = "must be a string of 1 to 255 characters, none of them NUL"
-TIMESTAMP = "must be an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z"
+TIMESTAMP = (
+    "must be an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z,"
+    " or with tz a local one, such as 2024-12-01T12:34 or 2024-12-01"
+)
+BEYOND = "must be from 0001-01-02 to 9999-12-30 where there is a time zone"
+NO_OFFSET = "has no offset; add one, such as Z, or a time zone, such as tz=Europe/Zurich"
 
 
 @pytest.fixture
@@ -160,7 +165,12 @@ def test_query_datetime_is_another_name_of_start(average: TestClient, plain: Url
         ({"building_id": ""}, {"building_id": IDENTIFIER}),
         ({"building_id": "x" * 256, "room_id": "\x00"}, {"building_id": IDENTIFIER, "room_id": IDENTIFIER}),
         ({**ROOM, "start": "yesterday"}, {"start": TIMESTAMP}),
-        ({**ROOM, "start": "2024-12-01T12:00:00", "end": "1733056496"}, {"start": TIMESTAMP, "end": TIMESTAMP}),
+        ({**ROOM, "start": "1733056496", "end": "2024-12-32"}, {"start": TIMESTAMP, "end": TIMESTAMP}),
+        ({**ROOM, "start": "2024-12-01", "end": "2024-12-01T12:00:00"}, {"start": NO_OFFSET, "end": NO_OFFSET}),
+        ({**ROOM, "tz": "Europe/Basel"}, {"tz": "must be the name of an IANA time zone, such as Europe/Zurich"}),
+        ({**ROOM, "tz": "UTC", "start": "0001-01-01"}, {"start": BEYOND}),
+        ({**ROOM, "tz": "Asia/Tokyo", "end": "0001-01-01T00:00"}, {"end": BEYOND}),
+        ({**ROOM, "tz": "Asia/Tokyo", "end": "9999-12-31T00:00:00Z"}, {"end": BEYOND}),
         (
             {**ROOM, "start": INTERVAL["end"], "end": INTERVAL["start"]},
             {"start": "must not be after end, which is now unless it is given"},
@@ -190,6 +200,7 @@ def test_a_series_has_the_buckets_that_hold_readings(average: TestClient) -> Non
         "building_id": "B1",
         "room_id": "102",
         **INTERVAL,
+        "bucket": "15m",
         "bucket_seconds": 900,
         "series": [
             {"start": "2024-12-01T12:30:00Z", "average_temperature": -10.5, "count": 1, "min": -10.5, "max": -10.5}
@@ -225,10 +236,12 @@ def test_without_a_bucket_the_width_suits_a_chart(average: TestClient, days: flo
     assert answer["bucket_seconds"] == seconds
 
 
-@pytest.mark.parametrize("bucket", ["", "15", "m", "-1m", "0m", "1.5h", "1w", "99999999s", "15 m"])
+@pytest.mark.parametrize("bucket", ["", "15", "m", "-1m", "0m", "1.5h", "1M", "mo", "99999999s", "15 m"])
 def test_a_bucket_that_is_no_width_is_refused(average: TestClient, bucket: str) -> None:
     response = average.get("/v1/temperature/series", params={**ROOM, "bucket": bucket})
-    assert faults(response) == {"bucket": "must be a number of seconds, minutes, hours or days, such as 15m"}
+    assert faults(response) == {
+        "bucket": "must be a number of seconds, minutes, hours, days, weeks, months or years, such as 15m, 1d or 3mo"
+    }
 
 
 def test_the_widest_bucket_reaches_back_before_the_first_year(average: TestClient, plain: Urls) -> None:
@@ -236,9 +249,16 @@ def test_the_widest_bucket_reaches_back_before_the_first_year(average: TestClien
     query = {**ROOM, "start": "0001-01-01T00:00:00Z", "end": "2024-01-01T00:00:00Z"}
     series = ask(average, "series", **query, bucket="3650d")["series"]
     assert [(point["start"], point["count"]) for point in series] == [("0001-01-01T00:00:00Z", 1)]
-    for bucket in ("3651d", "9999999d"):
+    for bucket, widest in (
+        ("3651d", "3650d"),
+        ("9999999d", "3650d"),
+        ("87601h", "3650d"),
+        ("521w", "520w"),
+        ("121mo", "120mo"),
+        ("9999999y", "10y"),
+    ):
         response = average.get("/v1/temperature/series", params={**query, "bucket": bucket})
-        assert faults(response) == {"bucket": "must be at most 3650d"}
+        assert faults(response) == {"bucket": f"must be at most {widest}"}
 
 
 def test_a_series_of_too_many_buckets_is_refused(average: TestClient) -> None:
@@ -247,6 +267,77 @@ def test_a_series_of_too_many_buckets_is_refused(average: TestClient) -> None:
         params={**ROOM, "start": "2024-01-01T00:00:00Z", "end": "2024-12-31T00:00:00Z", "bucket": "1m"},
     )
     assert list(faults(response)) == ["bucket"]
+
+
+def test_local_days_are_those_of_the_zone(average: TestClient, plain: Urls) -> None:
+    rows = [
+        ("Z", "1", datetime.fromisoformat(instant), temperature)
+        for instant, temperature in (
+            ("2026-03-28T22:59:59.999999Z", 1.0),
+            ("2026-03-28T23:00:00Z", 2.0),
+            ("2026-03-29T21:59:59.999999Z", 4.0),
+            ("2026-03-29T22:00:00Z", 8.0),
+        )
+    ]
+    store(plain, *rows)
+    asked = {"building_id": "Z", "tz": "Europe/Zurich", "start": "2026-03-28", "end": "2026-03-30"}
+    answer = ask(average, "series", **asked, bucket="1d")
+    assert answer == {
+        "building_id": "Z",
+        "room_id": None,
+        "start": "2026-03-28T00:00:00+01:00",
+        "end": "2026-03-30T00:00:00+02:00",
+        "tz": "Europe/Zurich",
+        "bucket": "1d",
+        "bucket_seconds": None,
+        "series": [
+            {"start": "2026-03-28T00:00:00+01:00", "average_temperature": 1.0, "count": 1, "min": 1.0, "max": 1.0},
+            {"start": "2026-03-29T00:00:00+01:00", "average_temperature": 3.0, "count": 2, "min": 2.0, "max": 4.0},
+        ],
+    }
+    whole = ask(average, "average", **asked)
+    assert (whole["start"], whole["end"], whole["tz"], whole["count"]) == (*list(answer.values())[2:5], 3)
+    [night] = ask(average, "series", **{**asked, "start": "2026-03-29T03:00", "end": "2026-03-31"}, bucket="1y")[
+        "series"
+    ]
+    assert (night["start"], night["count"]) == ("2026-01-01T00:00:00+01:00", 2)
+    csv_of_days = average.get("/v1/temperature/series?bucket=1d", params=asked, headers={"accept": "text/csv"})
+    assert csv_of_days.status_code == 200
+    assert csv_of_days.text.splitlines()[1] == "2026-03-28T00:00:00+01:00,1.0,1,1.0,1.0"
+
+
+@pytest.mark.parametrize(
+    ("zone", "local", "instant"),
+    [
+        # It comes twice: the first one.
+        ("Europe/Zurich", "2026-10-25T02:30", "2026-10-25T02:30:00+02:00"),
+        # It does not exist: as much later as the gap is long.
+        ("Europe/Zurich", "2026-03-29T02:30", "2026-03-29T03:30:00+02:00"),
+        # A day without a midnight, one that follows a gap of the night before, one that was skipped.
+        ("America/Santiago", "2025-09-07", "2025-09-07T01:00:00-03:00"),
+        ("America/Toronto", "1919-03-31", "1919-03-31T00:30:00-04:00"),
+        ("Pacific/Apia", "2011-12-30", "2011-12-31T00:00:00+14:00"),
+        # With the seconds that its offset had, which RFC 3339 cannot write.
+        ("Europe/Zurich", "1850-01-01", "1849-12-31T23:59:52+00:34"),
+    ],
+)
+def test_a_local_time_is_an_instant_of_the_zone(average: TestClient, zone: str, local: str, instant: str) -> None:
+    answer = ask(average, "average", **ROOM, tz=zone, start=local, end="9999-01-01")
+    expected = datetime.fromisoformat(instant)
+    assert datetime.fromisoformat(answer["start"]) == expected
+    assert answer["start"] == instant
+
+
+@pytest.mark.parametrize(
+    ("days", "bucket", "seconds"),
+    [(1, "5m", 300), (90, "6h", 21_600), (365, "1d", None), (3_000, "1w", None), (9_000, "1mo", None)],
+)
+def test_without_a_bucket_it_suits_a_chart_and_the_calendar(
+    average: TestClient, days: float, bucket: str, seconds: int | None
+) -> None:
+    end = NOON + timedelta(days=days)
+    answer = ask(average, "series", **ROOM, tz="Asia/Kathmandu", start=NOON.isoformat(), end=end.isoformat())
+    assert (answer["bucket"], answer["bucket_seconds"]) == (bucket, seconds)
 
 
 def test_a_series_comes_as_csv_too(average: TestClient) -> None:

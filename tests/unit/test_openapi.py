@@ -91,7 +91,8 @@ def test_every_instant_is_one_for_a_client_too() -> None:
         for name, schema in _properties(described(WHOLE))
         for variant in schema.get("anyOf", [schema])
         # A check answers how many alarms it raised.
-        if name in names and variant["type"] == "string"
+        # A local time is no instant without its zone.
+        if name in names and variant["type"] == "string" and variant.get("examples") != ["2024-12-01"]
     ]
     assert len(variants) > 10
     for variant in variants:
