@@ -125,6 +125,8 @@ rooms = Table(
     # and all that came since is from `low` to `high` degrees Celsius.
     Column("low", Double()),
     Column("high", Double()),
+    # Hours before this instant were summed up before there were courses, and have none yet.
+    Column("courses_missing_before", TIMESTAMP(timezone=True)),
     PrimaryKeyConstraint("building_id", "room_id", name="rooms_pkey"),
     CheckConstraint("late_from < late_to AND late_to <= summed_until", name="room_late_before_summed"),
     CheckConstraint("isfinite(timestamp) AND isfinite(summed_until)", name="room_within_time"),
@@ -132,7 +134,7 @@ rooms = Table(
 )
 
 
-def _summaries(name: str, *key: Column[Any]) -> Table:
+def _summaries(name: str, *key: Column[Any], course: tuple[Column[Any], ...] = ()) -> Table:
     return Table(
         name,
         metadata,
@@ -143,6 +145,7 @@ def _summaries(name: str, *key: Column[Any]) -> Table:
         Column("sum", Numeric(), nullable=False),
         Column("min", Double(), nullable=False),
         Column("max", Double(), nullable=False),
+        *course,
         PrimaryKeyConstraint(
             "building_id",
             *(column.name for column in key),
@@ -160,8 +163,23 @@ def _start(name: str) -> Column[Any]:
     return Column(name, TIMESTAMP(timezone=True), nullable=False)
 
 
-room_hours = _summaries("room_hours", _room_id(), _start("hour"))
-room_days = _summaries("room_days", _room_id(), _start("day"))
+def _course() -> tuple[Column[Any], ...]:
+    """The course of the temperature from the first reading to the last; NULL where it is not known."""
+    return (
+        Column("sum_of_squares", Numeric()),
+        Column("first_at", TIMESTAMP(timezone=True)),
+        Column("first_temperature", Double()),
+        Column("last_at", TIMESTAMP(timezone=True)),
+        Column("last_temperature", Double()),
+        # Between two readings that follow each other.
+        Column("longest_gap", Interval()),
+        # The sum of each temperature, in degrees Celsius, times the microseconds until the next reading.
+        Column("degree_microseconds", Numeric()),
+    )
+
+
+room_hours = _summaries("room_hours", _room_id(), _start("hour"), course=_course())
+room_days = _summaries("room_days", _room_id(), _start("day"), course=_course())
 building_hours = _summaries("building_hours", _start("hour"))
 building_days = _summaries("building_days", _start("day"))
 upkeep = Table(

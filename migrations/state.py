@@ -71,7 +71,7 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
     path = ", ".join(dict.fromkeys(filter(None, (schema, extension, "pg_temp"))))
     connection.exec_driver_sql(f"SET LOCAL search_path = {path}")
     kind = "hypertable" if has_hypertable(connection) else "table"
-    for name in ("rooms", "readings", f"room_readings_of_{kind}", "summaries", f"retention_of_{kind}", "summarize"):
+    for name in ("rooms", "readings", "courses", f"room_readings_of_{kind}", "summaries", f"retention_of_{kind}", "summarize"):
         _run(connection, name, path)
     if not connection.scalar(
         text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")
@@ -83,6 +83,7 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
         "readings_summary(text, text[], timestamptz, timestamptz, interval, timestamptz)",
         "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
         "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
+        "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
         "latest_reading(text, text, timestamptz)",
     ):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")

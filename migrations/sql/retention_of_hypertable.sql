@@ -20,7 +20,7 @@ BEGIN
         horizon := (SELECT dropped_before FROM upkeep);
         IF EXISTS (SELECT FROM unsummarized WHERE since < boundary) OR (
             boundary <= horizon AND EXISTS (SELECT FROM temperatures WHERE timestamp < boundary)
-        ) THEN
+        ) OR EXISTS (SELECT FROM rooms WHERE courses_missing_before IS NOT NULL) THEN
             RETURN false;
         END IF;
         -- To drop is not to delete: an earlier snapshot would miss the readings, and not know of it. Whoever asks holds

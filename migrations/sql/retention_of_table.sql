@@ -17,7 +17,8 @@ BEGIN
     boundary := least(boundary, date_bin('1 hour', oldest, '2000-01-03 00:00+00') + interval '1 hour');
     -- One statement, since it sees one state: a late reading that comes meanwhile is not dropped.
     WITH may AS (
-        SELECT NOT EXISTS (SELECT FROM unsummarized WHERE since < boundary) AS be_dropped
+        SELECT NOT EXISTS (SELECT FROM unsummarized WHERE since < boundary)
+            AND NOT EXISTS (SELECT FROM rooms WHERE courses_missing_before IS NOT NULL) AS be_dropped
     ), dropped AS (
         DELETE FROM temperatures USING rooms, may
         WHERE be_dropped AND temperatures.building_id = rooms.building_id AND temperatures.room_id = rooms.room_id

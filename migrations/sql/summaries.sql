@@ -31,6 +31,181 @@ BEGIN
 END
 $$;
 
+-- Sums up the readings of rooms anew, of each since <= timestamp < before, hour by hour. Hours of which readings were
+-- dropped keep what they have, and get what came since. Says how many readings there are, which days of which rooms have
+-- other hours now, and which hours of which buildings may have lost their lowest or highest reading.
+CREATE OR REPLACE FUNCTION summarize_hours(
+    buildings text[], names text[], sinces timestamptz[], befores timestamptz[],
+    OUT readings bigint, OUT day_buildings text[], OUT day_rooms text[], OUT days timestamptz[],
+    OUT shrunk_buildings text[], OUT shrunk_hours timestamptz[]
+)
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    horizon constant timestamptz := (SELECT dropped_before FROM upkeep);
+BEGIN
+    WITH slice AS (
+        SELECT * FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
+    ), found AS MATERIALIZED (
+        SELECT part.building_id, course.at AS hour, course.*
+        FROM (
+            SELECT building_id, tstzmultirange(tstzrange(since, before)) AS span, array_agg(room_id) AS among
+            FROM slice GROUP BY building_id, since, before
+        ) AS part
+        CROSS JOIN LATERAL courses(building_id, among, span) AS course
+    ), kept AS MATERIALIZED (
+        SELECT hours.* FROM slice CROSS JOIN LATERAL (
+            SELECT * FROM room_hours
+            WHERE building_id = slice.building_id AND room_id = slice.room_id AND hour >= since AND hour < before OFFSET 0
+        ) AS hours
+    ), new AS MATERIALIZED (
+        SELECT
+            building_id, room_id, hour, found.count, found.sum, found.min, found.max, found.sum_of_squares,
+            found.first_at, found.first_temperature, found.last_at, found.last_temperature, found.longest_gap, found.degree_microseconds,
+            coalesce(kept.count, 0) AS old_count, coalesce(kept.sum, 0) AS old_sum, kept.min AS old_min, kept.max AS old_max
+        FROM found FULL JOIN kept USING (building_id, room_id, hour)
+        WHERE CASE
+            WHEN hour < horizon THEN kept.hour IS NULL
+            ELSE (
+                found.count, found.sum, found.min, found.max, found.sum_of_squares, found.first_at, found.first_temperature,
+                found.last_at, found.last_temperature, found.longest_gap, found.degree_microseconds
+            ) IS DISTINCT FROM (
+                kept.count, kept.sum, kept.min, kept.max, kept.sum_of_squares, kept.first_at, kept.first_temperature,
+                kept.last_at, kept.last_temperature, kept.longest_gap, kept.degree_microseconds
+            )
+        END
+        UNION ALL
+        SELECT
+            building_id, room_id, hour, kept.count + found.count, kept.sum + found.sum, least(kept.min, found.min),
+            greatest(kept.max, found.max), kept.sum_of_squares + found.sum_of_squares,
+            kept.first_at, kept.first_temperature, kept.last_at, kept.last_temperature, kept.longest_gap, kept.degree_microseconds,
+            kept.count, kept.sum, kept.min, kept.max
+        FROM found JOIN kept USING (building_id, room_id, hour) WHERE hour < horizon
+    ), of_rooms AS (
+        INSERT INTO room_hours AS kept (
+            building_id, room_id, hour, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at,
+            last_temperature, longest_gap, degree_microseconds
+        )
+        SELECT
+            building_id, room_id, hour, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at,
+            last_temperature, longest_gap, degree_microseconds
+        FROM new WHERE count > 0
+        ON CONFLICT (building_id, room_id, hour) DO UPDATE SET
+            count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max,
+            sum_of_squares = excluded.sum_of_squares,
+            first_at = excluded.first_at, first_temperature = excluded.first_temperature,
+            last_at = excluded.last_at, last_temperature = excluded.last_temperature,
+            longest_gap = excluded.longest_gap, degree_microseconds = excluded.degree_microseconds
+    ), gone AS (
+        DELETE FROM room_hours USING new
+        WHERE new.count IS NULL AND room_hours.building_id = new.building_id AND room_hours.room_id = new.room_id
+          AND room_hours.hour = new.hour
+    ), of_buildings AS (
+        INSERT INTO building_hours AS kept (building_id, hour, count, sum, min, max)
+        SELECT
+            building_id, hour, sum(coalesce(count, 0) - old_count)::bigint, sum(coalesce(sum, 0) - old_sum),
+            coalesce(min(min), 'infinity'), coalesce(max(max), '-infinity')
+        FROM new GROUP BY building_id, hour
+        ON CONFLICT (building_id, hour) DO UPDATE SET
+            count = kept.count + excluded.count, sum = kept.sum + excluded.sum,
+            min = least(kept.min, excluded.min), max = greatest(kept.max, excluded.max)
+    ), shrunk AS (
+        SELECT array_agg(building_id) AS buildings, array_agg(hour) AS hours
+        FROM (
+            SELECT DISTINCT building_id, hour FROM new
+            WHERE count IS NULL OR min > old_min OR max < old_max
+        ) AS hour
+    ), touched AS (
+        SELECT array_agg(building_id) AS buildings, array_agg(room_id) AS rooms, array_agg(day) AS days
+        FROM (SELECT DISTINCT building_id, room_id, date_bin('1 day', hour, '2000-01-03 00:00+00') AS day FROM new) AS day
+    )
+    SELECT (SELECT coalesce(sum(count), 0) FROM found), touched.buildings, rooms, touched.days, shrunk.buildings, hours
+    INTO readings, day_buildings, day_rooms, days, shrunk_buildings, shrunk_hours
+    FROM touched CROSS JOIN shrunk;
+END
+$$;
+
+-- Finds the lowest and highest readings of hours of buildings anew, from the hours of their rooms.
+CREATE OR REPLACE FUNCTION find_extremes(buildings text[], hours timestamptz[]) RETURNS void
+LANGUAGE sql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+    DELETE FROM building_hours AS kept USING unnest(buildings, hours) AS shrunk (building_id, hour)
+    WHERE kept.building_id = shrunk.building_id AND kept.hour = shrunk.hour AND kept.count = 0;
+    UPDATE building_hours AS kept SET min = extremes.min, max = extremes.max
+    FROM unnest(buildings, hours) AS shrunk (building_id, hour) CROSS JOIN LATERAL (
+        SELECT min(of_room.min), max(of_room.max)
+        FROM rooms JOIN room_hours AS of_room USING (building_id, room_id)
+        WHERE rooms.building_id = shrunk.building_id AND of_room.hour = shrunk.hour
+    ) AS extremes
+    WHERE kept.building_id = shrunk.building_id AND kept.hour = shrunk.hour;
+$$;
+
+-- Puts the hours of days of rooms together, and those of their buildings. A day whose hours have not all a course has
+-- none.
+CREATE OR REPLACE FUNCTION summarize_days(buildings text[], names text[], days timestamptz[]) RETURNS void
+LANGUAGE sql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+    DELETE FROM room_days AS kept USING unnest(buildings, names, days) AS touched (building_id, room_id, day)
+    WHERE kept.building_id = touched.building_id AND kept.room_id = touched.room_id AND kept.day = touched.day
+      AND NOT EXISTS (
+          SELECT FROM room_hours AS of_day
+          WHERE of_day.building_id = touched.building_id AND of_day.room_id = touched.room_id
+            AND hour >= touched.day AND hour < touched.day + interval '24:00'
+      );
+    INSERT INTO room_days AS kept (
+        building_id, room_id, day, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at,
+        last_temperature, longest_gap, degree_microseconds
+    )
+    SELECT
+        touched.building_id, touched.room_id, day, count, sum, min, max, CASE WHEN whole THEN sum_of_squares END,
+        CASE WHEN whole THEN first_at END, CASE WHEN whole THEN first_temperature END,
+        CASE WHEN whole THEN last_at END, CASE WHEN whole THEN last_temperature END,
+        CASE WHEN whole THEN longest_gap END, CASE WHEN whole THEN degree_microseconds END
+    FROM unnest(buildings, names, days) AS touched (building_id, room_id, day)
+    CROSS JOIN LATERAL (
+        SELECT
+            sum(count)::bigint AS count, sum(sum) AS sum, min(min) AS min, max(max) AS max,
+            count(first_at) = count(*) AS whole, sum(sum_of_squares) AS sum_of_squares,
+            min(first_at) AS first_at, min(first_temperature) FILTER (WHERE is_first) AS first_temperature,
+            max(last_at) AS last_at, max(last_temperature) FILTER (WHERE gap IS NULL) AS last_temperature,
+            greatest(max(longest_gap), max(gap)) AS longest_gap,
+            sum(degree_microseconds) + coalesce(sum(exact_temperature(last_temperature) * microseconds(gap)), 0)
+                AS degree_microseconds
+        FROM (
+            SELECT *, lag(hour) OVER in_order IS NULL AS is_first, lead(first_at) OVER in_order - last_at AS gap
+            FROM room_hours AS of_day
+            WHERE of_day.building_id = touched.building_id AND of_day.room_id = touched.room_id
+              AND hour >= touched.day AND hour < touched.day + interval '24:00'
+            WINDOW in_order AS (ORDER BY hour)
+        ) AS hours
+    ) AS together
+    WHERE count > 0
+    ON CONFLICT (building_id, room_id, day) DO UPDATE SET
+        count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max,
+        sum_of_squares = excluded.sum_of_squares,
+        first_at = excluded.first_at, first_temperature = excluded.first_temperature,
+        last_at = excluded.last_at, last_temperature = excluded.last_temperature,
+        longest_gap = excluded.longest_gap, degree_microseconds = excluded.degree_microseconds;
+    DELETE FROM building_days AS kept USING unnest(buildings, days) AS touched (building_id, day)
+    WHERE kept.building_id = touched.building_id AND kept.day = touched.day AND NOT EXISTS (
+        SELECT FROM building_hours AS of_day
+        WHERE of_day.building_id = touched.building_id
+          AND hour >= touched.day AND hour < touched.day + interval '24:00'
+    );
+    INSERT INTO building_days AS kept (building_id, day, count, sum, min, max)
+    SELECT touched.building_id, day, together.*
+    FROM (SELECT DISTINCT building_id, day FROM unnest(buildings, days) AS touched (building_id, day)) AS touched
+    CROSS JOIN LATERAL (
+        SELECT sum(count)::bigint AS count, sum(sum), min(min), max(max) FROM building_hours AS of_day
+        WHERE of_day.building_id = touched.building_id
+          AND hour >= touched.day AND hour < touched.day + interval '24:00'
+    ) AS together
+    WHERE count > 0
+    ON CONFLICT (building_id, day) DO UPDATE SET
+        count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max;
+$$;
+
 -- Brings up to `hours` hours of some rooms up to date. Rooms that a writer has locked are left out, unless it is to wait
 -- for them. Returns how many readings it looked at, and whether there is more to do for these rooms.
 CREATE OR REPLACE FUNCTION summarize_rooms(
@@ -42,7 +217,9 @@ SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
-    horizon constant timestamptz := (SELECT dropped_before FROM upkeep);
+    sinces timestamptz[];
+    befores timestamptz[];
+    made record;
 BEGIN
     IF patient THEN
         PERFORM FROM rooms JOIN unnest(buildings, names) AS chosen (building_id, room_id) USING (building_id, room_id)
@@ -56,57 +233,22 @@ BEGIN
         ) AS locked;
     END IF;
     -- What was committed before the locks were taken is seen from here on, and nothing of these rooms comes after it.
+    SELECT array_agg(building_id), array_agg(room_id), array_agg(since),
+           array_agg(least(since + hours * interval '1 hour', until))
+    INTO buildings, names, sinces, befores
+    FROM unsummarized JOIN unnest(buildings, names) AS chosen (building_id, room_id) USING (building_id, room_id);
+    made := summarize_hours(buildings, names, sinces, befores);
+    IF made.shrunk_buildings IS NOT NULL THEN
+        PERFORM find_extremes(made.shrunk_buildings, made.shrunk_hours);
+    END IF;
+    PERFORM summarize_days(made.day_buildings, made.day_rooms, made.days);
+    readings := made.readings;
     WITH slice AS (
-        SELECT building_id, room_id, since, least(since + hours * interval '1 hour', until) AS before
-        FROM unsummarized JOIN unnest(buildings, names) AS chosen (building_id, room_id) USING (building_id, room_id)
-    ), found AS MATERIALIZED (
-        SELECT part.building_id, summary.room_id, summary.at AS hour, count, sum, min, max
-        FROM (
-            SELECT building_id, since, before, array_agg(room_id) AS among FROM slice GROUP BY 1, 2, 3
-        ) AS part
-        CROSS JOIN LATERAL readings_summary(building_id, among, since, before, interval '1 hour', NULL::timestamptz) AS summary
-    ), new AS MATERIALIZED (
-        -- Where readings were dropped, those that are there came since, and are added.
-        SELECT
-            building_id, room_id, hour, found.count - coalesce(kept.count, 0) AS count,
-            found.sum - coalesce(kept.sum, 0) AS sum, found.min, found.max
-        FROM found
-        LEFT JOIN (SELECT * FROM room_hours WHERE hour >= horizon) AS kept USING (building_id, room_id, hour)
-        WHERE found.count IS DISTINCT FROM kept.count
-    ), of_room_hours AS (
-        INSERT INTO room_hours AS kept (building_id, room_id, hour, count, sum, min, max)
-        SELECT building_id, room_id, hour, count, sum, min, max FROM new
-        ON CONFLICT (building_id, room_id, hour) DO UPDATE SET
-            count = kept.count + excluded.count, sum = kept.sum + excluded.sum,
-            min = least(kept.min, excluded.min), max = greatest(kept.max, excluded.max)
-    ), of_room_days AS (
-        INSERT INTO room_days AS kept (building_id, room_id, day, count, sum, min, max)
-        SELECT
-            building_id, room_id, date_bin('1 day', hour, '2000-01-03 00:00+00') AS day,
-            sum(count)::bigint, sum(sum), min(min), max(max)
-        FROM new GROUP BY building_id, room_id, day
-        ON CONFLICT (building_id, room_id, day) DO UPDATE SET
-            count = kept.count + excluded.count, sum = kept.sum + excluded.sum,
-            min = least(kept.min, excluded.min), max = greatest(kept.max, excluded.max)
-    ), of_building_hours AS (
-        INSERT INTO building_hours AS kept (building_id, hour, count, sum, min, max)
-        SELECT building_id, hour, sum(count)::bigint, sum(sum), min(min), max(max) FROM new GROUP BY building_id, hour
-        ON CONFLICT (building_id, hour) DO UPDATE SET
-            count = kept.count + excluded.count, sum = kept.sum + excluded.sum,
-            min = least(kept.min, excluded.min), max = greatest(kept.max, excluded.max)
-    ), of_building_days AS (
-        INSERT INTO building_days AS kept (building_id, day, count, sum, min, max)
-        SELECT
-            building_id, date_bin('1 day', hour, '2000-01-03 00:00+00') AS day,
-            sum(count)::bigint, sum(sum), min(min), max(max)
-        FROM new GROUP BY building_id, day
-        ON CONFLICT (building_id, day) DO UPDATE SET
-            count = kept.count + excluded.count, sum = kept.sum + excluded.sum,
-            min = least(kept.min, excluded.min), max = greatest(kept.max, excluded.max)
+        SELECT * FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
     ), folded AS (
-        DELETE FROM temperatures USING slice
+        DELETE FROM temperatures USING slice CROSS JOIN upkeep
         WHERE temperatures.building_id = slice.building_id AND temperatures.room_id = slice.room_id
-          AND temperatures.timestamp >= slice.since AND temperatures.timestamp < least(slice.before, horizon)
+          AND temperatures.timestamp >= slice.since AND temperatures.timestamp < least(slice.before, dropped_before)
     ), done AS (
         UPDATE rooms SET
             late_from = CASE WHEN before < late_to THEN before END,
@@ -117,8 +259,38 @@ BEGIN
             timestamp >= summed_until AND summed_until < date_bin('1 hour', now(), '2000-01-03 00:00+00')
         ) AS unfinished
     )
-    SELECT (SELECT coalesce(sum(count), 0) FROM found), coalesce(bool_or(unfinished), false)
-    INTO readings, more FROM done;
+    SELECT coalesce(bool_or(unfinished), false) INTO more FROM done;
+END
+$$;
+
+-- Sums up hours of a room that were summed up before there were courses, the newest first, of about so many readings.
+-- Nobody sees these hours as not summed up. Returns whether there are more.
+CREATE OR REPLACE FUNCTION complete_courses(building text, room text, readings_wanted integer) RETURNS boolean
+LANGUAGE plpgsql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    known constant rooms := (SELECT rooms FROM rooms WHERE building_id = building AND room_id = room FOR UPDATE SKIP LOCKED);
+    slice record;
+BEGIN
+    IF known.courses_missing_before IS NULL THEN
+        RETURN false;
+    END IF;
+    SELECT min(hour) AS since, max(hour) + interval '1 hour' AS before INTO slice FROM (
+        SELECT hour, sum(count) OVER (ORDER BY hour DESC) - count AS later_readings
+        FROM room_hours CROSS JOIN upkeep
+        WHERE building_id = building AND room_id = room
+          AND hour < known.courses_missing_before AND hour < known.summed_until AND hour >= dropped_before
+        ORDER BY hour DESC LIMIT 1000
+    ) AS newest WHERE later_readings < readings_wanted;
+    UPDATE rooms SET
+        courses_missing_before = slice.since,
+        late_from = least(late_from, slice.since), late_to = greatest(late_to, slice.before)
+    WHERE building_id = building AND room_id = room;
+    IF slice.since IS NOT NULL THEN
+        PERFORM summarize_rooms(ARRAY[building], ARRAY[room], 1000000, patient => true);
+    END IF;
+    RETURN slice.since IS NOT NULL;
 END
 $$;
 

@@ -8,8 +8,8 @@ DECLARE
     deadline constant timestamptz := clock_timestamp()
         + make_interval(secs => coalesce((config ->> 'seconds')::double precision, 50));
     most_rooms constant integer := 500;
-    -- For one transaction. A processor takes 0.4 µs for a reading, or 1 µs in the columnstore.
-    readings_wanted constant integer := 40000;
+    -- For one transaction. A processor takes 1.3 µs for a reading, or 2 µs in the columnstore.
+    readings_wanted constant integer := 25000;
     few_room_hours constant integer := 16;
     room_hours integer := few_room_hours;
     buildings text[];
@@ -82,6 +82,17 @@ BEGIN
         END;
         COMMIT;
         PERFORM set_config('search_path', @search_path@, true);
+    END LOOP;
+    FOR held IN SELECT building_id, room_id FROM rooms WHERE courses_missing_before IS NOT NULL LOOP
+        WHILE clock_timestamp() < deadline LOOP
+            IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema())) THEN
+                RETURN;
+            END IF;
+            PERFORM set_config('synchronous_commit', 'off', true), set_config('jit', 'off', true);
+            EXIT WHEN NOT complete_courses(held.building_id, held.room_id, readings_wanted);
+            COMMIT;
+            PERFORM set_config('search_path', @search_path@, true);
+        END LOOP;
     END LOOP;
     WHILE clock_timestamp() < deadline LOOP
         IF NOT pg_try_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema())) THEN
