@@ -13,8 +13,6 @@ from starlette.testclient import TestClient
 
 from average.intervals import floor
 
-Reading = tuple[str, str, datetime, float]
-
 # The days around the end of daylight-saving time in Europe, one of 25 hours on the wall.
 FIRST = datetime(2024, 10, 25, tzinfo=UTC)
 _OFFSETS = [UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-9, minutes=-30))]
@@ -32,15 +30,16 @@ instants = st.builds(
 temperatures = st.integers(-500, 500).map(lambda tenths: tenths / 10) | st.floats(-50, 50).filter(
     lambda temperature: temperature == 0 or abs(temperature) >= 2**-57
 )
-readings = st.lists(
-    st.tuples(
-        st.sampled_from(["B1", "B1", "B2"]),
-        st.sampled_from(["101", "101", "102"]),
-        instants,
-        temperatures,
-    ),
-    max_size=40,
-)
+Reading = tuple[str, str, datetime, float]
+
+
+def readings_at(instants: st.SearchStrategy[datetime]) -> st.SearchStrategy[list[Reading]]:
+    """Readings of few rooms at some instants."""
+    buildings, rooms = st.sampled_from(["B1", "B1", "B2"]), st.sampled_from(["101", "101", "102"])
+    return st.lists(st.tuples(buildings, rooms, instants, temperatures), max_size=40)
+
+
+readings = readings_at(instants)
 intervals = st.tuples(instants, instants, st.sampled_from(_OFFSETS)).map(
     lambda drawn: tuple(instant.astimezone(drawn[2]) for instant in sorted(drawn[:2]))
 )

@@ -26,12 +26,14 @@ from starlette.testclient import TestClient
 
 from average.intervals import DAY, HOUR, floor
 from local.postgres import OWNER, WRITER
-from tests import courses
+from tests import calendars, courses
 from tests.exactness import Reading, summary, temperatures
 from tests.support import LONG, SUPERUSER, Urls, migrate
 
 ZONES = ["Europe/Berlin", "America/St_Johns", "Asia/Kathmandu"]
 """Of sessions: with days of 23 and 25 hours, and hours that begin within those of UTC."""
+LOCAL_ZONES = ["Europe/Berlin", "Asia/Beirut", "Asia/Kathmandu", "America/St_Johns"]
+"""Of questions; clocks change in some of them on the days below, in Beirut at midnight."""
 THIS_HOUR = floor(datetime.now(UTC), HOUR)
 STARTS = [
     datetime(2026, 3, 28, tzinfo=UTC),
@@ -288,6 +290,21 @@ class History(RuleBasedStateMachine):
             boundary += WIDTHS[bucket]
         assert not found
 
+    @rule(
+        building=st.sampled_from(["B1", "B2"]),
+        room=st.sampled_from([None, "101"]),
+        ends=st.tuples(instants, instants).map(sorted),
+        bucket=st.sampled_from(["1h", "6h", "1d", "2d", "1w", "1mo", "1y"]),
+        zone=st.sampled_from(LOCAL_ZONES),
+    )
+    def somebody_asks_in_a_zone(
+        self, building: str, room: str | None, ends: list[datetime], bucket: str, zone: str
+    ) -> None:
+        start, end = ends
+        if bucket == "1h":
+            start = max(start, end - (MOST_BUCKETS - 100) * HOUR)
+        self._ask(building, room, start, end, bucket, zone)
+
     @rule()
     def all_is_asked_for(self) -> None:
         for building, room, bucket in [
@@ -305,7 +322,15 @@ class History(RuleBasedStateMachine):
         listed = self.world.average.get("/v1/temperature/rooms").json()["rooms"]
         assert {(room["building_id"], room["room_id"]) for room in listed} == set(self.latest)
 
-    def _ask(self, building: str, room: str | None, start: datetime, end: datetime, bucket: str | None) -> None:
+    def _ask(
+        self,
+        building: str,
+        room: str | None,
+        start: datetime,
+        end: datetime,
+        bucket: str | None,
+        zone: str | None = None,
+    ) -> None:
         query = {"building_id": building, "start": start.isoformat(), "end": end.isoformat()}
         if room:
             query["room_id"] = room
@@ -319,8 +344,13 @@ class History(RuleBasedStateMachine):
             assert answer.status_code in {200, 404}, answer.text
             assert _point(answer.json()) == summary([temperature for _, temperature in meant]), answer.text
             return
+        if zone:
+            query["tz"] = zone
         answer = self.world.average.get("/v1/temperature/series", params={**query, "bucket": bucket})
         assert answer.status_code == 200, answer.text
+        if zone:
+            calendars.assert_points(answer.json()["series"], meant, bucket, zone)
+            return
         expected = [
             (begun, *summary([temperature for _, temperature in group]))
             for begun, group in groupby(meant, lambda reading: floor(reading[0], WIDTHS[bucket]))

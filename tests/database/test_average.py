@@ -301,7 +301,9 @@ def test_local_days_are_those_of_the_zone(average: TestClient, plain: Urls) -> N
         "series"
     ]
     assert (night["start"], night["count"]) == ("2026-01-01T00:00:00+01:00", 2)
-    csv_of_days = average.get("/v1/temperature/series?bucket=1d", params=asked, headers={"accept": "text/csv"})
+    csv_of_days = average.get(
+        "/v1/temperature/series", params={**asked, "bucket": "1d"}, headers={"accept": "text/csv"}
+    )
     assert csv_of_days.status_code == 200
     assert csv_of_days.text.splitlines()[1] == "2026-03-28T00:00:00+01:00,1.0,1,1.0,1.0"
 

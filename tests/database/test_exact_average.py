@@ -4,11 +4,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given, settings
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER
-from tests import exactness
+from tests import calendars, exactness
 from tests.support import Urls
 
 
@@ -25,6 +26,16 @@ def test_an_average_is_exact_over_any_interval(
         connection.execute("TRUNCATE temperatures")
         exactness.insert(connection, readings)
         exactness.assert_exact(client, connection, *interval)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=calendars.histories())
+def test_a_series_of_a_zone_is_exact_whatever_happens_to_its_clocks(
+    plain: Urls, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, history: calendars.History
+) -> None:
+    monkeypatch.setenv("PGTZ", "America/St_Johns")
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        calendars.assert_exact(_client(serve, plain), connection, history)
 
 
 _clients: dict[str, TestClient] = {}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER
-from tests import exactness
+from tests import calendars, exactness
 from tests.support import Urls
 
 
@@ -37,3 +37,12 @@ def test_an_average_is_exact_over_any_interval(
             if summed_up:
                 connection.execute("CALL summarize()")
         exactness.assert_exact(average, connection, *interval)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=calendars.histories())
+def test_a_series_of_a_zone_is_exact_whatever_happens_to_its_clocks(
+    average: TestClient, community: Urls, history: calendars.History
+) -> None:
+    with psycopg.connect(community(OWNER), autocommit=True) as connection:
+        calendars.assert_exact(average, connection, history)
