@@ -71,7 +71,8 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
     path = ", ".join(dict.fromkeys(filter(None, (schema, extension, "pg_temp"))))
     connection.exec_driver_sql(f"SET LOCAL search_path = {path}")
     kind = "hypertable" if has_hypertable(connection) else "table"
-    for name in ("rooms", "readings", "courses", f"room_readings_of_{kind}", "summaries", f"retention_of_{kind}", "summarize"):
+    of_kind = f"room_readings_of_{kind}", f"retention_of_{kind}"
+    for name in ("rooms", "readings", "courses", "summaries", *of_kind, "summarize"):
         _run(connection, name, path)
     if not connection.scalar(
         text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")

@@ -12,13 +12,40 @@ from openapi.document import JSON, LEFT_OUT, Content, Count, Number, Operation, 
 from openapi.document import document as described
 
 
+class Dated(BaseModel):
+    """When a reading was, and its temperature."""
+
+    temperature: Number
+    timestamp: datetime
+
+
+class Beyond(BaseModel):
+    """For how long a temperature was beyond a limit, and how far times how long.
+
+    Both are null where nobody can know it any more, since readings were dropped.
+    """
+
+    seconds: Number | None
+    degree_hours: Number | None
+
+
 class Average(BaseModel):
-    """The readings of a room, or of a building where `room_id` is null, in [start, end)."""
+    """The readings of a room, or of a building where `room_id` is null, in [start, end).
+
+    `covered_seconds` is for how long a temperature is known, in all rooms together.
+    """
 
     average_temperature: Number | None
     count: Count
     min: Number | None
     max: Number | None
+    covered_seconds: float = LEFT_OUT
+    above: Beyond = LEFT_OUT
+    below: Beyond = LEFT_OUT
+    stddev: float | None = LEFT_OUT
+    first: Dated | None = LEFT_OUT
+    last: Dated | None = LEFT_OUT
+    weighting: Literal["time"] = LEFT_OUT
     building_id: str
     room_id: str | None
     start: datetime
@@ -31,10 +58,16 @@ class Point(BaseModel):
     """The readings of a bucket, which begins at `start`."""
 
     start: datetime
-    average_temperature: Number
+    average_temperature: Number | None
     count: Count
-    min: Number
-    max: Number
+    min: Number | None
+    max: Number | None
+    covered_seconds: float = LEFT_OUT
+    above: Beyond = LEFT_OUT
+    below: Beyond = LEFT_OUT
+    stddev: float | None = LEFT_OUT
+    first: Dated | None = LEFT_OUT
+    last: Dated | None = LEFT_OUT
 
 
 class Series(BaseModel):
@@ -45,6 +78,7 @@ class Series(BaseModel):
     start: datetime
     end: datetime
     tz: str = LEFT_OUT
+    weighting: Literal["time"] = LEFT_OUT
     bucket: str
     bucket_seconds: Count | None
     series: list[Point]
@@ -74,19 +108,12 @@ class Readings(BaseModel):
     readings: list[StoredReading]
 
 
-class Latest(BaseModel):
-    """The newest reading of a room."""
-
-    temperature: Number
-    timestamp: datetime
-
-
 class Room(BaseModel):
     """A room that has readings."""
 
     building_id: str
     room_id: str
-    latest: Latest
+    latest: Dated
 
 
 class Rooms(BaseModel):
@@ -145,6 +172,12 @@ _DESCRIPTIONS = {
     " answer; by default UTC",
     "bucket": "The width of a bucket: a number of seconds (s), minutes (m), hours (h), days (d), weeks (w), months (mo)"
     " or years (y); by default one that suits a chart",
+    "weighting": "`reading`: each reading counts the same; `time`: as long as it holds, which is until the next one of"
+    " its room, for `max_gap` at most, and not beyond now; by default `reading`",
+    "max_gap": "For how long a reading holds at most, with weighting=time, `above` or `below`; by default 1d",
+    "above": "Degrees Celsius: for how long it was warmer, and how far times how long",
+    "below": "Degrees Celsius: for how long it was colder, and how far times how long",
+    "statistics": "Of the readings: the standard deviation (that of a population), the first, or the last one",
     "kind": "Alarms of this kind only",
     "state": "Alarms that are open, or that are cleared, only",
     "limit": "How many one answer holds at most; by default as many as there may be",
@@ -204,7 +237,7 @@ def document() -> dict[str, Any]:
                 {**_VALUES, **_ROOM, **_INTERVAL},
                 summary="The average over an interval",
                 description="`/temperature/average` answers the same. Where there are no readings, the average is null"
-                " and the count 0.",
+                " and the count 0; with weighting=time one from before may hold.",
                 query=AVERAGE,
                 query_examples={**_ROOM, **_INTERVAL},
             ),

@@ -26,7 +26,7 @@ from starlette.testclient import TestClient
 
 from average.intervals import DAY, HOUR, floor
 from local.postgres import OWNER, WRITER
-from tests import calendars
+from tests import calendars, courses
 from tests.exactness import Reading, summary, temperatures
 from tests.support import LONG, SUPERUSER, Urls, migrate
 
@@ -232,6 +232,63 @@ class History(RuleBasedStateMachine):
         if bucket:
             start = max(start, end - (MOST_BUCKETS - 1) * WIDTHS[bucket])
         self._ask(building, room, start, end, bucket)
+
+    @rule(
+        building=st.sampled_from(["B1", "B2"]),
+        room=st.sampled_from([None, "101", "102"]),
+        ends=st.tuples(instants, instants).map(sorted),
+        bucket=st.sampled_from([None, *WIDTHS]),
+        hold=st.sampled_from(["1s", "30m", "59m", "1h", "5h", "1d", "2d"]),
+        limits=st.tuples(st.none() | temperatures, st.none() | temperatures),
+        by_time=st.booleans(),
+    )
+    def somebody_asks_for_the_course(
+        self,
+        building: str,
+        room: str | None,
+        ends: list[datetime],
+        bucket: str | None,
+        hold: str,
+        limits: tuple[float | None, float | None],
+        by_time: bool,
+    ) -> None:
+        start, end = (min(instant, self._now()) for instant in ends)
+        [(horizon,)] = self._see("SELECT nullif(dropped_before, '-infinity') FROM upkeep")
+        longest = timedelta(**{{"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[hold[-1]]: int(hold[:-1])})
+        if horizon and start - longest - HOUR < horizon:
+            # What held before is not known any more.
+            return
+        if bucket:
+            start = max(start, end - 99 * WIDTHS[bucket])
+        query: dict[str, Any] = {"building_id": building, "start": start.isoformat(), "end": end.isoformat()}
+        query |= {name: limit for name, limit in zip(("above", "below"), limits, strict=True) if limit is not None}
+        query |= {"room_id": room} if room else {}
+        query |= {"weighting": "time"} if by_time else {}
+        query |= {"max_gap": hold} if len(query) > 3 + bool(room) else {}
+        query |= {"statistics": "stddev,first,last"}
+        rooms: dict[str, list[tuple[datetime, float]]] = {}
+        for of_building, of_room, instant, temperature in self.live:
+            if of_building == building and of_room == (room or of_room):
+                rooms.setdefault(of_room, []).append((instant, temperature))
+
+        def meant(since: datetime, until: datetime) -> dict[str, Any]:
+            return courses.expected(courses.course(rooms, since, until, longest, *limits), query)
+
+        if bucket is None:
+            answer = self.world.average.get("/v1/temperature/average", params=query)
+            assert answer.status_code == 200, answer.text
+            assert courses.answered(answer.json()) == meant(start, end), answer.text
+            return
+        answer = self.world.average.get("/v1/temperature/series", params={**query, "bucket": bucket})
+        assert answer.status_code == 200, answer.text
+        found = {datetime.fromisoformat(point["start"]): courses.answered(point) for point in answer.json()["series"]}
+        boundary = floor(start, WIDTHS[bucket])
+        while boundary < end:
+            point = meant(max(start, boundary), min(end, boundary + WIDTHS[bucket]))
+            if point["count"] or point.get("covered_seconds"):
+                assert found.pop(boundary) == point
+            boundary += WIDTHS[bucket]
+        assert not found
 
     @rule(
         building=st.sampled_from(["B1", "B2"]),

@@ -1,8 +1,192 @@
-"""The statement that puts courses of the temperature together: means over time, time beyond limits, statistics.
+"""Courses of the temperature: means over time, time beyond limits, and statistics of readings.
 
-It is complete: with values in place of its parameters it can be pasted into psql. docs/summaries.md shows how it covers
-time.
+The statement is complete: with values in place of its parameters it can be pasted into psql. docs/summaries.md shows how
+it covers time.
 """
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
+from math import isqrt
+from typing import Any
+
+from shared.readings import written
+
+MICROSECONDS_PER_SECOND = 1_000_000
+MICROSECONDS_PER_HOUR = 3_600_000_000
+_SIGNIFICANT_BITS = 109
+"""Twice those of a double, and some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for beside count, lowest and highest."""
+
+    by_time: bool
+    """Whether the average is one over time, in which a reading holds until the next one of its room."""
+    longest_hold: timedelta
+    """For which time it does so at most."""
+    above: float | None
+    """Limits in degrees Celsius: for how long the temperature is above one, or below one."""
+    below: float | None
+    statistics: Sequence[str]
+    """`stddev`, `first`, `last`."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is about time, and not about readings only."""
+        return self.by_time or self.above is not None or self.below is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How the temperature went in an interval, or a bucket of one.
+
+    `covered`, `above` and `below` are microseconds, beside each of which is the sum of the temperatures times the
+    microseconds that they held. What nobody can know any more, since readings were dropped, is None.
+    """
+
+    count: int
+    sum: Decimal | None
+    min: float | None
+    max: float | None
+    sum_of_squares: Decimal | None
+    first_at: datetime | None
+    first_temperature: float | None
+    last_at: datetime | None
+    last_temperature: float | None
+    covered: Decimal
+    degree_microseconds: Decimal
+    above: Decimal | None
+    above_degree_microseconds: Decimal
+    below: Decimal | None
+    below_degree_microseconds: Decimal
+
+    @property
+    def average(self) -> float | None:
+        """The average of the readings, None if there are none."""
+        if self.sum is None or self.min is None or self.max is None:
+            return None
+        numerator, denominator = self.sum.as_integer_ratio()
+        # The sum is of multiples of 2^-109.
+        return min(max(numerator / (denominator * self.count), self.min), self.max)
+
+    @property
+    def average_over_time(self) -> float | None:
+        """The average over the time for which a temperature held, None if none did."""
+        if not self.covered:
+            return None
+        numerator, denominator = self.degree_microseconds.as_integer_ratio()
+        return numerator / (denominator * int(self.covered))
+
+    @property
+    def stddev(self) -> float | None:
+        """The standard deviation of the readings, which are all there are (`stddev_pop` in SQL)."""
+        if self.sum is None or self.sum_of_squares is None:
+            return None
+        total, total_of = self.sum.as_integer_ratio()
+        squares, squares_of = self.sum_of_squares.as_integer_ratio()
+        # Both denominators are powers of two.
+        of = max(total_of * total_of, squares_of)
+        variance = self.count * squares * (of // squares_of) - total * total * (of // (total_of * total_of))
+        return _root(variance, of * self.count * self.count)
+
+
+EMPTY = Course(
+    count=0,
+    sum=None,
+    min=None,
+    max=None,
+    sum_of_squares=None,
+    first_at=None,
+    first_temperature=None,
+    last_at=None,
+    last_temperature=None,
+    covered=Decimal(0),
+    degree_microseconds=Decimal(0),
+    above=Decimal(0),
+    above_degree_microseconds=Decimal(0),
+    below=Decimal(0),
+    below_degree_microseconds=Decimal(0),
+)
+"""That of an interval without readings, in which none holds either."""
+
+
+def values(course: Course, wish: Wish, zone: tzinfo | None) -> dict[str, Any]:
+    """What is answered of a course."""
+    answer: dict[str, Any] = {
+        "average_temperature": course.average_over_time if wish.by_time else course.average,
+        "count": course.count,
+        "min": course.min,
+        "max": course.max,
+    }
+    if wish.holds:
+        answer["covered_seconds"] = _seconds(course.covered)
+    if wish.above is not None:
+        answer["above"] = _beyond(course.above, course.above_degree_microseconds, wish.above)
+    if wish.below is not None:
+        answer["below"] = _beyond(course.below, course.below_degree_microseconds, wish.below)
+    of = {
+        "stddev": course.stddev,
+        "first": _reading(course.first_at, course.first_temperature, zone),
+        "last": _reading(course.last_at, course.last_temperature, zone),
+    }
+    return {**answer, **{name: of[name] for name in wish.statistics}}
+
+
+def columns(wish: Wish | None) -> list[str]:
+    """The names of what is answered beside average, count, lowest and highest, as `flat` has them."""
+    return [] if wish is None else list(flat(values(EMPTY, wish, None)))[4:]
+
+
+def flat(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a line of CSV: of `above` and `below` each value, of `first` and `last` the temperature."""
+    line: dict[str, Any] = {}
+    for name, value in answer.items():
+        if name in {"above", "below"}:
+            line |= {f"{name}_{part}": value[part] for part in ("seconds", "degree_hours")}
+        else:
+            line[name] = value["temperature"] if isinstance(value, dict) else value
+    return line
+
+
+def _beyond(microseconds: Decimal | None, degree_microseconds: Decimal, limit: float) -> dict[str, float | None]:
+    if microseconds is None:
+        return {"seconds": None, "degree_hours": None}
+    return {
+        "seconds": _seconds(microseconds),
+        "degree_hours": degree_hours(degree_microseconds, microseconds, limit),
+    }
+
+
+def _seconds(microseconds: Decimal) -> float:
+    return int(microseconds) / MICROSECONDS_PER_SECOND
+
+
+def _reading(instant: datetime | None, temperature: float | None, zone: tzinfo | None) -> dict[str, Any] | None:
+    return None if instant is None else {"temperature": temperature, "timestamp": written(instant, zone)}
+
+
+def degree_hours(degree_microseconds: Decimal, microseconds: Decimal, limit: float) -> float:
+    """How far temperatures are from a limit, times how long, in degree hours."""
+    numerator, denominator = degree_microseconds.as_integer_ratio()
+    limit_numerator, limit_denominator = limit.as_integer_ratio()
+    difference = numerator * limit_denominator - limit_numerator * int(microseconds) * denominator
+    return abs(difference) / (denominator * limit_denominator * MICROSECONDS_PER_HOUR)
+
+
+def _root(numerator: int, denominator: int) -> float:
+    """The square root of a fraction, rounded once."""
+    if numerator <= 0:
+        return 0.0
+    shift = max(0, _SIGNIFICANT_BITS - (numerator.bit_length() - denominator.bit_length()) // 2)
+    scaled, rest = divmod(numerator << 2 * shift, denominator)
+    root = isqrt(scaled)
+    # A last bit for all that is cut off: to divide integers rounds to the nearest double.
+    inexact = rest != 0 or root * root != scaled
+    return (2 * root + inexact) / (1 << (shift + 1))
+
 
 OF_COURSES = b"""
     WITH asked AS MATERIALIZED (
@@ -129,7 +313,7 @@ OF_COURSES = b"""
         WHERE held IS NOT NULL AND held_until > bounds[bucket + 1] AND held_until > greatest(held_from, bounds[next])
     )
     SELECT
-        bounds[bucket], count, sum, min, max,
+        bucket, count, sum, min, max,
         CASE WHEN is_known THEN sum_of_squares END, CASE WHEN is_known THEN first_at END, CASE WHEN is_known THEN first END,
         CASE WHEN is_known THEN last_at END, CASE WHEN is_known THEN last END,
         covered, degree_microseconds, above, above_degree_microseconds, below, below_degree_microseconds
@@ -153,6 +337,14 @@ OF_COURSES = b"""
                 AS below_degree_microseconds
         FROM (SELECT *, exact_temperature(held) * held_for AS held_degrees FROM part OFFSET 0) AS part
         GROUP BY bucket
-    ) AS together CROSS JOIN asked
-    ORDER BY bucket
+    ) AS together ORDER BY bucket
+"""
+"""For a room, or for all rooms of the building where there is no `room_id`; in the buckets between `bounds`, which begin
+with the start of the interval and end with its end, each named by its number from 1.
+
+`asked` has what is whole hours and days of each bucket, and of the time before the interval from which a reading may
+hold. `day` and `hour` are the summaries of these, as far as they are enough: not where a pause is longer than readings
+hold, or where a limit is between the lowest and the highest. Of days that are not enough there are hours, of hours
+readings. `piece` is all of these; what is of the future, or came late to readings that were dropped, does not hold.
+`followed` is each piece and how long its last reading holds, and `part` what of it is in which bucket.
 """

@@ -3,15 +3,18 @@
 import csv
 import io
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from functions_framework import aio
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from average import questions, readings
+from average import courses, questions, readings
+from average.courses import Wish
 from average.queries import AlarmPlace, Scope, Summary, Temperatures
 from shared import access, database, edge, logs, negotiation, routes, settings
 from shared.pages import Site
@@ -45,25 +48,38 @@ async def average(request: Request) -> Response:
 
 
 async def _average(request: Request) -> Response:
-    scope = questions.average(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    summary = await _database().summary(scope)
-    answer = {**_values(summary), **_named(scope)}
-    if summary is None:
+    scope, wish = questions.average(edge.query(request), datetime.now(UTC), ALIGNMENT)
+    if wish is None:
+        values = _values(await _database().summary(scope))
+    else:
+        found = await _database().courses(scope, wish)
+        values = courses.values(found[0][1] if found else courses.EMPTY, wish, scope.zone)
+    answer = {**values, **_weighted(wish), **_named(scope)}
+    if not values["count"] and values["average_temperature"] is None:
         answer["message"] = "No data found"
     return edge.json(answer)
 
 
 async def _series(request: Request) -> Response:
-    scope, buckets = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    found = await _database().series(scope)
-    points = [{"start": written(start, scope.zone), **_values(summary)} for start, summary in found]
+    scope, buckets, wish = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
+    if wish is None:
+        points = [
+            {"start": written(start, scope.zone), **_values(summary)}
+            for start, summary in await _database().series(scope)
+        ]
+    else:
+        points = [
+            {"start": written(buckets.starts[number - 1], scope.zone), **courses.values(course, wish, scope.zone)}
+            for number, course in await _database().courses(scope, wish)
+            if course.count or wish.holds
+        ]
     if negotiation.prefers(edge.headers(request).get("accept", ""), "text/csv", "application/json"):
-        answer = _csv(points)
+        answer = _csv([courses.flat(point) for point in points], courses.columns(wish))
     else:
         width = buckets.bucket.fixed_width(buckets.zone)
         seconds = None if width is None else int(width.total_seconds())
         bucket = {"bucket": buckets.bucket.text, "bucket_seconds": seconds}
-        answer = edge.json({**_named(scope), **bucket, "series": points})
+        answer = edge.json({**_named(scope), **_weighted(wish), **bucket, "series": points})
     answer.headers["Vary"] = "Accept"
     return answer
 
@@ -180,6 +196,10 @@ def _named(scope: Scope) -> dict[str, str | None]:
     return {**named, "tz": str(scope.zone)} if scope.zone else named
 
 
+def _weighted(wish: Wish | None) -> dict[str, str]:
+    return {"weighting": "time"} if wish and wish.by_time else {}
+
+
 def _file_name(scope: Scope) -> str:
     names = [scope.building_id, "all" if scope.room_id is None else scope.room_id]
     times = [f"{instant:%Y%m%dT%H%M%SZ}" for instant in (scope.start, scope.end)]
@@ -197,9 +217,9 @@ def _values(summary: Summary | None) -> dict[str, float | int | str | None]:
     }
 
 
-def _csv(points: list[dict[str, float | int | str | None]]) -> Response:
+def _csv(points: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Response:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["start", "average_temperature", "count", "min", "max"])
+    writer = csv.DictWriter(text, ["start", "average_temperature", "count", "min", "max", *more])
     writer.writeheader()
     writer.writerows(points)
     return Response(text.getvalue(), media_type="text/csv")

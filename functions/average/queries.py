@@ -16,7 +16,8 @@ import psycopg
 from prometheus_client import Gauge, Histogram
 from psycopg_pool import AsyncConnectionPool
 
-from average import summaries
+from average import courses, summaries
+from average.courses import Course, Wish
 from average.intervals import DAY, HOUR, Buckets, floor
 from average.turns import BRIEF_SECONDS, Turns
 from shared.database import Database, fetch, unanswered, within
@@ -180,6 +181,21 @@ class Temperatures:
         rows = await self._fetch(_OF_ANY_BY_BOUNDS, asked)
         return [(scope.buckets.starts[number - 1], _summary(*values)) for number, *values in rows]
 
+    async def courses(self, scope: Scope, wish: Wish) -> list[tuple[int, Course]]:
+        """The number, from 1, and the course of each bucket of the scope in which there are readings or one holds."""
+        rows = await self._fetch(
+            _OF_COURSES,
+            {
+                "building_id": scope.building_id,
+                "room_id": scope.room_id,
+                "bounds": list(scope.bounds or (scope.start, scope.end)),
+                "longest_hold": wish.longest_hold,
+                "above": wish.above,
+                "below": wish.below,
+            },
+        )
+        return [(number, Course(*values)) for number, *values in rows]
+
     async def rooms(
         self, building_id: str | None, after: tuple[str, str], limit: int
     ) -> list[tuple[str, str, datetime, float]]:
@@ -329,6 +345,7 @@ def _text(statement: bytes) -> bytes:
 
 
 _OF_ANY, _OF_ANY_BY_BOUNDS = _text(summaries.OF_ANY), _text(summaries.OF_ANY_BY_BOUNDS)
+_OF_COURSES = _text(courses.OF_COURSES)
 _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
 _MEANT = b"""

@@ -13,13 +13,15 @@ from typing import Any
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, to_json
 from starlette.datastructures import QueryParams
 
-from average.intervals import WIDTHS, Bucket, Buckets, default_start, first_instant, has_local_time
+from average.courses import Wish
+from average.intervals import DAY, WIDTHS, Bucket, Buckets, default_start, first_instant, has_local_time
 from average.queries import AlarmPlace, AlarmScope, Place, Scope
 from average.readings import FORMS
 from shared import negotiation, zones
 from shared.formulas import unguarded
+from shared.periods import period
 from shared.problems import Fault, Problem
-from shared.readings import IDENTIFIER, READING, TIMESTAMP, faults, rule
+from shared.readings import DEGREES, IDENTIFIER, READING, TIMESTAMP, degrees, faults, rule
 
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "ndjson": "application/x-ndjson"}
 """By the names that a link may have in its place, which sends no Accept."""
@@ -75,8 +77,22 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
 _LINE = "the last whole line of the CSV or NDJSON before, or the value of `next` in the JSON before"
 _TIMESTAMPS = ("start", "end", "query_datetime")
 _INTERVAL = {"room_id": IDENTIFIER, **dict.fromkeys(_TIMESTAMPS, _INSTANT), "tz": _ZONE}
-AVERAGE = _fields({"building_id": IDENTIFIER}, _INTERVAL)
-SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, "bucket": _WIDTH})
+STATISTICS = ("stddev", "first", "last")
+LONGEST_HOLD_DAYS = 31
+_LIMIT = rule(degrees(strict=False), DEGREES, examples=[26])
+_COURSE = {
+    "weighting": rule(core_schema.literal_schema(["reading", "time"]), "reading or time"),
+    "max_gap": period(longest_days=LONGEST_HOLD_DAYS, examples=["1h"]),
+    "above": _LIMIT,
+    "below": _LIMIT,
+    "statistics": rule(
+        core_schema.str_schema(pattern="^(stddev|first|last)(,(stddev|first|last))*$"),
+        "stddev, first or last, or some of them with commas between",
+        examples=["stddev,last"],
+    ),
+}
+AVERAGE = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, **_COURSE})
+SERIES = _fields({"building_id": IDENTIFIER}, {**_INTERVAL, **_COURSE, "bucket": _WIDTH})
 MOST_READINGS = 10_000
 """Readings in one answer, except where all are asked for as CSV or NDJSON."""
 READINGS = _fields(
@@ -139,18 +155,35 @@ _alarm_cursor = SchemaValidator(
 )
 
 
-def average(query: QueryParams, now: datetime, alignment: timedelta) -> Scope:
-    """The readings to average. Raises Problem 422 with every fault."""
-    return _scope(_validated(_average, query), now, alignment)
+def average(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Wish | None]:
+    """The readings to average, and what is asked for beside that. Raises Problem 422 with every fault."""
+    found = _validated(_average, query)
+    return _scope(found, now, alignment), _wish(found)
 
 
-def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets]:
-    """The readings of a series and its buckets. Raises Problem 422 with every fault."""
+def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets, Wish | None]:
+    """The readings of a series, its buckets, and what is asked for beside averages.
+
+    Raises Problem 422 with every fault.
+    """
     found = _validated(_series, query)
     scope = _scope(found, now, alignment)
     bucket = _bucket(found["bucket"], scope) if "bucket" in found else _suitable(scope)
     buckets = Buckets(bucket, scope.zone, scope.start, scope.end)
-    return replace(scope, buckets=buckets), buckets
+    return replace(scope, buckets=buckets), buckets, _wish(found)
+
+
+def _wish(found: Mapping[str, Any]) -> Wish | None:
+    wish = Wish(
+        by_time=found.get("weighting") == "time",
+        longest_hold=timedelta(seconds=found["max_gap"]) if "max_gap" in found else DAY,
+        above=found.get("above"),
+        below=found.get("below"),
+        statistics=[name for name in STATISTICS if name in found.get("statistics", "").split(",")],
+    )
+    if "max_gap" in found and not wish.holds:
+        raise _refused([_fault("max_gap", "is for weighting=time, above or below; give one of them")])
+    return wish if wish.holds or wish.statistics else None
 
 
 def _bucket(text: str, scope: Scope) -> Bucket:
