@@ -118,7 +118,10 @@ def test_what_was_before_is_drawn_behind_at_the_same_hours_of_the_calendar(
     page.on("request", lambda request: requested.append(request.url))
     _choose(page, "Behind the chart", before)
     assert asked(page)[-1] == ("before", before)
-    expect(page.locator("#caption")).to_contain_text(f"the light line is the {before} before, ")
+    expect(page.locator("#caption")).to_contain_text(f"the light line is the {before} before")
+    year = " 2025" if before == "year" else ""
+    first = "19 Mar" if before == "week" else "26 Mar"
+    expect(page.locator("#when")).to_contain_text(f"; behind it {first}{year}, 00:00")
     assert len([url for url in requested if "2026-03-18T23" in url or "2025-03-2" in url]) == 2
     interval = BEFORE if before == "week" else {"start": "2025-03-25T23:00:00Z", "end": "2025-04-01T22:00:00Z"}
     then = product.ask("average", building_id="B1", room_id="101", **interval)["average_temperature"]

@@ -7,9 +7,9 @@
 import { RECENT, byRoom, list, listOfChart, tally, within as alarmsWithin } from "./alarms.js";
 import { Failure, ask, askAlarms, askRooms, now, token } from "./api.js";
 import { Chart, during, swatch } from "./chart.js";
-import { ago, bare, clock, count, element, grouped, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
+import { ago, bare, clock, count, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet, whole as wholeFile } from "./sheet.js";
-import { MOST_ROOMS, asNow, beside, earlier, instant, interval, key, read, write } from "./view.js";
+import { MOST_ROOMS, asNow, beside, earlier, instant, interval, isLimit, key, read, write } from "./view.js";
 import { all, atWall, current, endOf, exists, lengthOf, own, use, wall } from "./zones.js";
 
 const PAUSE = 5000;
@@ -119,6 +119,9 @@ function report(failures, pause) {
 
 const choices = () => (view.rooms.length ? view.rooms : (rooms ?? []).slice(0, 1).map(({ building_id, room_id }) => ({ building: building_id, room: room_id })));
 
+// What is asked for beside the plain average, as the API names it.
+const wishes = () => Object.fromEntries(["weighting", "above", "below"].filter((name) => view[name] !== null).map((name) => [name, view[name]]));
+
 function question(choice, { start, end }) {
   const names = { building_id: choice.building, ...(choice.room === null ? {} : { room_id: choice.room }) };
   return { ...names, start: instant(start), end: instant(end) };
@@ -127,12 +130,14 @@ function question(choice, { start, end }) {
 // The average is that of the readings, which those of the buckets do not add up to.
 async function askAbout(choice, within, signal, settled) {
   const of = (path, query) => settled(ask(path, query, { signal }));
-  const series = (interval) => of("series", { ...question(choice, interval), tz: current() });
-  const query = question(choice, within);
   const past = view.before && earlier(within, view.before);
-  const questions = [of("average", query), series(within)];
-  questions.push(...(past ? [of("average", question(choice, past)), series(past)] : [null, null]));
-  if (!areKnown(within)) questions.push(of("alarms", { ...query, limit: MOST_ALARMS }));
+  const both = (interval, wishes) => {
+    const query = { ...question(choice, interval), ...wishes };
+    return [of("average", query), of("series", { ...query, tz: current() })];
+  };
+  const { weighting } = view;
+  const questions = [...both(within, wishes()), ...(past ? both(past, weighting ? { weighting } : {}) : [null, null])];
+  if (!areKnown(within)) questions.push(of("alarms", { ...question(choice, within), limit: MOST_ALARMS }));
   const [average, found, then, before, others] = await Promise.all(questions);
   return {
     choice,
@@ -195,9 +200,15 @@ function notice(text) {
 }
 
 function spoken() {
-  return shown.answers
-    .map(({ choice, average, then }) => `${roomText(choice)}: ${!average ? "no answer" : average.count ? `average ${temperature(average.average_temperature)} of ${count(average.count)} readings` : "no readings in this interval"}${then?.count ? `, the ${view.before} before ${temperature(then.average_temperature)}` : ""}`)
-    .join(". ");
+  return shown.answers.map((answer) => `${roomText(answer.choice)}: ${saidOf(answer)}`).join(". ");
+}
+
+function saidOf({ average, then }) {
+  if (!average) return "no answer";
+  const parts = average.average_temperature === null ? ["no readings in this interval"] : [`average ${temperature(average.average_temperature)} of ${count(average.count)} readings`];
+  if (then?.count) parts.push(`the ${shown.view.before} before ${temperature(then.average_temperature)}`);
+  for (const { name, title } of limits()) if (average[name]) parts.push(`${title.toLowerCase()} for ${hours(average[name].seconds)}`);
+  return parts.join(", ");
 }
 
 function latest({ building, room }) {
@@ -227,8 +238,22 @@ function showSummary() {
 
 const number = (found) => element("data", { value: found ?? "", textContent: found === null ? "–" : count(found) });
 
-// What the average was before, where that is drawn too.
-const past = ({ then }) => (then ? [element("span", { className: "then" }, `${view.before} before `, value(then.average_temperature))] : []);
+// What the average was before, where that is drawn too; and of how much time it is.
+function besideAverage({ average, then }) {
+  const known = average?.covered_seconds === undefined ? [] : [element("span", { className: "then", textContent: `known for ${hours(average.covered_seconds)}` })];
+  return then ? [...known, element("span", { className: "then" }, `${shown.view.before} before `, value(then.average_temperature))] : known;
+}
+
+// The names of the limits that are asked about, and for how long and by how much an answer was beyond.
+const LIMITS = ["above", "below"];
+const limits = () => LIMITS.filter((name) => shown.view[name] !== null).map((name) => ({ name, title: `${name === "above" ? "Above" : "Below"} ${degrees(shown.view[name])}` }));
+
+function beyond(average, name) {
+  const found = average?.[name];
+  if (!found) return ["–"];
+  const { seconds, degree_hours: sum } = found;
+  return [element("data", { value: seconds, title: `${seconds} seconds`, textContent: hours(seconds) }), element("span", { className: "then", textContent: degreeHours(sum) })];
+}
 
 function tiles(answer) {
   const { choice, average } = answer;
@@ -239,15 +264,16 @@ function tiles(answer) {
     "dl",
     { className: "tiles" },
     tile("Now", value(reading?.temperature ?? null), ...(reading ? [moment(reading.timestamp)] : [])),
-    tile("Average", [value(found.average_temperature), ...past(answer)]),
+    tile("Average", [value(found.average_temperature), ...besideAverage(answer)]),
     tile("Lowest", value(found.min)),
     tile("Highest", value(found.max)),
     tile("Readings", number(found.count)),
+    ...limits().map(({ name, title }) => tile(title, beyond(average, name))),
   );
 }
 
 function comparison(answers) {
-  const names = ["Now", "Average", "Lowest", "Highest", "Readings"];
+  const names = ["Now", "Average", "Lowest", "Highest", "Readings", ...limits().map(({ title }) => title)];
   const head = element("tr", {}, ...["Room", ...names].map((name) => element("th", { scope: "col", textContent: name })));
   const body = answers.map((answer, index) => {
     const { choice, average } = answer;
@@ -255,10 +281,11 @@ function comparison(answers) {
     const found = average ?? UNKNOWN;
     const cells = [
       [value(reading?.temperature ?? null), ...(reading ? [" ", moment(reading.timestamp)] : [])],
-      [value(found.average_temperature), ...past(answer)],
+      [value(found.average_temperature), ...besideAverage(answer)],
       [value(found.min)],
       [value(found.max)],
       [number(found.count)],
+      ...limits().map(({ name }) => beyond(average, name)),
     ].map((content, column) => {
       const cell = element("td", {}, ...content);
       // On a phone the names stand beside the values.
@@ -283,9 +310,11 @@ function showChart() {
     $("nothing").firstElementChild.textContent = absence(reading);
     $("nothing").lastElementChild.hidden = !reading || shown.answers.some(({ points }) => !points);
   }
-  const light = shown.view.before ? `; the light line is the ${shown.view.before} before, ${between(earlier(shown, shown.view.before))}` : "";
-  $("caption").textContent = `Average per ${width(bucket)}; the band is from the lowest to the highest reading${light}`;
-  $("when").textContent = `${between(shown)}. Times are those of ${zone(start, end)}.`;
+  const { before, weighting } = shown.view;
+  const light = before ? `; the light line is the ${before} before` : "";
+  $("caption").textContent = `Average ${weighting ? "over time " : ""}per ${width(bucket)}; the band is from the lowest to the highest reading${light}`;
+  const behind = before ? `; behind it ${between(earlier(shown, before))}` : "";
+  $("when").textContent = `${between(shown)}${behind}. Times are those of ${zone(start, end)}.`;
   showAlarmsOfChart(answers);
   showValues();
 }
@@ -514,8 +543,10 @@ function showMore() {
   $("tz").placeholder = own;
   $("tz-fault").textContent = "";
   $("before").value = view.before ?? "";
-  const chosen = [...(view.tz ? [view.tz] : []), ...(view.before ? [`the ${view.before} before`] : [])];
-  $("more-chosen").textContent = chosen.join(", ");
+  $("weighting").value = view.weighting ?? "";
+  for (const name of LIMITS) $(name).value = view[name] ?? "";
+  const chosen = [view.tz, view.before && `the ${view.before} before`, view.weighting && "average over time", ...LIMITS.map((name) => view[name] !== null && `${name} ${degrees(view[name])}`)];
+  $("more-chosen").textContent = chosen.filter((each) => each).join(", ");
 }
 
 $("more").addEventListener("toggle", () => {
@@ -528,7 +559,13 @@ $("tz").addEventListener("change", () => {
   else go({ ...view, tz: zone || null });
 });
 
-$("before").addEventListener("change", () => go({ ...view, before: $("before").value || null }));
+for (const name of ["before", "weighting"]) $(name).addEventListener("change", () => go({ ...view, [name]: $(name).value || null }));
+for (const name of LIMITS) {
+  $(name).addEventListener("change", () => {
+    // What is no number has no value either.
+    if ($(name).reportValidity()) go({ ...view, [name]: isLimit($(name).value) ? Number($(name).value) : null });
+  });
+}
 $("settings").addEventListener("submit", (event) => event.preventDefault());
 
 function shift(direction) {
@@ -556,7 +593,7 @@ $("nothing").lastElementChild.addEventListener("click", () => {
 
 $("csv").addEventListener("click", () =>
   save("temperature", async ({ answers, bucket }) => {
-    const texts = await Promise.all(answers.map(({ choice }) => ask("series", { ...question(choice, shown), bucket, tz: current() }, { accept: "text/csv" })));
+    const texts = await Promise.all(answers.map(({ choice }) => ask("series", { ...question(choice, shown), ...wishes(), bucket, tz: current() }, { accept: "text/csv" })));
     return new Blob([sheet(texts, answers.map(({ choice }) => choice))], { type: "text/csv" });
   }),
 );

@@ -25,9 +25,12 @@ function decimal(value, least, most = least) {
   return numbers[name].format(Number(value.toFixed(most)) === 0 ? 0 : value);
 }
 
-export const bare = (value) => decimal(value, DIGITS);
+const NOTHING = "–";
+export const bare = (value) => (value === null ? NOTHING : decimal(value, DIGITS));
 export const degrees = (value) => `${decimal(value, 0, 3)}°`;
-export const temperature = (value, digits = DIGITS) => `${decimal(value, digits)} °C`;
+export const temperature = (value, digits = DIGITS) => (value === null ? NOTHING : `${decimal(value, digits)} °C`);
+export const hours = (seconds) => `${decimal(seconds / 3600, 0, 1)} h`;
+export const degreeHours = (value) => `${decimal(value, 0, 1)} degree hours`;
 export const count = (value) => counts.format(value);
 
 // Two temperatures with as many digits as it takes to tell them apart.

@@ -11,7 +11,7 @@ export const BEFORE = { week: { days: -7 }, year: { months: -12 } };
 // Rooms have the API's own names in the address: each `building_id` begins one, a `room_id` behind it narrows it down.
 // `faults` is what of the address makes no sense.
 export function read(search) {
-  const view = { rooms: [], last: "hour", start: null, end: null, tz: null, before: null, faults: [] };
+  const view = { rooms: [], last: "hour", start: null, end: null, tz: null, before: null, weighting: null, above: null, below: null, faults: [] };
   const refuse = (name, value, why) => view.faults.push(`${name}=${value} ${why}`);
   for (const [name, value] of new URLSearchParams(search)) {
     if (name === "building_id") {
@@ -33,6 +33,12 @@ export function read(search) {
     } else if (name === "tz") {
       if (exists(value)) view.tz = value;
       else refuse(name, value, "is no time zone, such as Europe/Zurich");
+    } else if (name === "weighting") {
+      if (value === "time") view.weighting = value;
+      else if (value !== "reading") refuse(name, value, "is none of reading, time");
+    } else if (name === "above" || name === "below") {
+      if (isLimit(value)) view[name] = Number(value);
+      else refuse(name, value, "is no temperature from -50 to 50");
     } else if (name === "before") {
       if (value in BEFORE) view.before = value;
       else refuse(name, value, `is none of ${Object.keys(BEFORE).join(", ")}`);
@@ -48,10 +54,12 @@ export function read(search) {
   return view;
 }
 
+export const isLimit = (text) => text.trim() !== "" && Math.abs(Number(text)) <= 50;
+
 // A plus sign that was not encoded arrives as a space.
 const repaired = (timestamp) => timestamp.replace(/ (?=\d\d(:?\d\d)?$)/, "+");
 
-export function write({ rooms, last, start, end, tz, before }) {
+export function write({ rooms, last, start, end, tz, before, weighting, above, below }) {
   const query = new URLSearchParams();
   for (const { building, room } of rooms) {
     query.append("building_id", building);
@@ -63,8 +71,9 @@ export function write({ rooms, last, start, end, tz, before }) {
   } else {
     query.append("last", last);
   }
-  if (tz) query.append("tz", tz);
-  if (before) query.append("before", before);
+  for (const [name, value] of Object.entries({ tz, before, weighting, above, below })) {
+    if (value !== null) query.append(name, value);
+  }
   return `?${query}`;
 }
 
