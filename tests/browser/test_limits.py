@@ -49,10 +49,10 @@ def test_each_reading_counts_for_as_long_as_it_holds(visit: Visit, product: Prod
 def test_hours_above_and_below_a_limit_are_beside_the_figures(visit: Visit) -> None:
     page = shown(visit(view(ROOM, **DAY)))
     page.locator("#more summary").click()
-    page.get_by_label("Hours above").fill("26")
+    page.get_by_label("Time above").fill("26")
     page.keyboard.press("Enter")
     expect(tile(page, "Above 26°")).to_have_text("2.5 h")
-    page.get_by_label("Hours below").fill("18")
+    page.get_by_label("Time below").fill("18")
     page.keyboard.press("Tab")
     expect(tile(page, "Below 18°")).to_have_text("10 h")
     expect(page.locator(".tiles .card").filter(has_text="Above")).to_contain_text("6.3 degree hours")
@@ -65,7 +65,7 @@ def test_hours_above_and_below_a_limit_are_beside_the_figures(visit: Visit) -> N
     expect(tile(page, "Above 26°")).to_have_text("2.5 h")
     expect(page.locator("#more-chosen")).to_have_text("above 26°, below 18°")
     page.locator("#more summary").click()
-    page.get_by_label("Hours above").fill("")
+    page.get_by_label("Time above").fill("")
     page.keyboard.press("Enter")
     expect(page.locator(".tiles")).not_to_contain_text("Above")
     assert asked(page)[-1] == ("below", "18")
@@ -82,9 +82,9 @@ def test_a_limit_that_is_none_changes_nothing(visit: Visit) -> None:
         expect(said).to_contain_text(text)
     before = page.url
     page.locator("#more summary").click()
-    page.get_by_label("Hours above").fill("99")
+    page.get_by_label("Time above").fill("99")
     page.keyboard.press("Enter")
-    assert page.get_by_label("Hours above").evaluate("(field) => field.validity.rangeOverflow")
+    assert page.get_by_label("Time above").evaluate("(field) => field.validity.rangeOverflow")
     assert page.url == before
     expect(page.locator(".tiles")).not_to_contain_text("Above")
 
