@@ -191,22 +191,21 @@ def _root(numerator: int, denominator: int) -> float:
 OF_COURSES = b"""
     WITH asked AS MATERIALIZED (
         SELECT
-            bounds, since, ending, dropped_before, least(ending, now()) AS until,
-            ARRAY(SELECT cut FROM unnest(bounds || now()) AS cut ORDER BY cut) AS cuts,
+            since, ending, dropped_before, least(ending, now()) AS until,
+            ARRAY(SELECT cut FROM unnest(%(bounds)s::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
             tstzmultirange(tstzrange(since, ending)) AS everything,
             coalesce(inner_hours, '{}') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
                 since, date_bin('1 hour', ending + interval '00:59:59.999999', '2000-01-03 00:00+00')
             )) AS hours,
             coalesce(inner_days, '{}') AS days
         FROM upkeep
-        CROSS JOIN (SELECT %(bounds)s::timestamptz[] AS bounds) AS given
-        CROSS JOIN LATERAL (SELECT bounds[cardinality(bounds)] AS ending) AS last_bound
-        CROSS JOIN date_bin('1 hour', bounds[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since
+        CROSS JOIN (SELECT (%(bounds)s)[cardinality(%(bounds)s)] AS ending) AS last_bound
+        CROSS JOIN date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since
         CROSS JOIN LATERAL (
             SELECT
                 range_agg(tstzrange(first_hour, last_hour)) FILTER (WHERE first_hour < last_hour) AS inner_hours,
                 range_agg(tstzrange(first_day, last_day)) FILTER (WHERE first_day < last_day) AS inner_days
-            FROM unnest(since || bounds, bounds) AS bucket (lower, upper)
+            FROM unnest(since || %(bounds)s, %(bounds)s) AS bucket (lower, upper)
             CROSS JOIN date_bin('1 hour', lower + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
             CROSS JOIN date_bin('1 hour', upper, '2000-01-03 00:00+00') AS last_hour
             CROSS JOIN date_bin('1 day', lower + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day
@@ -292,7 +291,7 @@ OF_COURSES = b"""
         ) AS read
     ), followed AS MATERIALIZED (
         SELECT
-            width_bucket(at, bounds) AS bucket, bounds, piece.*, greatest(ends, bounds[1]) AS held_from,
+            width_bucket(at, %(bounds)s) AS bucket, piece.*, greatest(ends, (%(bounds)s)[1]) AS held_from,
             least(lead(begins) OVER (PARTITION BY room_id ORDER BY begins, ends), ends + %(longest_hold)s, until) AS held_until
         FROM piece CROSS JOIN asked
     ), part AS (
@@ -300,17 +299,17 @@ OF_COURSES = b"""
             bucket, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature, covered,
             degree_microseconds, above, above_degree_microseconds, below, below_degree_microseconds,
             held, CASE WHEN held IS NOT NULL THEN greatest(
-                microseconds(least(held_until, bounds[bucket + 1]) - held_from), 0
+                microseconds(least(held_until, (%(bounds)s)[bucket + 1]) - held_from), 0
             ) ELSE 0 END AS held_for
         FROM followed WHERE bucket > 0
         UNION ALL
         SELECT
             next, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0,
-            held, microseconds(least(held_until, bounds[next + 1]) - greatest(held_from, bounds[next]))
+            held, microseconds(least(held_until, (%(bounds)s)[next + 1]) - greatest(held_from, (%(bounds)s)[next]))
         FROM followed CROSS JOIN LATERAL generate_series(
-            bucket + 1, least(width_bucket(held_until, bounds), cardinality(bounds) - 1)
+            bucket + 1, least(width_bucket(held_until, %(bounds)s), cardinality(%(bounds)s) - 1)
         ) AS next
-        WHERE held IS NOT NULL AND held_until > bounds[bucket + 1] AND held_until > greatest(held_from, bounds[next])
+        WHERE held IS NOT NULL AND held_until > (%(bounds)s)[bucket + 1] AND held_until > greatest(held_from, (%(bounds)s)[next])
     )
     SELECT
         bucket, count, sum, min, max,

@@ -86,7 +86,9 @@ BEGIN
                 SELECT
                     reading.room_id, timestamp, temperature,
                     greatest(
-                        date_bin('1 hour', timestamp, '2000-01-03 00:00+00'), bounds[width_bucket(timestamp, bounds)]
+                        date_bin('1 hour', timestamp, '2000-01-03 00:00+00'),
+                        -- PL/pgSQL holds an array in a form that would be made flat again for each reading.
+                        (SELECT array_cat(bounds, '{}'))[width_bucket(timestamp, (SELECT array_cat(bounds, '{}')))]
                     ) AS at,
                     CASE
                         WHEN temperature >= 0.03125 OR temperature <= -0.03125
