@@ -1,5 +1,5 @@
 #!/bin/sh
-# A reading in, an average out, a day as CSV: sh curl.sh http://localhost:8080
+# A reading in, an average out, a day and the days of this month as CSV: sh curl.sh http://localhost:8080
 # With tokens: WRITE_TOKEN=... READ_TOKEN=... sh curl.sh ...
 set -eu
 address=$1
@@ -17,3 +17,7 @@ echo
 
 curl -fsS -G "$address/v1/temperature/series" -H "Authorization: Bearer ${READ_TOKEN:-}" -H 'Accept: text/csv' \
     -d building_id=B1 -d room_id=106 -d bucket=1h -d "start=$(date -u +%Y-%m-%dT00:00:00Z)"
+
+# The days of this month as people in a time zone have them.
+curl -fsS -G "$address/v1/temperature/series" -H "Authorization: Bearer ${READ_TOKEN:-}" -H 'Accept: text/csv' \
+    -d building_id=B1 -d room_id=106 -d bucket=1d -d tz=Europe/Zurich -d "start=$(date -u +%Y-%m-01)"

@@ -27,7 +27,7 @@ def _readings(product: Product) -> None:
 def test_one_room_is_what_the_api_answers_and_says_that_it_is_utf_8(visit: Visit, product: Product) -> None:
     text = requests.get(
         f"{product.address}/v1/temperature/series",
-        params={"building_id": "B", "room_id": "101", **DAY},
+        params={"building_id": "B", "room_id": "101", "tz": "Europe/Berlin", **DAY},
         headers={"Accept": "text/csv"},
         timeout=20,
     ).text
@@ -54,7 +54,7 @@ def test_where_numbers_have_a_comma_the_sheet_has_one_too(visit: Visit) -> None:
     page = shown(visit(view(("B", "101"), ("B", "B\u00fcro"), **DAY), locale="de-DE"))
     lines = saved(page)[1].removeprefix(BYTE_ORDER_MARK).splitlines()
     assert lines[0] == "building_id;room_id;start;average_temperature;count;min;max"
-    assert lines[1] == '"B";"101";2024-12-01T06:30:00Z;-20,75;2;-21,0;-20,5'
+    assert lines[1] == '"B";"101";2024-12-01T07:30:00+01:00;-20,75;2;-21,0;-20,5'
     assert re.fullmatch(r'"B";"B\u00fcro";[^;]+;-20,5;1;-20,5;-20,5', lines[2])
 
 

@@ -115,11 +115,13 @@ def test_the_commands_for_curl_store_and_ask(addresses: dict[str, str], plain: U
     script = script.replace('-G "$address', f'-G "{addresses["average"]}')
     program("curl")
     run = subprocess.run(["sh", "-c", script, "sh", addresses["ingest"]], capture_output=True, check=True, text=True)
-    stored, average, header, row = run.stdout.strip().splitlines()
+    stored, average, header, row, header_of_days, day = run.stdout.strip().splitlines()
     assert json.loads(stored)["accepted"] == 1
     assert json.loads(average)["average_temperature"] == 22.5
     assert header.startswith("start,average_temperature")
     assert ",22.5,1,22.5,22.5" in row
+    assert header_of_days == header
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT00:00:00\+0[12]:00,22\.5,1,22\.5,22\.5", day)
     assert rows(plain) == [("106", 22.5)]
 
 

@@ -4,8 +4,11 @@
 import { few, sign } from "./alarms.js";
 import { drawBands, heightOfRows } from "./bands.js";
 import { day, degrees, element, month, offset, roomName, roomText, span, temperature, time, twin } from "./format.js";
+import { ahead, dayOf, disguised, yearOf } from "./zones.js";
 
 const { uPlot } = window;
+// Of each room: its average, lowest, highest, and the average of before.
+const LINES = 4;
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
 const HOUR = 3600;
 const DAY = 24 * HOUR;
@@ -32,8 +35,9 @@ export class Chart {
     root.addEventListener("blur", () => this.leave());
   }
 
-  show({ start, end, seconds, series }) {
-    Object.assign(this, { start, end, seconds, series: series.map((each, number) => ({ ...each, number })) });
+  // `before` names what was before, of which each room has points too: those of then, as if they were now.
+  show({ start, end, seconds, series, before }) {
+    Object.assign(this, { start, end, seconds, before, series: series.map((each, number) => ({ ...each, number })) });
     const { data, stops } = aligned(start / 1000, end / 1000, seconds, series);
     this.stops = stops;
     const rooms = series.map(({ label }) => label).join();
@@ -61,6 +65,7 @@ export class Chart {
       ...this.size(),
       padding: [12, (plot) => this.reach(plot).right, 0, (plot) => this.reach(plot).left],
       legend: { show: false },
+      tzDate: (seconds) => disguised(1000 * seconds),
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 9 } },
       scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: (plot, least, most) => padded(least, most, heightOfRows(this.series) / plot.height) } },
       axes: [
@@ -68,7 +73,7 @@ export class Chart {
         { ...axis, ...lines, size: widest, gap: 6, values: (_, ticks) => ticks.map(degrees) },
       ],
       series: [{}, ...this.series.flatMap((_, index) => this.lines(index))],
-      bands: this.series.map((_, index) => ({ series: [3 * index + 3, 3 * index + 2], fill: () => `${colour(index)}${this.series.length > 1 ? "1f" : "33"}` })),
+      bands: this.series.map((_, index) => ({ series: [LINES * index + 3, LINES * index + 2], fill: () => `${colour(index)}${this.series.length > 1 ? "1f" : "33"}` })),
       hooks: { drawAxes: [(plot) => drawBands(plot, this.series, colour)], setCursor: [() => this.onCursor()], setSelect: [() => this.onSelect()] },
     };
   }
@@ -92,7 +97,8 @@ export class Chart {
       points: { show: true, size: 5, fill: () => colour(index), width: 0, filter: (plot, number) => alone(plot.data[number]) },
     };
     const edge = { width: 0, points: { show: false } };
-    return [line, edge, edge];
+    const before = { stroke: () => `${colour(index)}80`, width: 1.5, points: { show: false } };
+    return [line, edge, edge, before];
   }
 
   // uPlot follows the mouse. A finger that is drawn sideways reads the values too.
@@ -159,16 +165,19 @@ export class Chart {
     const points = this.series.map(({ points }) => points.find(({ at }) => at === stops[index]));
     const { start, end } = points.find((point) => point);
     const when = span(start, end, this.seconds < 60);
-    const rows = this.series.map(({ choice }, number) => ({ choice, number, point: points[number] })).filter(({ point }) => point);
+    const middle = 1000 * stops[index];
+    const rows = this.series
+      .map(({ choice, before }, number) => ({ choice, number, point: points[number], then: during(before ?? [], middle) }))
+      .filter(({ point }) => point);
     const alarms = few(this.alarmsOf(+start, +end), this.series.length > 1 || this.series[0].choice.room === null);
     const signs = alarms.lines.map(({ kind, text }) => element("div", {}, sign(kind), element("span", { textContent: text })));
     if (alarms.left) signs.push(element("div", { className: "quiet", textContent: `and ${alarms.left} more` }));
-    tip.replaceChildren(element("b", { textContent: when }), ...rows.map(({ choice, number, point }) => entry(choice, number, point, this.series.length > 1)), ...signs);
+    tip.replaceChildren(element("b", { textContent: when }), ...rows.map((row) => entry(row, this.series.length > 1, this.before)), ...signs);
     tip.hidden = false;
     const x = plot.over.offsetLeft + plot.valToPos(stops[index], "x");
     tip.style.left = `${Math.max(0, Math.min(this.root.clientWidth - tip.offsetWidth, x < this.root.clientWidth / 2 ? x + 14 : x - tip.offsetWidth - 14))}px`;
     this.root.setAttribute("aria-valuenow", index);
-    const values = rows.map(({ choice, point }) => `${this.series.length > 1 ? `${roomText(choice)} ` : ""}${words(point)}`);
+    const values = rows.map(({ choice, point, then }) => `${this.series.length > 1 ? `${roomText(choice)} ` : ""}${words(point)}${then ? `, the ${this.before} before ${temperature(then.average)}` : ""}`);
     const said = alarms.lines.map(({ text }) => `. ${text}`).join("") + (alarms.left ? `, and ${alarms.left} more alarms` : "");
     this.root.setAttribute("aria-valuetext", `${when}: ${values.join("; ")}${said}`);
   }
@@ -181,12 +190,16 @@ export class Chart {
   }
 }
 
+// The point in which an instant is. Where clocks skipped an hour, one of before is drawn in the next one, which comes later.
+export const during = (points, instant) => points.filter(({ start, end }) => start <= instant && instant < end).pop();
+
 const words = ({ average, min, max }) => `${temperature(average)}, from ${temperature(min)} to ${temperature(max)}`;
 
-function entry(choice, number, point, named) {
+function entry({ choice, number, point, then }, named, before) {
   const range = element("span", { className: "quiet", textContent: `${temperature(point.min)} to ${temperature(point.max)}` });
   const value = element("strong", { textContent: temperature(point.average) });
-  return element("div", {}, ...(named ? [swatch(number), roomName(choice)] : []), value, range);
+  const earlier = then ? [element("span", { className: "quiet", textContent: `the ${before} before ${temperature(then.average)}` })] : [];
+  return element("div", {}, ...(named ? [swatch(number), roomName(choice)] : []), value, range, ...earlier);
 }
 
 // The line of a room, for where its name stands: told apart by its dashes too.
@@ -213,15 +226,17 @@ function nearest(sorted, value) {
   return Math.abs(sorted[low] - value) <= Math.abs(sorted[high] - value) ? low : high;
 }
 
-// uPlot's columns: one of instants for all, then average, lowest and highest of each room. Where a room pauses, null
-// leaves a gap; between its readings, undefined does not.
+// uPlot's columns: one of instants for all, then average, lowest, highest and what was before of each room. Where a room
+// pauses, null leaves a gap; between its readings, undefined does not.
 function aligned(start, end, seconds, series) {
-  const pauses = series.map(({ points }) => gaps(points, seconds, end - start));
-  const stops = [...new Set(series.flatMap(({ points }) => points.map(({ at }) => at)))].sort((a, b) => a - b);
-  const instants = [...new Set([...stops, ...pauses.flat()])].sort((a, b) => a - b);
+  const lines = series.flatMap(({ points, before }) => [points, before ?? []]);
+  const pauses = lines.map((points) => gaps(points, seconds, end - start));
+  const ofAll = (some) => [...new Set(some.flatMap((points) => points.map(({ at }) => at)))].sort((a, b) => a - b);
+  const stops = ofAll(series.map(({ points }) => points));
+  const instants = [...new Set([...ofAll(lines), ...pauses.flat()])].sort((a, b) => a - b);
   const places = new Map(instants.map((at, index) => [at, index]));
-  const columns = series.flatMap(({ points }, number) =>
-    ["average", "min", "max"].map((name) => {
+  const columns = lines.flatMap((points, number) =>
+    (number % 2 ? ["average"] : ["average", "min", "max"]).map((name) => {
       const column = new Array(instants.length).fill(undefined);
       for (const at of pauses[number]) column[places.get(at)] = null;
       for (const point of points) column[places.get(point.at)] = point[name];
@@ -269,8 +284,8 @@ function widest(plot, labels, axis) {
 // What may be written at the times of an interval, but for its first one.
 function labels(start, end) {
   const length = end - start;
-  const years = start.getFullYear() !== end.getFullYear();
-  const changes = twin(start) || twin(end) || start.getTimezoneOffset() !== end.getTimezoneOffset();
+  const years = yearOf(start) !== yearOf(end);
+  const changes = twin(start) || twin(end) || ahead(start) !== ahead(end);
   const dates = Array.from({ length: 25 }, (_, part) => new Date(+start + (length * part) / 24));
   return [
     ...dates.map((date) => day(date, years)),
@@ -291,8 +306,8 @@ function times(ticks, step) {
     const date = new Date(1000 * tick);
     const before = index > 0 && new Date(1000 * ticks[index - 1]);
     if (step >= 28 * DAY) return month(date);
-    if (step >= DAY) return before && before.getFullYear() === date.getFullYear() ? day(date, false) : day(date);
-    const begins = !before || date.toDateString() !== before.toDateString();
+    if (step >= DAY) return before && yearOf(before) === yearOf(date) ? day(date, false) : day(date);
+    const begins = !before || dayOf(date) !== dayOf(before);
     const beneath = begins ? day(date, before ? false : undefined) : twin(date) ? offset(date) : "";
     return `${time(date, step < 60)}\n${beneath}`;
   });

@@ -6,10 +6,11 @@
 
 import { RECENT, byRoom, list, listOfChart, tally, within as alarmsWithin } from "./alarms.js";
 import { Failure, ask, askAlarms, askRooms, now, token } from "./api.js";
-import { Chart, swatch } from "./chart.js";
-import { ago, bare, clock, count, element, grouped, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
+import { Chart, during, swatch } from "./chart.js";
+import { ago, bare, clock, count, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet, whole as wholeFile } from "./sheet.js";
-import { MOST_ROOMS, beside, instant, interval, key, read, write } from "./view.js";
+import { MOST_ROOMS, asNow, beside, earlier, instant, interval, isLimit, key, read, write } from "./view.js";
+import { all, atWall, current, endOf, exists, lengthOf, own, use, wall } from "./zones.js";
 
 const PAUSE = 5000;
 const RESTRAINT = 20;
@@ -102,11 +103,12 @@ function keep(answers, within) {
   if (same && !answers.some(came)) return;
   const known = answers.map((answer) => {
     const before = same ? shown.answers.find(({ label }) => label === answer.label) : null;
-    return { ...answer, average: answer.average ?? before?.average ?? null, points: answer.points ?? before?.points ?? null, alarms: answer.alarms ?? before?.alarms ?? null, more: answer.alarms ? answer.more : Boolean(before?.more) };
+    const kept = Object.fromEntries(["average", "points", "then", "before", "alarms"].map((name) => [name, answer[name] ?? before?.[name] ?? null]));
+    return { ...answer, ...kept, more: answer.alarms ? answer.more : Boolean(before?.more) };
   });
-  const seconds = answers.find((each) => each.seconds)?.seconds ?? (same ? shown.seconds : 60);
+  const bucket = answers.find((each) => each.bucket)?.bucket ?? (same ? shown.bucket : "1m");
   const lacking = answers.some(({ average, points }) => !average || !points);
-  shown = { ...within, view, seconds, lacking, answers: known, at: answers.some(came) ? now() : null };
+  shown = { ...within, view, bucket, seconds: lengthOf(bucket) / 1000, lacking, answers: known, at: answers.some(came) ? now() : null };
 }
 
 function report(failures, pause) {
@@ -117,6 +119,9 @@ function report(failures, pause) {
 
 const choices = () => (view.rooms.length ? view.rooms : (rooms ?? []).slice(0, 1).map(({ building_id, room_id }) => ({ building: building_id, room: room_id })));
 
+// What is asked for beside the plain average, as the API names it.
+const wishes = () => Object.fromEntries(["weighting", "above", "below"].filter((name) => view[name] !== null).map((name) => [name, view[name]]));
+
 function question(choice, { start, end }) {
   const names = { building_id: choice.building, ...(choice.room === null ? {} : { room_id: choice.room }) };
   return { ...names, start: instant(start), end: instant(end) };
@@ -124,18 +129,37 @@ function question(choice, { start, end }) {
 
 // The average is that of the readings, which those of the buckets do not add up to.
 async function askAbout(choice, within, signal, settled) {
-  const query = question(choice, within);
-  const questions = [settled(ask("average", query, { signal })), settled(ask("series", query, { signal }))];
-  if (!areKnown(within)) questions.push(settled(ask("alarms", { ...query, limit: MOST_ALARMS }, { signal })));
-  const [average, found, others] = await Promise.all(questions);
-  const seconds = found?.bucket_seconds;
-  const points = found?.series.map((point) => {
-    const bucket = Date.parse(point.start);
-    const start = new Date(Math.max(bucket, within.start));
-    const end = new Date(Math.min(bucket + 1000 * seconds, within.end));
+  const of = (path, query) => settled(ask(path, query, { signal }));
+  const past = view.before && earlier(within, view.before);
+  const both = (interval, wishes) => {
+    const query = { ...question(choice, interval), ...wishes };
+    return [of("average", query), of("series", { ...query, tz: current() })];
+  };
+  const { weighting } = view;
+  const questions = [...both(within, wishes()), ...(past ? both(past, weighting ? { weighting } : {}) : [null, null])];
+  if (!areKnown(within)) questions.push(of("alarms", { ...question(choice, within), limit: MOST_ALARMS }));
+  const [average, found, then, before, others] = await Promise.all(questions);
+  return {
+    choice,
+    label: key(choice),
+    average,
+    bucket: found?.bucket,
+    points: found && pointsOf(found, within, (date) => date),
+    then,
+    before: before && pointsOf(before, past, (date) => asNow(date, view.before)),
+    alarms: others?.alarms ?? null,
+    more: Boolean(others?.next),
+  };
+}
+
+// Those of a series, each in the middle of its bucket, as far as that is in the interval. `moved` says when that is drawn.
+function pointsOf({ bucket, series }, within, moved) {
+  return series.map((point) => {
+    const begin = new Date(point.start);
+    const start = moved(new Date(Math.max(begin, within.start)));
+    const end = moved(new Date(Math.min(endOf(begin, bucket), within.end)));
     return { at: (+start + +end) / 2000, start, end, average: point.average_temperature, min: point.min, max: point.max, count: point.count };
   });
-  return { choice, label: key(choice), average, seconds, points, alarms: others?.alarms ?? null, more: Boolean(others?.next) };
 }
 
 // Whether the alarms of an interval are among those that are known anyway.
@@ -176,9 +200,15 @@ function notice(text) {
 }
 
 function spoken() {
-  return shown.answers
-    .map(({ choice, average }) => `${roomText(choice)}: ${!average ? "no answer" : average.count ? `average ${temperature(average.average_temperature)} of ${count(average.count)} readings` : "no readings in this interval"}`)
-    .join(". ");
+  return shown.answers.map((answer) => `${roomText(answer.choice)}: ${saidOf(answer)}`).join(". ");
+}
+
+function saidOf({ average, then }) {
+  if (!average) return "no answer";
+  const parts = average.average_temperature === null ? ["no readings in this interval"] : [`average ${temperature(average.average_temperature)} of ${count(average.count)} readings`];
+  if (then?.count) parts.push(`the ${shown.view.before} before ${temperature(then.average_temperature)}`);
+  for (const { name, title } of limits()) if (average[name]) parts.push(`${title.toLowerCase()} for ${hours(average[name].seconds)}`);
+  return parts.join(", ");
 }
 
 function latest({ building, room }) {
@@ -208,33 +238,54 @@ function showSummary() {
 
 const number = (found) => element("data", { value: found ?? "", textContent: found === null ? "–" : count(found) });
 
-function tiles({ choice, average }) {
+// What the average was before, where that is drawn too; and of how much time it is.
+function besideAverage({ average, then }) {
+  const known = average?.covered_seconds === undefined ? [] : [element("span", { className: "then", textContent: `known for ${hours(average.covered_seconds)}` })];
+  return then ? [...known, element("span", { className: "then" }, `${shown.view.before} before `, value(then.average_temperature))] : known;
+}
+
+// The names of the limits that are asked about, and for how long and by how much an answer was beyond.
+const LIMITS = ["above", "below"];
+const limits = () => LIMITS.filter((name) => shown.view[name] !== null).map((name) => ({ name, title: `${name === "above" ? "Above" : "Below"} ${degrees(shown.view[name])}` }));
+
+function beyond(average, name) {
+  const found = average?.[name];
+  if (!found) return ["–"];
+  const { seconds, degree_hours: sum } = found;
+  return [element("data", { value: seconds, title: `${seconds} seconds`, textContent: hours(seconds) }), element("span", { className: "then", textContent: degreeHours(sum) })];
+}
+
+function tiles(answer) {
+  const { choice, average } = answer;
   const reading = latest(choice);
   const found = average ?? UNKNOWN;
-  const tile = (name, content, ...beside) => element("div", { className: "card" }, element("dt", {}, name, ...beside), element("dd", {}, content));
+  const tile = (name, content, ...beside) => element("div", { className: "card" }, element("dt", {}, name, ...beside), element("dd", {}, ...[content].flat()));
   return element(
     "dl",
     { className: "tiles" },
     tile("Now", value(reading?.temperature ?? null), ...(reading ? [moment(reading.timestamp)] : [])),
-    tile("Average", value(found.average_temperature)),
+    tile("Average", [value(found.average_temperature), ...besideAverage(answer)]),
     tile("Lowest", value(found.min)),
     tile("Highest", value(found.max)),
     tile("Readings", number(found.count)),
+    ...limits().map(({ name, title }) => tile(title, beyond(average, name))),
   );
 }
 
 function comparison(answers) {
-  const names = ["Now", "Average", "Lowest", "Highest", "Readings"];
+  const names = ["Now", "Average", "Lowest", "Highest", "Readings", ...limits().map(({ title }) => title)];
   const head = element("tr", {}, ...["Room", ...names].map((name) => element("th", { scope: "col", textContent: name })));
-  const body = answers.map(({ choice, average }, index) => {
+  const body = answers.map((answer, index) => {
+    const { choice, average } = answer;
     const reading = latest(choice);
     const found = average ?? UNKNOWN;
     const cells = [
       [value(reading?.temperature ?? null), ...(reading ? [" ", moment(reading.timestamp)] : [])],
-      [value(found.average_temperature)],
+      [value(found.average_temperature), ...besideAverage(answer)],
       [value(found.min)],
       [value(found.max)],
       [number(found.count)],
+      ...limits().map(({ name }) => beyond(average, name)),
     ].map((content, column) => {
       const cell = element("td", {}, ...content);
       // On a phone the names stand beside the values.
@@ -248,10 +299,10 @@ function comparison(answers) {
 }
 
 function showChart() {
-  const { start, end, seconds } = shown;
+  const { start, end, seconds, bucket } = shown;
   const answers = answered();
-  const filled = answers.some(({ points }) => points.length);
-  chart.show({ start: +start, end: +end, seconds, series: answers });
+  const filled = answers.some(({ points, before }) => points.length || before?.length);
+  chart.show({ start: +start, end: +end, seconds, series: answers, before: shown.view.before });
   $("plot").classList.toggle("vacant", !filled);
   $("nothing").hidden = filled;
   if (!filled) {
@@ -259,11 +310,16 @@ function showChart() {
     $("nothing").firstElementChild.textContent = absence(reading);
     $("nothing").lastElementChild.hidden = !reading || shown.answers.some(({ points }) => !points);
   }
-  $("caption").textContent = `Average per ${width(seconds)}; the band is from the lowest to the highest reading`;
-  $("when").textContent = `${span(start, end, end - start < 6e5)}. Times are those of ${zone(start, end)}.`;
+  const { before, weighting } = shown.view;
+  const light = before ? `; the light line is the ${before} before` : "";
+  $("caption").textContent = `Average ${weighting ? "over time " : ""}per ${width(bucket)}; the band is from the lowest to the highest reading${light}`;
+  const behind = before ? `; behind it ${between(earlier(shown, before))}` : "";
+  $("when").textContent = `${between(shown)}${behind}. Times are those of ${zone(start, end)}.`;
   showAlarmsOfChart(answers);
   showValues();
 }
+
+const between = ({ start, end }) => span(start, end, end - start < 6e5);
 
 // The same as words, for who does not see the chart, or wants to look closer.
 function showAlarmsOfChart(answers) {
@@ -294,10 +350,12 @@ function showValues() {
     }
   });
   const one = answers.length === 1;
-  const titles = one ? ["Average", "Lowest", "Highest", "Readings"] : answers.map(({ choice }) => roomText(choice));
+  const earlierOnes = one && shown.view.before ? answers[0].before ?? [] : null;
+  const titles = one ? ["Average", "Lowest", "Highest", "Readings", ...(earlierOnes ? [`The ${shown.view.before} before`] : [])] : answers.map(({ choice }) => roomText(choice));
   const head = element("tr", {}, ...["Time", ...titles].map((textContent) => element("th", { scope: "col", textContent })));
   const body = [...rows.entries()].sort(([a], [b]) => b - a).map(([, { point, cells }]) => {
-    const texts = one ? [bare(point.average), bare(point.min), bare(point.max), count(point.count)] : cells.map((cell) => (cell ? bare(cell.average) : "–"));
+    const then = earlierOnes && during(earlierOnes, 1000 * point.at);
+    const texts = one ? [bare(point.average), bare(point.min), bare(point.max), count(point.count), ...(earlierOnes ? [then ? bare(then.average) : "–"] : [])] : cells.map((cell) => (cell ? bare(cell.average) : "–"));
     return element("tr", {}, element("th", { scope: "row", textContent: span(point.start, point.end, seconds < 60) }), ...texts.map((textContent) => element("td", { textContent })));
   });
   $("values").lastElementChild.replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
@@ -428,6 +486,7 @@ const whole = (date) => new Date(1000 * Math.round(date / 1000));
 
 function go(next) {
   view = { ...next, rooms: next.rooms.length ? next.rooms : choices(), faults: [] };
+  use(view.tz);
   if (write(view) !== location.search) history.pushState(null, "", write(view));
   showPeriod();
   refresh({ chosen: true });
@@ -435,14 +494,15 @@ function go(next) {
 
 function showPeriod() {
   document.documentElement.classList.remove("own");
-  const own = Boolean(view.start);
-  document.querySelector(`#periods [value="${own ? "own" : view.last}"]`).checked = true;
-  $("own").hidden = !own;
-  if (own) fillOwn(view.start, view.end);
+  const custom = Boolean(view.start);
+  document.querySelector(`#periods [value="${custom ? "own" : view.last}"]`).checked = true;
+  $("own").hidden = !custom;
+  if (custom) fillOwn(view.start, view.end);
+  showMore();
 }
 
-// A datetime-local input has the reader's own time, without its zone.
-const local = (date) => new Date(date - 60000 * date.getTimezoneOffset()).toISOString().slice(0, 19);
+// A datetime-local input has the time of clocks, without their zone.
+const local = (date) => new Date(wall(date)).toISOString().slice(0, 19);
 
 function fillOwn(start, end) {
   fill($("from"), start);
@@ -456,7 +516,7 @@ function fill(input, date) {
   input.kept = { date, value: input.value };
 }
 
-const chosenIn = (input) => (input.value === input.kept?.value ? input.kept.date : input.value ? new Date(input.value) : null);
+const chosenIn = (input) => (input.value === input.kept?.value ? input.kept.date : input.value ? atWall(Date.parse(`${input.value}Z`)) : null);
 
 $("periods").addEventListener("change", ({ target }) => {
   if (target.value !== "own") return go({ ...view, last: target.value, start: null, end: null });
@@ -475,6 +535,38 @@ $("own").addEventListener("submit", (event) => {
   $("own-fault").textContent = fault;
   if (!fault) go({ ...view, last: null, start, end });
 });
+
+// --- more ---------------------------------------------------------------------------------------------------------
+
+function showMore() {
+  $("tz").value = view.tz ?? "";
+  $("tz").placeholder = own;
+  $("tz-fault").textContent = "";
+  $("before").value = view.before ?? "";
+  $("weighting").value = view.weighting ?? "";
+  for (const name of LIMITS) $(name).value = view[name] ?? "";
+  const chosen = [view.tz, view.before && `the ${view.before} before`, view.weighting && "average over time", ...LIMITS.map((name) => view[name] !== null && `${name} ${degrees(view[name])}`)];
+  $("more-chosen").textContent = chosen.filter((each) => each).join(", ");
+}
+
+$("more").addEventListener("toggle", () => {
+  if (!$("zones").childElementCount) $("zones").append(...all().map((value) => element("option", { value })));
+});
+
+$("tz").addEventListener("change", () => {
+  const zone = $("tz").value.trim();
+  if (zone && !exists(zone)) $("tz-fault").textContent = "No such time zone; one is Europe/Zurich.";
+  else go({ ...view, tz: zone || null });
+});
+
+for (const name of ["before", "weighting"]) $(name).addEventListener("change", () => go({ ...view, [name]: $(name).value || null }));
+for (const name of LIMITS) {
+  $(name).addEventListener("change", () => {
+    // What is no number has no value either.
+    if ($(name).reportValidity()) go({ ...view, [name]: isLimit($(name).value) ? Number($(name).value) : null });
+  });
+}
+$("settings").addEventListener("submit", (event) => event.preventDefault());
 
 function shift(direction) {
   const { start, end } = interval(view, now());
@@ -500,8 +592,8 @@ $("nothing").lastElementChild.addEventListener("click", () => {
 });
 
 $("csv").addEventListener("click", () =>
-  save("temperature", async ({ answers, seconds }) => {
-    const texts = await Promise.all(answers.map(({ choice }) => ask("series", { ...question(choice, shown), bucket: `${seconds}s` }, { accept: "text/csv" })));
+  save("temperature", async ({ answers, bucket }) => {
+    const texts = await Promise.all(answers.map(({ choice }) => ask("series", { ...question(choice, shown), ...wishes(), bucket, tz: current() }, { accept: "text/csv" })));
     return new Blob([sheet(texts, answers.map(({ choice }) => choice))], { type: "text/csv" });
   }),
 );
@@ -572,6 +664,7 @@ $("values").addEventListener("toggle", showValues);
 $("rooms-toggle").addEventListener("click", () => expand($("rooms-toggle").getAttribute("aria-expanded") !== "true"));
 addEventListener("popstate", () => {
   view = read(location.search);
+  use(view.tz);
   showPeriod();
   refresh({ chosen: true });
 });
@@ -583,5 +676,6 @@ addEventListener("beforeprint", () => ($("excursions").open = true));
 
 // For start.js, which says so otherwise.
 window.loaded = true;
+use(view.tz);
 showPeriod();
 refresh({ chosen: true });

@@ -1,5 +1,7 @@
 // Numbers, times and names as the reader writes them.
 
+import { ahead, current, dayOf, wall, yearOf } from "./zones.js";
+
 const MINUTE = 60e3;
 const DIGITS = 2;
 const MOST_DIGITS = 15;
@@ -10,8 +12,8 @@ const LONG_UNITS = [["year", 365.25 * 86400], ["month", 30.5 * 86400], ...UNITS]
 
 const formats = {};
 function format(date, options) {
-  const name = JSON.stringify(options);
-  formats[name] = formats[name] ?? new Intl.DateTimeFormat(undefined, options);
+  const name = current() + JSON.stringify(options);
+  formats[name] = formats[name] ?? new Intl.DateTimeFormat(undefined, { ...options, timeZone: current() });
   return formats[name].format(date);
 }
 
@@ -23,9 +25,12 @@ function decimal(value, least, most = least) {
   return numbers[name].format(Number(value.toFixed(most)) === 0 ? 0 : value);
 }
 
-export const bare = (value) => decimal(value, DIGITS);
+const NOTHING = "–";
+export const bare = (value) => (value === null ? NOTHING : decimal(value, DIGITS));
 export const degrees = (value) => `${decimal(value, 0, 3)}°`;
-export const temperature = (value, digits = DIGITS) => `${decimal(value, digits)} °C`;
+export const temperature = (value, digits = DIGITS) => (value === null ? NOTHING : `${decimal(value, digits)} °C`);
+export const hours = (seconds) => `${decimal(seconds / 3600, 0, 1)} h`;
+export const degreeHours = (value) => `${decimal(value, 0, 1)} degree hours`;
 export const count = (value) => counts.format(value);
 
 // Two temperatures with as many digits as it takes to tell them apart.
@@ -42,17 +47,16 @@ const DATE = { day: "numeric", month: "short" };
 // --- times --------------------------------------------------------------------------------------------------------
 
 export function offset(date) {
-  const minutes = -date.getTimezoneOffset();
+  const minutes = Math.floor(ahead(date) / MINUTE);
   const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
   return `UTC${minutes < 0 ? "-" : "+"}${String(hours).padStart(2, "0")}:${String(rest).padStart(2, "0")}`;
 }
 
-// The other instant at which the clock shows the same, in the hour that comes twice when clocks are put back.
+// The other instant at which clocks show the same, in the hour that comes twice when they are put back.
 export function twin(date) {
   for (const hours of [-3, 3]) {
-    const there = new Date(+date + hours * 60 * MINUTE).getTimezoneOffset();
-    const other = new Date(+date + (there - date.getTimezoneOffset()) * MINUTE);
-    if (+other !== +date && other.getTimezoneOffset() === there) return other;
+    const other = new Date(+date + ahead(date) - ahead(+date + hours * 60 * MINUTE));
+    if (+other !== +date && wall(other) === wall(date)) return other;
   }
   return null;
 }
@@ -60,13 +64,13 @@ export function twin(date) {
 export const time = (date, seconds) => format(date, seconds ? SECONDS : CLOCK);
 export const clock = (date, seconds) => `${time(date, seconds)}${twin(date) ? ` (${offset(date)})` : ""}`;
 
-export const thisYear = (date) => date.getFullYear() === new Date().getFullYear();
+export const thisYear = (date) => yearOf(date) === yearOf(new Date());
 export const day = (date, year = !thisYear(date)) => format(date, year ? { ...DATE, year: "numeric" } : DATE);
 export const month = (date) => format(date, { month: "short", year: "numeric" });
 export const full = (date) => `${format(date, { dateStyle: "medium", timeStyle: "medium" })}${twin(date) ? ` (${offset(date)})` : ""}`;
 
 export function span(start, end, seconds) {
-  const sameDay = start.toDateString() === end.toDateString();
+  const sameDay = dayOf(start) === dayOf(end);
   const years = !thisYear(start) || !thisYear(end);
   const first = `${day(start, years)}, ${clock(start, seconds)}`;
   return `${first} – ${sameDay ? "" : `${day(end, years)}, `}${clock(end, seconds)}`;
@@ -85,12 +89,16 @@ export function duration(seconds) {
 }
 
 // "per minute", not "per 1 minute"
-export const width = (seconds) => duration(seconds).replace(/^1 /, "");
+const NAMES = { s: "second", m: "minute", h: "hour", d: "day", w: "week", mo: "month", y: "year" };
+export function width(bucket) {
+  const [, number, unit] = /^(\d+)(\w+)$/.exec(bucket);
+  return number === "1" ? NAMES[unit] : `${number} ${NAMES[unit]}s`;
+}
 
-// The reader's zone, with every offset that it has within the interval.
+// The zone in which times are shown, with every offset that it has within the interval.
 export function zone(start, end) {
   const samples = Array.from({ length: 61 }, (_, index) => offset(new Date(+start + ((end - start) * index) / 60)));
-  return `${Intl.DateTimeFormat().resolvedOptions().timeZone} (${[...new Set(samples)].join(", then ")})`;
+  return `${current()} (${[...new Set(samples)].join(", then ")})`;
 }
 
 // --- names --------------------------------------------------------------------------------------------------------

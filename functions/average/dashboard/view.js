@@ -1,15 +1,17 @@
 // What is looked at. The address bar holds all of it, so a view can be shared, kept, and gone back to.
 
-const MINUTE = 60e3;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
+import { DAY, atWall, exists, later, wall } from "./zones.js";
+
+const HOUR = 3600e3;
 export const PERIODS = { hour: HOUR, day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
 export const MOST_ROOMS = 8;
+// What may be drawn behind the chart, and how much earlier it was.
+export const BEFORE = { week: { days: -7 }, year: { months: -12 } };
 
 // Rooms have the API's own names in the address: each `building_id` begins one, a `room_id` behind it narrows it down.
 // `faults` is what of the address makes no sense.
 export function read(search) {
-  const view = { rooms: [], last: "hour", start: null, end: null, faults: [] };
+  const view = { rooms: [], last: "hour", start: null, end: null, tz: null, before: null, weighting: null, above: null, below: null, faults: [] };
   const refuse = (name, value, why) => view.faults.push(`${name}=${value} ${why}`);
   for (const [name, value] of new URLSearchParams(search)) {
     if (name === "building_id") {
@@ -28,6 +30,18 @@ export function read(search) {
       const instant = new Date(repaired(value));
       if (Number.isNaN(+instant)) refuse(name, value, "is no timestamp, such as 2024-12-01T12:34:56Z");
       else view[name] = instant;
+    } else if (name === "tz") {
+      if (exists(value)) view.tz = value;
+      else refuse(name, value, "is no time zone, such as Europe/Zurich");
+    } else if (name === "weighting") {
+      if (value === "time") view.weighting = value;
+      else if (value !== "reading") refuse(name, value, "is none of reading, time");
+    } else if (name === "above" || name === "below") {
+      if (isLimit(value)) view[name] = Number(value);
+      else refuse(name, value, "is no temperature from -50 to 50");
+    } else if (name === "before") {
+      if (value in BEFORE) view.before = value;
+      else refuse(name, value, `is none of ${Object.keys(BEFORE).join(", ")}`);
     } else {
       refuse(name, value, "means nothing here");
     }
@@ -40,10 +54,12 @@ export function read(search) {
   return view;
 }
 
+export const isLimit = (text) => text.trim() !== "" && Math.abs(Number(text)) <= 50;
+
 // A plus sign that was not encoded arrives as a space.
 const repaired = (timestamp) => timestamp.replace(/ (?=\d\d(:?\d\d)?$)/, "+");
 
-export function write({ rooms, last, start, end }) {
+export function write({ rooms, last, start, end, tz, before, weighting, above, below }) {
   const query = new URLSearchParams();
   for (const { building, room } of rooms) {
     query.append("building_id", building);
@@ -54,6 +70,9 @@ export function write({ rooms, last, start, end }) {
     if (end) query.append("end", instant(end));
   } else {
     query.append("last", last);
+  }
+  for (const [name, value] of Object.entries({ tz, before, weighting, above, below })) {
+    if (value !== null) query.append(name, value);
   }
   return `?${query}`;
 }
@@ -68,20 +87,20 @@ export function interval({ last, start, end }, now) {
   return { start: start < now ? start : new Date(now - 1), end: now, open: true };
 }
 
-// What the clock shows at an instant, in milliseconds, and the instant at which it shows that.
-const wall = (date) => date - MINUTE * date.getTimezoneOffset();
-function atWall(milliseconds) {
-  const shown = new Date(milliseconds);
-  return new Date(
-    ...[shown.getUTCFullYear(), shown.getUTCMonth(), shown.getUTCDate()],
-    ...[shown.getUTCHours(), shown.getUTCMinutes(), shown.getUTCSeconds(), shown.getUTCMilliseconds()],
-  );
-}
-
 // The interval before (-1) or after (1) one, without a gap between them. Whole days stay whole days where clocks change.
 export function beside({ start, end }, direction) {
   const length = wall(end) - wall(start);
   const days = length > 0 && length % DAY === 0;
   const moved = (date) => (days ? atWall(wall(date) + direction * length) : new Date(+date + direction * (end - start)));
   return direction < 0 ? { start: moved(start), end: start } : { start: end, end: moved(end) };
+}
+
+// The same interval of the week or year before, and what of then would be when it is now, as the calendar has it.
+export function earlier({ start, end }, before) {
+  return { start: later(start, BEFORE[before]), end: later(end, BEFORE[before]) };
+}
+
+export function asNow(date, before) {
+  const { days = 0, months = 0 } = BEFORE[before];
+  return later(date, { days: -days, months: -months });
 }
