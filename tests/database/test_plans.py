@@ -74,6 +74,24 @@ def test_an_average_of_a_room_reads_whole_days_and_a_few_hours(reader: psycopg.C
     assert read.get("room_days", ("", 0))[1] == days - 1
 
 
+@pytest.mark.parametrize(("minutes", "hours", "ragged"), [(0, 90 * 24 + 5, 0), (45, 90 * 23 + 4, 91)])
+def test_local_days_read_the_hours_within_them(
+    reader: psycopg.Connection[Any], minutes: int, hours: int, ragged: int
+) -> None:
+    """In a zone whose hours begin with those of UTC, and in one where each day begins and ends within one."""
+    start = FIRST + timedelta(hours=1)
+    end = start + timedelta(days=90, hours=5)
+    midnights = [start + timedelta(days=day, hours=3, minutes=minutes) for day in range(91)]
+    asked = {"room_id": "7", "start": start, "end": end, "bounds": [start, *midnights, end]}
+    read = scans(reader, summaries.OF_ANY_BY_BOUNDS, **asked)
+    assert round(read["room_hours"][1]) == hours
+    assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
+    found = reader.execute(summaries.OF_ANY_BY_BOUNDS, {**PARAMETERS, **asked}).fetchall()
+    assert [number for number, *_ in found] == list(range(1, 93))
+    # Of the ragged hours there are no readings here.
+    assert sum(count for _, count, *_ in found) == 120 * (90 * 24 + 5 - ragged)
+
+
 def test_an_average_of_less_than_an_hour_reads_its_readings_and_nothing_else(reader: psycopg.Connection[Any]) -> None:
     start = FIRST + timedelta(days=100, hours=3, minutes=7)
     read = scans(reader, summaries.OF_A_ROOM_WITHOUT_HOURS, room_id="7", start=start, end=start + timedelta(minutes=52))

@@ -51,16 +51,20 @@ def test_the_plans_that_a_session_keeps_stay_small_whatever_is_asked_of_however_
         for days in range(1, 25):
             for room in ("101", None):
                 for bucket in (None, DAY, HOUR, timedelta(minutes=7)):
+                    end = FIRST - timedelta(days=29 * days)
+                    start = FIRST - timedelta(days=30 * days, minutes=7)
                     asked = {
                         "building_id": "B1",
                         "room_id": room,
-                        "start": FIRST - timedelta(days=30 * days, minutes=7),
-                        "end": FIRST - timedelta(days=29 * days),
+                        "start": start,
+                        "end": end,
                         "bucket": bucket,
                         "by_hours": not (bucket and bucket % HOUR),
                         "by_days": not (bucket and bucket % DAY),
                     }
                     reader.execute(summaries.OF_ANY, asked)
+                    bounds = [start, *(end - number * HOUR / 4 for number in range(9, 0, -1)), end]
+                    reader.execute(summaries.OF_ANY_BY_BOUNDS, {**asked, "bounds": bounds})
                     if room:
                         reader.execute(summaries.OF_A_ROOM_WITHOUT_HOURS, asked)
         grown = _megabytes(reader) - before

@@ -29,7 +29,7 @@ const NOTHING = "–";
 export const bare = (value) => (value === null ? NOTHING : decimal(value, DIGITS));
 export const degrees = (value) => `${decimal(value, 0, 3)}°`;
 export const temperature = (value, digits = DIGITS) => (value === null ? NOTHING : `${decimal(value, digits)} °C`);
-export const hours = (seconds) => `${decimal(seconds / 3600, 0, 1)} h`;
+export const hours = (seconds) => `${decimal(seconds / 3600, 0, 1)}\u00a0h`;
 export const degreeHours = (value) => `${decimal(value, 0, 1)} degree hours`;
 export const count = (value) => counts.format(value);
 
