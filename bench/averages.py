@@ -16,6 +16,7 @@ import psycopg
 from matplotlib.axes import Axes
 from psycopg_pool import AsyncConnectionPool
 
+from average.courses import Wish
 from average.intervals import DAY, HOUR, Bucket, Buckets
 from average.queries import Scope, Temperatures
 from bench import load, stack
@@ -29,6 +30,8 @@ BUILDING, ROOMS, STEP_SECONDS = "Y", 20, 30
 """A building with a reading of each room every 30 seconds."""
 LARGE_BUILDING, MANY_ROOMS, LARGE_STEP_SECONDS = "Z", 1_000, 3 * 3600
 """One with many rooms, of which a reading comes every three hours."""
+NEVER_ABOVE, DAILY_ABOVE = 26.0, 24.9
+"""Degrees Celsius: readings are from 15 to 25."""
 DAYS, DAYS_IN_WEBASSEMBLY = 365, 100
 FIRST = datetime(2025, 11, 20, tzinfo=UTC)
 INTERVALS = {"hour": HOUR, "day": DAY, "month": 30 * DAY, "year": 364 * DAY}
@@ -46,6 +49,18 @@ AVERAGE_OF_BUILDING = AVERAGE.replace("AND room_id = %(room)s ", "")
 SERIES = AVERAGE.replace("SELECT", "SELECT date_bin('1 day', timestamp, '2000-01-03 00:00+00'),") + " GROUP BY 1"
 SERIES_IN_ZONE = AVERAGE.replace("SELECT", "SELECT date_trunc('day', timestamp, '{zone}'),") + " GROUP BY 1"
 SERIES_OF_BUILDING = SERIES.replace("AND room_id = %(room)s ", "")
+HELD = """
+    SELECT count(*) FILTER (WHERE timestamp >= %(start)s), sum({of} * extract(epoch FROM length)) / 3600
+    FROM (
+        SELECT timestamp, temperature, least(
+            lead(timestamp, 1, %(end)s) OVER (ORDER BY timestamp, temperature), timestamp + interval '24:00', %(end)s
+        ) - greatest(timestamp, %(start)s) AS length
+        FROM temperatures
+        WHERE building_id = %(building)s AND room_id = %(room)s
+          AND timestamp >= %(start)s::timestamptz - interval '24:00' AND timestamp < %(end)s
+    ) AS held WHERE length > interval '0'
+"""
+"""Degree hours: readings hold until the next one."""
 LIST_OF_ALL = "SELECT building_id, room_id, timestamp, temperature FROM rooms ORDER BY building_id, room_id"
 
 
@@ -155,6 +170,12 @@ def _of_buildings(length: timedelta, large: bool) -> Iterator[Question]:
     for zone in ("Europe/Zurich", "Asia/Kathmandu"):
         local = SERIES_IN_ZONE.format(zone=zone)
         yield Question(f"days of a room in {zone}", _days(BUILDING, length, zone=zone), local, length=length)
+    yield Question(
+        "average of a room over time", _course(Wish(by_time=True), length), HELD.format(of="temperature"), length=length
+    )
+    for name, limit in (("never is above", NEVER_ABOVE), ("every day is above", DAILY_ABOVE)):
+        beyond = HELD.format(of=f"greatest(temperature - {limit}, 0)")
+        yield Question(f"hours above what a room {name}", _course(Wish(above=limit), length), beyond, length=length)
     yield Question("days of the building", _days(BUILDING, length, whole=True), SERIES_OF_BUILDING, length=length)
     if large:
         yield Question(
@@ -178,6 +199,14 @@ def _average(building: str, length: timedelta, *, whole: bool = False) -> Callab
         summary = await temperatures.summary(scope)
         assert summary
         return summary.count
+
+    return ask
+
+
+def _course(wish: Wish, length: timedelta) -> Callable[[Temperatures, str], Awaitable[int]]:
+    async def ask(temperatures: Temperatures, room: str) -> int:
+        [(_, course)] = await temperatures.courses(Scope(BUILDING, room, _RAGGED_START, _RAGGED_START + length), wish)
+        return course.count
 
     return ask
 

@@ -1,4 +1,4 @@
-"""What the readings of rooms say of the course of their temperature, as a reference in Python: with fractions, reading by
+"""What the readings of rooms say of the course of their temperature: a reference in Python, with fractions, reading by
 reading, without any summary."""
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Courses of the temperature: means over time, time beyond limits, and statistics of readings.
+"""Courses of the temperature: averages over time, time beyond limits, and statistics of readings.
 
-The statement is complete: with values in place of its parameters it can be pasted into psql. docs/summaries.md shows how
+The statement is complete: with values in place of its parameters it can be pasted into psql. docs/summaries.md says how
 it covers time.
 """
 
@@ -11,6 +11,7 @@ from decimal import Decimal
 from math import isqrt
 from typing import Any
 
+from average.intervals import DAY
 from shared.readings import written
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -23,14 +24,14 @@ _SIGNIFICANT_BITS = 109
 class Wish:
     """What is asked for beside count, lowest and highest."""
 
-    by_time: bool
+    by_time: bool = False
     """Whether the average is one over time, in which a reading holds until the next one of its room."""
-    longest_hold: timedelta
+    longest_hold: timedelta = DAY
     """For which time it does so at most."""
-    above: float | None
+    above: float | None = None
     """Limits in degrees Celsius: for how long the temperature is above one, or below one."""
-    below: float | None
-    statistics: Sequence[str]
+    below: float | None = None
+    statistics: Sequence[str] = ()
     """`stddev`, `first`, `last`."""
 
     @property
@@ -191,22 +192,21 @@ def _root(numerator: int, denominator: int) -> float:
 OF_COURSES = b"""
     WITH asked AS MATERIALIZED (
         SELECT
-            bounds, since, ending, dropped_before, least(ending, now()) AS until,
-            ARRAY(SELECT cut FROM unnest(bounds || now()) AS cut ORDER BY cut) AS cuts,
+            since, ending, dropped_before, least(ending, now()) AS until,
+            ARRAY(SELECT cut FROM unnest(%(bounds)s::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
             tstzmultirange(tstzrange(since, ending)) AS everything,
             coalesce(inner_hours, '{}') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
                 since, date_bin('1 hour', ending + interval '00:59:59.999999', '2000-01-03 00:00+00')
             )) AS hours,
             coalesce(inner_days, '{}') AS days
         FROM upkeep
-        CROSS JOIN (SELECT %(bounds)s::timestamptz[] AS bounds) AS given
-        CROSS JOIN LATERAL (SELECT bounds[cardinality(bounds)] AS ending) AS last_bound
-        CROSS JOIN date_bin('1 hour', bounds[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since
+        CROSS JOIN (SELECT (%(bounds)s)[cardinality(%(bounds)s)] AS ending) AS last_bound
+        CROSS JOIN date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since
         CROSS JOIN LATERAL (
             SELECT
                 range_agg(tstzrange(first_hour, last_hour)) FILTER (WHERE first_hour < last_hour) AS inner_hours,
                 range_agg(tstzrange(first_day, last_day)) FILTER (WHERE first_day < last_day) AS inner_days
-            FROM unnest(since || bounds, bounds) AS bucket (lower, upper)
+            FROM unnest(since || %(bounds)s, %(bounds)s) AS bucket (lower, upper)
             CROSS JOIN date_bin('1 hour', lower + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
             CROSS JOIN date_bin('1 hour', upper, '2000-01-03 00:00+00') AS last_hour
             CROSS JOIN date_bin('1 day', lower + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day
@@ -264,7 +264,8 @@ OF_COURSES = b"""
     ), piece AS MATERIALIZED (
         SELECT
             room_id, at, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature,
-            CASE WHEN is_known THEN first_at ELSE at END AS begins, CASE WHEN is_known THEN last_at ELSE until END AS ends,
+            CASE WHEN is_known THEN first_at ELSE at END AS begins,
+            CASE WHEN is_known THEN last_at ELSE until END AS ends,
             CASE WHEN is_known THEN last_temperature END AS held, covered,
             CASE WHEN is_known THEN degree_microseconds ELSE 0 END AS degree_microseconds,
             CASE WHEN max <= %(above)s THEN 0 WHEN is_known AND min > %(above)s THEN covered END AS above,
@@ -292,55 +293,65 @@ OF_COURSES = b"""
         ) AS read
     ), followed AS MATERIALIZED (
         SELECT
-            width_bucket(at, bounds) AS bucket, bounds, piece.*, greatest(ends, bounds[1]) AS held_from,
-            least(lead(begins) OVER (PARTITION BY room_id ORDER BY begins, ends), ends + %(longest_hold)s, until) AS held_until
+            width_bucket(at, %(bounds)s) AS bucket, piece.*, greatest(ends, (%(bounds)s)[1]) AS held_from,
+            least(
+                lead(begins) OVER (PARTITION BY room_id ORDER BY begins, ends), ends + %(longest_hold)s, until
+            ) AS held_until
         FROM piece CROSS JOIN asked
     ), part AS (
         SELECT
-            bucket, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature, covered,
-            degree_microseconds, above, above_degree_microseconds, below, below_degree_microseconds,
-            held, CASE WHEN held IS NOT NULL THEN greatest(
-                microseconds(least(held_until, bounds[bucket + 1]) - held_from), 0
-            ) ELSE 0 END AS held_for
+            bucket, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature,
+            covered, degree_microseconds, above, above_degree_microseconds, below, below_degree_microseconds,
+            held, CASE
+                WHEN held IS NULL THEN 0
+                ELSE greatest(microseconds(least(held_until, (%(bounds)s)[bucket + 1]) - held_from), 0)
+            END AS held_for
         FROM followed WHERE bucket > 0
         UNION ALL
         SELECT
             next, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0,
-            held, microseconds(least(held_until, bounds[next + 1]) - greatest(held_from, bounds[next]))
+            held, microseconds(least(held_until, (%(bounds)s)[next + 1]) - greatest(held_from, (%(bounds)s)[next]))
         FROM followed CROSS JOIN LATERAL generate_series(
-            bucket + 1, least(width_bucket(held_until, bounds), cardinality(bounds) - 1)
+            bucket + 1, least(width_bucket(held_until, %(bounds)s), cardinality(%(bounds)s) - 1)
         ) AS next
-        WHERE held IS NOT NULL AND held_until > bounds[bucket + 1] AND held_until > greatest(held_from, bounds[next])
+        WHERE held IS NOT NULL AND held_until > greatest(held_from, (%(bounds)s)[next])
     )
     SELECT
         bucket, count, sum, min, max,
-        CASE WHEN is_known THEN sum_of_squares END, CASE WHEN is_known THEN first_at END, CASE WHEN is_known THEN first END,
-        CASE WHEN is_known THEN last_at END, CASE WHEN is_known THEN last END,
+        CASE WHEN is_known THEN sum_of_squares END,
+        CASE WHEN is_known THEN first_at END, CASE WHEN is_known THEN first_temperature END,
+        CASE WHEN is_known THEN last_at END, CASE WHEN is_known THEN last_temperature END,
         covered, degree_microseconds, above, above_degree_microseconds, below, below_degree_microseconds
     FROM (
         SELECT
             bucket, coalesce(sum(count), 0)::bigint AS count, sum(sum) AS sum, min(min) AS min, max(max) AS max,
             bool_and(first_at IS NOT NULL) FILTER (WHERE count > 0) AS is_known, sum(sum_of_squares) AS sum_of_squares,
             min(first_at) AS first_at,
-            (array_agg(first_temperature ORDER BY first_at, first_temperature) FILTER (WHERE count > 0))[1] AS first,
+            (array_agg(first_temperature ORDER BY first_at, first_temperature) FILTER (WHERE count > 0))[1]
+                AS first_temperature,
             max(last_at) AS last_at,
-            (array_agg(last_temperature ORDER BY last_at DESC, last_temperature DESC) FILTER (WHERE count > 0))[1] AS last,
+            (array_agg(last_temperature ORDER BY last_at DESC, last_temperature DESC) FILTER (WHERE count > 0))[1]
+                AS last_temperature,
             sum(covered) + coalesce(sum(held_for), 0) AS covered,
             sum(degree_microseconds) + coalesce(sum(held_degrees), 0) AS degree_microseconds,
-            CASE WHEN bool_and(above IS NOT NULL) THEN
-                sum(above) + coalesce(sum(held_for) FILTER (WHERE held > %(above)s), 0) END AS above,
+            CASE
+                WHEN bool_and(above IS NOT NULL)
+                THEN sum(above) + coalesce(sum(held_for) FILTER (WHERE held > %(above)s), 0)
+            END AS above,
             sum(above_degree_microseconds) + coalesce(sum(held_degrees) FILTER (WHERE held > %(above)s), 0)
                 AS above_degree_microseconds,
-            CASE WHEN bool_and(below IS NOT NULL) THEN
-                sum(below) + coalesce(sum(held_for) FILTER (WHERE held < %(below)s), 0) END AS below,
+            CASE
+                WHEN bool_and(below IS NOT NULL)
+                THEN sum(below) + coalesce(sum(held_for) FILTER (WHERE held < %(below)s), 0)
+            END AS below,
             sum(below_degree_microseconds) + coalesce(sum(held_degrees) FILTER (WHERE held < %(below)s), 0)
                 AS below_degree_microseconds
         FROM (SELECT *, exact_temperature(held) * held_for AS held_degrees FROM part OFFSET 0) AS part
         GROUP BY bucket
     ) AS together ORDER BY bucket
 """
-"""For a room, or for all rooms of the building where there is no `room_id`; in the buckets between `bounds`, which begin
-with the start of the interval and end with its end, each named by its number from 1.
+"""For a room, or for all rooms of the building where there is no `room_id`; in the buckets between `bounds`, which are
+the start of the interval, instants in order, and its end. Each is named by its number from 1.
 
 `asked` has what is whole hours and days of each bucket, and of the time before the interval from which a reading may
 hold. `day` and `hour` are the summaries of these, as far as they are enough: not where a pause is longer than readings

@@ -176,7 +176,7 @@ def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Sco
 def _wish(found: Mapping[str, Any]) -> Wish | None:
     wish = Wish(
         by_time=found.get("weighting") == "time",
-        longest_hold=timedelta(seconds=found["max_gap"]) if "max_gap" in found else DAY,
+        longest_hold=timedelta(seconds=found.get("max_gap", DAY.total_seconds())),
         above=found.get("above"),
         below=found.get("below"),
         statistics=[name for name in STATISTICS if name in found.get("statistics", "").split(",")],

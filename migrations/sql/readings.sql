@@ -45,6 +45,15 @@ BEGIN
 END
 $$;
 
+-- The first of some spans of time, and those that are near it.
+CREATE OR REPLACE FUNCTION first_spans(spans tstzmultirange) RETURNS tstzmultirange
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT spans * tstzmultirange(tstzrange(
+        lower(spans), greatest(lower(spans) + interval '672 hours', upper(first))
+    )) FROM unnest(spans) AS first LIMIT 1
+);
+
 -- Readings of some rooms of a building in spans of time, put together for each bucket: the first one is from bounds[1] to
 -- bounds[2]. Without bounds there may be a row for each span. `at` is when the first reading was.
 CREATE OR REPLACE FUNCTION readings_by_bucket(
@@ -71,9 +80,7 @@ BEGIN
     END IF;
     -- Spans that are near each other are read by one statement, which is planned for a few chunks of a hypertable.
     WHILE NOT isempty(spans) LOOP
-        SELECT spans * tstzmultirange(tstzrange(
-            lower(spans), greatest(lower(spans) + interval '672 hours', upper(first))
-        )) INTO near FROM unnest(spans) AS first LIMIT 1;
+        near := first_spans(spans);
         spans := spans - near;
         RETURN QUERY
         SELECT min(timestamp), count(*), @exact_sum@, min(temperature), max(temperature)

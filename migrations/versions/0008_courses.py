@@ -33,7 +33,7 @@ def downgrade() -> None:
     """Drop the columns and the functions that need them."""
     for name in ("complete_courses", "summarize_days", "find_extremes", "summarize_hours", "courses", "microseconds"):
         op.execute(f"DROP FUNCTION IF EXISTS {name}")
-    op.execute("DROP FUNCTION IF EXISTS exact_total, exact_temperature, readings_by_bucket")
+    op.execute("DROP FUNCTION IF EXISTS exact_total, exact_temperature, readings_by_bucket, first_spans")
     op.drop_column("rooms", "courses_missing_before")
     for table in ("room_days", "room_hours"):
         for name in (
