@@ -106,3 +106,13 @@ def test_rooms_are_compared_by_them_and_nobody_is_kept_out(
     assert accessible(page) == []
     assert fits(page)
     keep(page, f"limits-{scheme}-{size}", full_page=True)
+
+
+def test_what_nobody_knows_any_more_is_no_hour(visit: Visit, product: Product) -> None:
+    product.send(*(reading("Old", "1", 20 + minute % 20, BEGIN + timedelta(minutes=minute)) for minute in range(50)))
+    product.execute("UPDATE upkeep SET retention = interval '1 hour'")
+    product.execute("CALL summarize()")
+    page = shown(visit(view(("Old", "1"), **DAY, above="26")))
+    expect(tile(page, "Above 26°")).to_have_text("\u2013")
+    expect(page.locator(".tiles .card").filter(has_text="Above")).to_contain_text("not known: readings were dropped")
+    expect(page.locator("#status")).not_to_contain_text("above")

@@ -207,7 +207,7 @@ function saidOf({ average, then }) {
   if (!average) return "no answer";
   const parts = average.average_temperature === null ? ["no readings in this interval"] : [`average ${temperature(average.average_temperature)} of ${count(average.count)} readings`];
   if (then?.count) parts.push(`the ${shown.view.before} before ${temperature(then.average_temperature)}`);
-  for (const { name, title } of limits()) if (average[name]) parts.push(`${title.toLowerCase()} for ${hours(average[name].seconds)}`);
+  for (const { name, title } of limits()) if (average[name] && average[name].seconds !== null) parts.push(`${title.toLowerCase()} for ${hours(average[name].seconds)}`);
   return parts.join(", ");
 }
 
@@ -252,6 +252,7 @@ function beyond(average, name) {
   const found = average?.[name];
   if (!found) return ["–"];
   const { seconds, degree_hours: sum } = found;
+  if (seconds === null) return [element("data", { value: "", textContent: "–" }), element("span", { className: "then", textContent: "not known: readings were dropped" })];
   return [element("data", { value: seconds, title: `${seconds} seconds`, textContent: hours(seconds) }), element("span", { className: "then", textContent: degreeHours(sum) })];
 }
 
