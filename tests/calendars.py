@@ -88,9 +88,8 @@ def assert_points(
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> History:
+def histories(draw: st.DrawFn, zone: str, change: date) -> History:
     """What happens near a change of the clocks of a zone."""
-    zone, change = draw(st.sampled_from(CHANGES))
     midnight = datetime.combine(change, datetime.min.time(), ZoneInfo(zone)).astimezone(UTC)
     utc = datetime.combine(change, datetime.min.time(), UTC)
     instants = st.builds(
@@ -102,8 +101,9 @@ def histories(draw: st.DrawFn) -> History:
         st.sampled_from([-60, -59, -30, -1, 0, 0, 1, 29, 30, 59, 60, 120, 180, 360, 420]),
         st.sampled_from([-1, 0, 1]),
     )
-    steps = draw(st.lists(st.tuples(readings_at(instants), st.booleans()), min_size=1, max_size=3))
-    start, end = sorted((draw(instants), draw(instants)))
+    steps = draw(st.lists(st.tuples(readings_at(instants, least=20), st.booleans()), min_size=1, max_size=3))
+    everything = st.just((midnight - timedelta(days=4), midnight + timedelta(days=4)))
+    start, end = draw(everything | st.tuples(instants, instants).map(lambda ends: (min(ends), max(ends))))
     return zone, steps, start, end
 
 

@@ -33,10 +33,10 @@ temperatures = st.integers(-500, 500).map(lambda tenths: tenths / 10) | st.float
 Reading = tuple[str, str, datetime, float]
 
 
-def readings_at(instants: st.SearchStrategy[datetime]) -> st.SearchStrategy[list[Reading]]:
-    """Readings of few rooms at some instants."""
+def readings_at(instants: st.SearchStrategy[datetime], least: int = 0) -> st.SearchStrategy[list[Reading]]:
+    """Readings of few rooms at some instants, `least` or more."""
     buildings, rooms = st.sampled_from(["B1", "B1", "B2"]), st.sampled_from(["101", "101", "102"])
-    return st.lists(st.tuples(buildings, rooms, instants, temperatures), max_size=40)
+    return st.lists(st.tuples(buildings, rooms, instants, temperatures), min_size=least, max_size=40)
 
 
 readings = readings_at(instants)

@@ -1,7 +1,7 @@
 """On TimescaleDB, every average is what the readings say, whatever has been summed up and whatever came late."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 
 import psycopg
 import pytest
@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER
 from tests import calendars, exactness
-from tests.support import Urls
+from tests.support import Urls, examples
 
 
 @pytest.fixture
@@ -39,10 +39,11 @@ def test_an_average_is_exact_over_any_interval(
         exactness.assert_exact(average, connection, *interval)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(history=calendars.histories())
+@pytest.mark.parametrize(("zone", "change"), calendars.CHANGES)
+@examples(2)
+@given(data=st.data())
 def test_a_series_of_a_zone_is_exact_whatever_happens_to_its_clocks(
-    average: TestClient, community: Urls, history: calendars.History
+    average: TestClient, community: Urls, zone: str, change: date, data: st.DataObject
 ) -> None:
     with psycopg.connect(community(OWNER), autocommit=True) as connection:
-        calendars.assert_exact(average, connection, history)
+        calendars.assert_exact(average, connection, data.draw(calendars.histories(zone, change)))
