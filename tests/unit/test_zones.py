@@ -14,7 +14,7 @@ def test_a_zone_is_known_by_its_name() -> None:
     zone = zones.load("Asia/Kathmandu")
     assert str(zone) == "Asia/Kathmandu"
     assert datetime(2026, 1, 1, tzinfo=UTC).astimezone(zone).isoformat() == "2026-01-01T05:45:00+05:45"
-    assert zones.load("UTC").utcoffset(datetime(2026, 1, 1)) == datetime(2026, 1, 1, tzinfo=UTC).utcoffset()
+    assert datetime(2026, 1, 1, tzinfo=zones.load("UTC")).isoformat() == "2026-01-01T00:00:00+00:00"
     # What browsers call it still.
     assert str(zones.load("Asia/Calcutta")) == "Asia/Calcutta"
 
