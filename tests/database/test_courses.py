@@ -182,7 +182,7 @@ def assert_exact(average: TestClient, start: datetime, end: datetime) -> None:
     for query, hold in zip(QUESTIONS, HOLDS, strict=True):
         limits = [float(query[name]) if name in query else None for name in ("above", "below")]
         meant = courses.course({"101": READINGS}, start, end, hold, *limits)
-        assert courses.answered(ask(average, start, end, **query)) == courses.expected(meant, query)
+        assert courses.answered(ask(average, start, end, "average", **query)) == courses.expected(meant, query)
 
 
 def test_hours_of_the_version_before_get_their_course_while_they_are_asked_for(
@@ -215,17 +215,17 @@ def test_of_readings_that_were_dropped_the_course_is_kept(average: TestClient, o
     start, end = NOON + HOUR, NOON + 50 * HOUR
     meant = courses.course({"101": READINGS}, start, end, HOUR)
     query: dict[str, str | float] = {"weighting": "time", "max_gap": "1h", "statistics": "stddev,first,last"}
-    assert courses.answered(ask(average, start, end, **query)) == courses.expected(meant, query)
+    assert courses.answered(ask(average, start, end, "average", **query)) == courses.expected(meant, query)
     # Whether an hour was above a limit between its lowest and highest is gone with its readings.
     assert ask(average, start, end, above=20)["above"] == {"seconds": None, "degree_hours": None}
     assert ask(average, start, end, above=25, below=14)["below"] == {"seconds": 0, "degree_hours": 0}
     # So is how long readings held that may not for longer than was between them.
-    gaps = ask(average, start, end, weighting="time", max_gap="5m")
+    gaps = ask(average, start, end, "average", weighting="time", max_gap="5m")
     assert (gaps["average_temperature"], gaps["covered_seconds"], gaps["count"]) == (None, 0, meant["count"])
     # What comes too late counts among the readings, not in time.
     store(owner, (start + HOUR, 45.0))
     for _ in range(2):
-        late = ask(average, start, end, weighting="time", max_gap="1h")
+        late = ask(average, start, end, "average", weighting="time", max_gap="1h")
         assert (late["count"], late["max"]) == (meant["count"] + 1, 45.0)
         assert late["average_temperature"] == meant["average_over_time"]
         owner.execute("CALL summarize()")
