@@ -2,11 +2,10 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cached_property
 from itertools import pairwise
-from typing import Self
+from typing import NamedTuple, Self
 
 EPOCH = datetime(2000, 1, 3, tzinfo=UTC)
 """Where buckets of every fixed width begin: a Monday, midnight in UTC (TimescaleDB's origin too)."""
@@ -65,11 +64,10 @@ def first_instant(day: date, zone: tzinfo) -> datetime:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """So many units of time: `s`, `m`, `h`, `d`, `w`, `mo` or `y`."""
 
-    count: int
+    number: int
     unit: str
 
     @classmethod
@@ -81,26 +79,27 @@ class Bucket:
     @property
     def text(self) -> str:
         """What `parse` reads."""
-        return f"{self.count}{self.unit}"
+        return f"{self.number}{self.unit}"
 
     @property
     def width(self) -> timedelta:
         """How long it is on average."""
-        return self.count * WIDTHS[self.unit]
+        return self.number * WIDTHS[self.unit]
 
     def fixed_width(self, zone: tzinfo | None) -> timedelta | None:
         """How long each is in the zone, or in UTC where there is none; None for units of the calendar."""
         return None if self.unit in MONTHS or (zone and self.unit in {"d", "w"}) else self.width
 
 
-@dataclass(frozen=True)
 class Buckets:
     """The buckets of [start, end), counted in a zone, or in UTC where there is none."""
 
-    bucket: Bucket
-    zone: tzinfo | None
-    start: datetime
-    end: datetime
+    # No dataclass, which would make a start longer by a millisecond.
+    def __init__(self, bucket: Bucket, zone: tzinfo | None, start: datetime, end: datetime) -> None:
+        self.bucket = bucket
+        self.zone = zone
+        self.start = start
+        self.end = end
 
     @cached_property
     def starts(self) -> tuple[datetime, ...]:
@@ -163,7 +162,7 @@ def _numbered(bucket: Bucket) -> tuple[Callable[[date], int], Callable[[int], da
         return (
             lambda day: 12 * day.year + day.month - 1,
             lambda number: date(number // 12, number % 12 + 1, 1),
-            bucket.count * MONTHS[bucket.unit],
+            bucket.number * MONTHS[bucket.unit],
         )
     return date.toordinal, date.fromordinal, bucket.width.days
 

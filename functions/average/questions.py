@@ -189,7 +189,7 @@ def _wish(found: Mapping[str, Any]) -> Wish | None:
 def _bucket(text: str, scope: Scope) -> Bucket:
     bucket = Bucket.parse(text)
     unit = bucket.unit if bucket.unit in _MOST else "d"
-    if bucket.count > _MOST[unit] * (WIDTHS[unit] // WIDTHS[bucket.unit]):
+    if bucket.number > _MOST[unit] * (WIDTHS[unit] // WIDTHS[bucket.unit]):
         raise _refused([_fault("bucket", f"must be at most {_MOST[unit]}{unit}")])
     if (scope.end - scope.start) / bucket.width > MOST_BUCKETS:
         raise _refused(

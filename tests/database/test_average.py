@@ -308,6 +308,16 @@ def test_local_days_are_those_of_the_zone(average: TestClient, plain: Urls) -> N
     assert csv_of_days.text.splitlines()[1] == "2026-03-28T00:00:00+01:00,1.0,1,1.0,1.0"
 
 
+def test_readings_are_those_of_local_days_too(average: TestClient, plain: Urls) -> None:
+    store(plain, *(("Z", "1", NOON + timedelta(hours=hours), 20.0 + hours) for hours in range(48)))
+    query = {"building_id": "Z", "tz": "Asia/Kathmandu", "start": "2024-12-02", "end": "2024-12-03"}
+    answer = average.get("/v1/temperature/readings", params=query).json()
+    assert (answer["start"], answer["tz"]) == ("2024-12-02T00:00:00+05:45", "Asia/Kathmandu")
+    found = [reading["timestamp"] for reading in answer["readings"]]
+    # As they are stored, and go in again: in UTC.
+    assert (found[0], found[-1], len(found)) == ("2024-12-01T19:00:00Z", "2024-12-02T18:00:00Z", 24)
+
+
 @pytest.mark.parametrize(
     ("zone", "local", "instant"),
     [
