@@ -309,7 +309,7 @@ def test_local_days_are_those_of_the_zone(average: TestClient, plain: Urls) -> N
 
 
 def test_readings_are_those_of_local_days_too(average: TestClient, plain: Urls) -> None:
-    store(plain, *(("Z", "1", NOON + timedelta(hours=hours), 20.0 + hours) for hours in range(48)))
+    store(plain, *(("Z", "1", NOON + timedelta(hours=hours), hours / 2) for hours in range(48)))
     query = {"building_id": "Z", "tz": "Asia/Kathmandu", "start": "2024-12-02", "end": "2024-12-03"}
     answer = average.get("/v1/temperature/readings", params=query).json()
     assert (answer["start"], answer["tz"]) == ("2024-12-02T00:00:00+05:45", "Asia/Kathmandu")
