@@ -19,7 +19,7 @@ def reachable() -> None:
         pytest.exit(f"The cluster {cluster.CONTEXT} has no temperature monitor: {found.stderr}", returncode=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def expendable() -> None:
     """Nobody depends on the database of this cluster."""
     if not cluster.CONTEXT.startswith("kind-") and "EXPENDABLE" not in os.environ:
@@ -51,23 +51,12 @@ def no_simulator() -> Iterator[None]:
         cluster.patch(kind, name, {"spec": {"schedule": spec["schedule"]}})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_instances(expendable: None) -> Iterator[None]:
-    """A standby that has all that the primary has acknowledged."""
-    instances = cluster.get("postgresql", cluster.DATABASE)["spec"]["numberOfInstances"]
-
-    def set_instances(number: int) -> None:
-        cluster.patch("postgresql", cluster.DATABASE, {"spec": {"numberOfInstances": number}})
-
-    def synchronous() -> bool:
-        return "Sync Standby" in cluster.members()
-
-    set_instances(max(2, instances))
-    cluster.until(synchronous, 180)
-    yield
-    # When it takes an instance away, the operator hands over to the one that stays, if Patroni knows that it may.
-    cluster.until(synchronous, 180)
-    set_instances(instances)
-    if instances == 1:
-        cluster.until(lambda: len(cluster.pods(f"cluster-name={cluster.DATABASE}")) == 1, 180)
-    cluster.until(cluster.primary, 180)
+    """Standbys that have all that the primary has acknowledged; in the end as many instances as there were."""
+    before = cluster.get("postgresql", cluster.DATABASE)["spec"]["numberOfInstances"]
+    try:
+        cluster.set_instances(max(2, before))
+        yield
+    finally:
+        cluster.set_instances(before)
