@@ -7,15 +7,8 @@ cd "$(dirname "$0")/.."
 
 need_cluster
 [ -d "knative/overlays/$OVERLAY" ] || fail "There is no overlay $OVERLAY in knative/overlays"
-[ -f build/images.yaml ] || fail "No images were built yet. Build them: make images"
-
-cat >build/kustomization.yaml - build/images.yaml <<END
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [../knative/overlays/$OVERLAY]
-configurations: [../knative/database/images.yaml]
-END
-kubectl kustomize --load-restrictor LoadRestrictionsNone build >build/objects.yaml
+need_images
+render "../knative/overlays/$OVERLAY" >build/objects.yaml
 
 prepare_database() {
     local applied

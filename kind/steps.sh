@@ -75,3 +75,18 @@ need_cluster() {
     k get --raw /readyz >/dev/null 2>&1 ||
         fail "The cluster of the kubectl context $CONTEXT does not answer. For a new one: make up. For another: CONTEXT=..."
 }
+
+need_images() {
+    [ -f build/images.yaml ] || fail "No images were built yet. Build them: make images"
+}
+
+# render FOLDER: its objects with the images that were built; the folder as seen from build/.
+render() {
+    cat >build/kustomization.yaml - build/images.yaml <<END
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [$1]
+configurations: [../knative/database/images.yaml]
+END
+    kubectl kustomize --load-restrictor LoadRestrictionsNone build
+}
