@@ -15,7 +15,7 @@ primary() {
 status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
-    faults=$(database_faults; function_faults)
+    faults=$(database_faults; backup_faults; function_faults)
     printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
 }
 
@@ -46,6 +46,13 @@ database_faults() {
     elif [ -n "$names" ] && [ "$(ask "$leader" "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")" = 0 ]; then
         echo "There is no standby to confirm what is stored, and readings are refused (503): docs/reliability.md#copies-are-missing"
     fi
+}
+
+backup_faults() {
+    local ready
+    ready=$(k -n temperature get deployment backup --ignore-not-found -o jsonpath='{.metadata.name} {.status.readyReplicas}')
+    [ -z "$ready" ] || [ "$ready" = "backup 1" ] ||
+        echo "There is no whole backup, or the log does not come: kubectl -n temperature logs deployment/backup; where it was stopped: make backup"
 }
 
 function_faults() {

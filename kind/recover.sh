@@ -40,6 +40,8 @@ stop() {
 
 # What Patroni wrote down about instances that are gone would keep it from starting with this data.
 remove() {
+    # A volume stays for as long as a pod names it, also one that has ended.
+    k -n temperature delete job restore --ignore-not-found
     k -n temperature delete pvc -l cluster-name=temperature-db
     k -n temperature delete endpoints -l cluster-name=temperature-db
     k -n temperature delete endpoints temperature-db-config temperature-db-failover temperature-db-sync --ignore-not-found
@@ -60,7 +62,6 @@ spec:
   ${class:+storageClassName: $class}
   resources: {requests: {storage: $(k "${database[@]}" -o jsonpath='{.spec.volume.size}')}}
 YAML
-    k -n temperature delete job restore --ignore-not-found
     render ../knative/restore | sed "/name: UNTIL\$/{n;s|value: .*|value: \"$UNTIL\"|;}" | k apply -f -
     for _ in $(seq 720); do
         k -n temperature wait job/restore --for condition=Complete --timeout 5s >/dev/null 2>&1 && return

@@ -9,7 +9,7 @@ fail() {
 }
 
 data=/home/postgres/pgdata/pgroot/data
-until=${UNTIL:+$(date -u -d "$UNTIL" +%Y-%m-%dT%H:%M:%S.%6NZ)} || fail "UNTIL is $UNTIL; it must be an instant, such as 2026-11-26T08:30:00Z"
+until=${UNTIL:+$(date -u -d "$UNTIL" +%Y-%m-%dT%H:%M:%S.%6N+00:00)} || fail "UNTIL is $UNTIL; it must be an instant, such as 2026-11-26T08:30:00Z"
 backup=''
 for base in /backup/*Z/base; do
     [ -e "$base" ] || continue
@@ -23,6 +23,9 @@ done
 mkdir -p "$data"
 cp -a "$backup/base/." "$data"
 chmod 0700 "$data"
+# Patroni leaves them in there from when this was a standby, and PostgreSQL takes two targets for too many, also where one
+# is empty.
+sed -i '/^recovery_/d; /^primary_/d; /^restore_command/d' "$data/postgresql.conf"
 touch "$data/recovery.signal"
 # The settings are those that Patroni left, but for what belongs to a pod. The last file of the log is not full yet, and
 # named so.
@@ -30,7 +33,7 @@ echo 'local all all trust' >/tmp/hba
 export PGHOST=/tmp PATH=/usr/lib/postgresql/17/bin:$PATH
 postgres -D "$data" -c listen_addresses= -c unix_socket_directories=/tmp -c ssl=off -c hba_file=/tmp/hba \
     -c archive_mode=off -c hot_standby=off -c logging_collector=off -c log_destination=stderr \
-    -c synchronous_standby_names= -c primary_conninfo= -c primary_slot_name= \
+    -c synchronous_standby_names= \
     -c "restore_command=cp $backup/wal/%f %p 2>/dev/null || cp $backup/wal/%f.partial %p 2>/dev/null" \
     ${until:+-c "recovery_target_time=$until" -c recovery_target_action=promote} &
 server=$!

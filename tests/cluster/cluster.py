@@ -20,6 +20,7 @@ import requests
 from cloudevents.http import CloudEvent
 
 from simulate.events import EVENT_TYPE
+from tests.support import ROOT
 
 NAMESPACE = "temperature"
 GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:30080")
@@ -86,6 +87,21 @@ def call(function: str, method: str, path: str, **options: Any) -> requests.Resp
     """A request to a function through Kourier."""
     headers = {**options.pop("headers", {}), **headers_for(function)}
     return requests.request(method, GATEWAY + path, headers=headers, timeout=60, **options)
+
+
+def inside(function: str, *command: str) -> str:
+    """What a command says in an instance of the function. Those that are idle may end at any moment."""
+
+    def said() -> str:
+        call(function, "GET", "/health")
+        for pod in pods_of(function):
+            run = [*KUBECTL, "exec", pod, "--container", "user-container", "--", *command]
+            done = subprocess.run(run, capture_output=True, text=True)
+            if done.returncode == 0:
+                return done.stdout
+        return ""
+
+    return str(until(said, 60))
 
 
 def reading(room_id: str, temperature: float = 21.5, **offset: float) -> dict[str, Any]:
@@ -265,6 +281,15 @@ class Devices:
         )
 
 
+def make(target: str, *settings: str) -> str:
+    """What make says, on the cluster of the tests."""
+    command = ["make", "--no-print-directory", target, f"CONTEXT={CONTEXT}", *settings]
+    environment = {**os.environ, "CONTEXT": CONTEXT}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def has_eventing() -> bool:
     return "brokers.eventing.knative.dev" in kubectl("api-resources", "--output", "name")
 
@@ -274,7 +299,9 @@ def primary() -> str:
 
     A primary that was cut off keeps its label, so Patroni's own record says it.
     """
-    leader = get("endpoints", DATABASE)["metadata"].get("annotations", {}).get("leader", "")
+    leader = kubectl(
+        "get", "endpoints", DATABASE, "--ignore-not-found", "--output", "jsonpath={.metadata.annotations.leader}"
+    )
     return leader if leader in instances() else ""
 
 
@@ -306,6 +333,14 @@ def healthy() -> bool:
     )
 
 
+def healthy_soon() -> bool:
+    """The same, without a wait of minutes for the checkpoint that a copy begins with."""
+    if pod := primary():
+        with suppress(AssertionError):
+            in_database(pod, "CHECKPOINT")
+    return healthy()
+
+
 def in_database(pod: str, statement: str) -> str:
     """What an instance answers its superuser."""
     command = ("psql", "-U", "postgres", "-d", "temperature", "-qXAt", "-v", "ON_ERROR_STOP=1", "-c", statement)
@@ -321,11 +356,7 @@ def set_instances(number: int) -> None:
     volume = f"pgdata-{DATABASE}-"
 
     def fits() -> bool:
-        if pod := primary():
-            # A copy begins with a checkpoint, which takes minutes unless somebody asks for one at once.
-            with suppress(AssertionError):
-                in_database(pod, "CHECKPOINT")
-        return len(instances()) == number and healthy()
+        return len(instances()) == number and healthy_soon()
 
     def remove_volumes() -> None:
         used = get("statefulset", DATABASE)["spec"]["replicas"]

@@ -1,6 +1,5 @@
 """The database is destroyed and comes back from its backup, as a user would do it: `make backup`, `make recover`."""
 
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.cluster import cluster
-from tests.cluster.cluster import Devices
+from tests.cluster.cluster import Devices, make
 from tests.support import ROOT
 
 Say = Callable[[object], None]
@@ -18,18 +17,6 @@ RECEIVED_SECONDS = 2
 """After which the backup has what was acknowledged."""
 
 pytestmark = [pytest.mark.usefixtures("kept"), pytest.mark.timeout(1800)]
-
-
-def make(target: str, *settings: str) -> str:
-    done = subprocess.run(
-        ["make", "--no-print-directory", target, f"CONTEXT={cluster.CONTEXT}", *settings],
-        cwd=ROOT,
-        env={**os.environ, "CONTEXT": cluster.CONTEXT},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def received() -> bool:
@@ -100,9 +87,15 @@ def test_a_database_comes_back_as_it_was_before_an_instant(say: Say) -> None:
 
 
 def test_the_database_is_not_replaced_unless_that_is_said() -> None:
-    done = subprocess.run(
-        ["make", "recover", f"CONTEXT={cluster.CONTEXT}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode != 0
-    assert "make recover REPLACE=true" in done.stderr
+    with pytest.raises(AssertionError, match="make recover REPLACE=true"):
+        make("recover")
     assert cluster.primary()
+
+
+@pytest.mark.parametrize(
+    ("until", "reason"), [("2020-01-01T00:00:00Z", "no whole backup that began before"), ("yesterday", "an instant")]
+)
+def test_nothing_is_removed_for_a_backup_that_there_is_not(until: str, reason: str) -> None:
+    with pytest.raises(AssertionError, match=reason):
+        make("recover", "REPLACE=true", f"UNTIL={until}")
+    assert cluster.healthy()
