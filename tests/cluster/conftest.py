@@ -9,20 +9,37 @@ import pytest
 
 from tests.cluster import cluster
 
+# A room of a test would be silent for ever after it.
+FORGET = """
+DO $$
+DECLARE relation regclass;
+BEGIN
+    FOR relation IN
+        SELECT attrelid FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE attname = 'building_id' AND relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
+    LOOP
+        EXECUTE format('DELETE FROM %s WHERE building_id = %L', relation, 'e2e');
+    END LOOP;
+END $$"""
+EXPENDABLE = cluster.CONTEXT.startswith("kind-") or "EXPENDABLE" in os.environ
+
 
 @pytest.fixture(scope="session", autouse=True)
-def reachable() -> None:
+def reachable() -> Iterator[None]:
     if not shutil.which("kubectl"):
         pytest.exit("kubectl was not found: https://kubernetes.io/docs/tasks/tools/", returncode=1)
     found = subprocess.run([*cluster.KUBECTL, "get", "ksvc", "ingest"], capture_output=True, text=True)
     if found.returncode:
         pytest.exit(f"The cluster {cluster.CONTEXT} has no temperature monitor: {found.stderr}", returncode=1)
+    yield
+    if EXPENDABLE and (primary := cluster.primary()):
+        cluster.in_database(primary, FORGET)
 
 
 @pytest.fixture(scope="session")
 def expendable() -> None:
     """Nobody depends on the database of this cluster."""
-    if not cluster.CONTEXT.startswith("kind-") and "EXPENDABLE" not in os.environ:
+    if not EXPENDABLE:
         pytest.skip(f"ends the database's primary: set EXPENDABLE=true if {cluster.CONTEXT} can bear that")
 
 
