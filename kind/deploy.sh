@@ -21,6 +21,7 @@ prepare_database() {
     k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 900s
     k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for condition=Ready --timeout 600s
     k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
+    agree_with_patroni
 }
 
 # A Job cannot be changed, only replaced; its work is done once, however often it runs.

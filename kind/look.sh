@@ -7,11 +7,6 @@ cd "$(dirname "$0")/.."
 
 need_cluster
 
-# The instance that takes writes. A primary that was cut off keeps its label, so Patroni's own record says it.
-primary() {
-    k -n temperature get endpoints temperature-db -o jsonpath='{.metadata.annotations.leader}' 2>/dev/null
-}
-
 status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
@@ -41,6 +36,9 @@ database_faults() {
         [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" ||
             echo "$pod does not follow the primary: it is no copy, and cannot take over. If that lasts: docs/reliability.md#a-standby-does-not-follow"
     done
+    [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" != true ] ||
+        k -n temperature exec "$leader" -c postgres -- patronictl show-config | grep -q '^synchronous_mode_strict: true' ||
+        echo "Patroni does not have synchronous_mode_strict, as the manifest says, and may go on with one copy: make deploy"
     if [ "$wanted" -gt 1 ] && [ -z "$names" ]; then
         echo "No standby confirms what is stored: a reading has one copy. docs/reliability.md#copies-are-missing"
     elif [ -n "$names" ] && [ "$(ask "$leader" "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")" = 0 ]; then

@@ -14,8 +14,9 @@ whole() {
     ls -d /backup/*Z/base 2>/dev/null | sort
 }
 
+# Not with --synchronous, nor with a slot: where Patroni has a commit wait for any standby, it would be taken for one.
 receive() {
-    pg_receivewal --directory "$1/wal" --synchronous --no-loop &
+    pg_receivewal --directory "$1/wal" --no-loop &
     receiver=$! began=$SECONDS
 }
 

@@ -8,7 +8,9 @@ fail() {
     exit 1
 }
 
-data=/home/postgres/pgdata/pgroot/data
+place=/home/postgres/pgdata/pgroot
+# Patroni starts with nothing that is half restored.
+data=$place/restoring
 until=${UNTIL:+$(date -u -d "$UNTIL" +%Y-%m-%dT%H:%M:%S.%6N+00:00)} || fail "UNTIL is $UNTIL; it must be an instant, such as 2026-11-26T08:30:00Z"
 backup=''
 for base in /backup/*Z/base; do
@@ -18,14 +20,17 @@ for base in /backup/*Z/base; do
 done
 [ -n "$backup" ] || fail "The volume backup has no whole backup${until:+ that began before $until}"
 [ -z "${LOOK:-}" ] || exit 0
-[ -z "$(ls -A "$data" 2>/dev/null)" ] || fail "The volume pgdata-temperature-db-0 has data already"
+[ -z "$(ls -A "$place/data" 2>/dev/null)" ] || fail "The volume pgdata-temperature-db-0 has data already"
 
+rm -rf "$data"
 mkdir -p "$data"
 cp -a "$backup/base/." "$data"
 chmod 0700 "$data"
 # Patroni leaves them in there from when this was a standby, and PostgreSQL takes two targets for too many, also where one
 # is empty.
 sed -i '/^recovery_/d; /^primary_/d; /^restore_command/d' "$data/postgresql.conf"
+# Patroni's settings are those of the manifest as it is now, not as it was.
+rm -f "$data/patroni.dynamic.json"
 touch "$data/recovery.signal"
 # The settings are those that Patroni left, but for what belongs to a pod. The last file of the log is not full yet, and
 # named so.
@@ -52,4 +57,6 @@ found=$(psql -U postgres -d temperature -qXAtc \
     "SELECT count(*) || ' readings, the latest of ' || coalesce(to_char(max(timestamp) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), 'never') FROM temperatures")
 trap - EXIT
 pg_ctl stop -D "$data" -m fast
+rm -rf "$place/data"
+mv "$data" "$place/data"
 echo "Restored ${backup##*/}${until:+ up to $until}: $found UTC"

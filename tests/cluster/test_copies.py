@@ -26,6 +26,11 @@ def strict(expendable: None) -> None:
     if spec["numberOfInstances"] < 3 or not spec.get("patroni", {}).get("synchronous_mode_strict"):
         pytest.skip("needs three instances and synchronous_mode_strict, as the production overlay sets them")
     cluster.until(cluster.healthy, 300)
+    # What the operator was told is not yet what Patroni does.
+    assert "synchronous_mode_strict: true" in cluster.kubectl(
+        "exec", cluster.primary(), "--", "patronictl", "show-config"
+    )
+    assert "synchronous_mode_strict" not in cluster.make("status")
 
 
 def roles() -> tuple[str, str, str]:
