@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run restore import migrate up down images deploy eventing status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
+.PHONY: help run restore import migrate up down images deploy eventing backup recover status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -43,7 +43,13 @@ deploy: ## bring the cluster to these images and the manifests; settings: CONTEX
 eventing: ## add Knative Eventing, and let the readings go through its Broker
 	@kind/eventing.sh && OVERLAY=eventing kind/deploy.sh
 
-status: ## what runs on the cluster
+backup: ## keep backups of the cluster's database from now on, on a volume of their own
+	@kind/backup.sh
+
+recover: ## replace the cluster's database with its backup; settings: REPLACE=true, UNTIL (an instant; all of it)
+	@kind/recover.sh
+
+status: ## what runs on the cluster, and what is wrong
 	@kind/look.sh status
 
 logs: ## follow the logs of the functions, or of one: FUNCTION=ingest

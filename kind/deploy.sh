@@ -7,15 +7,8 @@ cd "$(dirname "$0")/.."
 
 need_cluster
 [ -d "knative/overlays/$OVERLAY" ] || fail "There is no overlay $OVERLAY in knative/overlays"
-[ -f build/images.yaml ] || fail "No images were built yet. Build them: make images"
-
-cat >build/kustomization.yaml - build/images.yaml <<END
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources: [../knative/overlays/$OVERLAY]
-configurations: [../knative/database/images.yaml]
-END
-kubectl kustomize --load-restrictor LoadRestrictionsNone build >build/objects.yaml
+need_images
+render "../knative/overlays/$OVERLAY" >build/objects.yaml
 
 prepare_database() {
     local applied
@@ -28,6 +21,7 @@ prepare_database() {
     k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 900s
     k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for condition=Ready --timeout 600s
     k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
+    agree_with_patroni
 }
 
 # A Job cannot be changed, only replaced; its work is done once, however often it runs.

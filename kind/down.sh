@@ -16,7 +16,8 @@ remove_images() {
     local images
     images=$(docker images --quiet --filter "reference=$REGISTRY/*" | sort -u)
     [ -z "$images" ] || docker rmi --force $images
-    rm -rf build
+    # What else is in that folder was measured or drawn.
+    rm -f build/images.yaml build/kustomization.yaml build/objects.yaml
 }
 
 step Cluster kind delete cluster --name "$CLUSTER"

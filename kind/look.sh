@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What an operator looks at: status, logs, psql, urls.
+# What an operator looks at: status, with what is wrong in words, logs, psql, urls.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . kind/settings.sh
@@ -8,7 +8,58 @@ cd "$(dirname "$0")/.."
 need_cluster
 
 status() {
+    local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
+    faults=$(database_faults; backup_faults; function_faults)
+    printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
+}
+
+# What an instance answers its superuser.
+ask() {
+    k -n temperature exec "$1" -c postgres -- psql -U postgres -d temperature -qXAtc "$2" 2>/dev/null
+}
+
+database_faults() {
+    local wanted pods pod leader following names
+    wanted=$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.numberOfInstances}')
+    pods=$(k -n temperature get pod -l cluster-name=temperature-db,application=spilo \
+        --field-selector status.phase=Running -o jsonpath='{.items[*].metadata.name}')
+    [ "$(wc -w <<<"$pods")" -ge "$wanted" ] ||
+        echo "The database has fewer instances than $wanted:${pods:+ }${pods:- none}. Why: kubectl -n temperature describe pod -l cluster-name=temperature-db"
+    leader=$(primary)
+    if ! names=$(ask "$leader" 'SHOW synchronous_standby_names'); then
+        echo "The database has no primary that answers, and readings are refused (503): docs/reliability.md#commits-fail"
+        return
+    fi
+    following=$(ask "$leader" "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
+    for pod in $pods; do
+        [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" ||
+            echo "$pod does not follow the primary: it is no copy, and cannot take over. If that lasts: docs/reliability.md#a-standby-does-not-follow"
+    done
+    [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" != true ] ||
+        k -n temperature exec "$leader" -c postgres -- patronictl show-config | grep -q '^synchronous_mode_strict: true' ||
+        echo "Patroni does not have synchronous_mode_strict, as the manifest says, and may go on with one copy: make deploy"
+    if [ "$wanted" -gt 1 ] && [ -z "$names" ]; then
+        echo "No standby confirms what is stored: a reading has one copy. docs/reliability.md#copies-are-missing"
+    elif [ -n "$names" ] && [ "$(ask "$leader" "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")" = 0 ]; then
+        echo "There is no standby to confirm what is stored, and readings are refused (503): docs/reliability.md#copies-are-missing"
+    fi
+}
+
+backup_faults() {
+    local ready
+    ready=$(k -n temperature get deployment backup --ignore-not-found -o jsonpath='{.metadata.name} {.status.readyReplicas}')
+    [ -z "$ready" ] || [ "$ready" = "backup 1" ] ||
+        echo "There is no whole backup, or the log does not come: kubectl -n temperature logs deployment/backup; where it was stopped: make backup"
+}
+
+function_faults() {
+    k -n temperature get ksvc -o jsonpath='{range .items[*]}{.metadata.name}{"\t"}{.status.conditions[?(@.type=="Ready")].status}{"\t"}{.status.conditions[?(@.type=="Ready")].message}{"\n"}{end}' |
+        awk -F '\t' '$2 != "True" { print "The function " $1 " is not ready: " ($3 ? $3 : "kubectl -n temperature describe ksvc " $1) }'
+    [ -z "$(k -n temperature get job migrations --ignore-not-found -o jsonpath='{.status.conditions[?(@.type=="Failed")].status}')" ] ||
+        echo "The migrations failed, and say why: kubectl -n temperature logs job/migrations"
+    k -n temperature get pods -o jsonpath='{range .items[*]}{.metadata.name}{range .status.containerStatuses[*]}{"\t"}{.state.waiting.reason}{end}{"\n"}{end}' |
+        awk -F '\t' '{ for (i = 2; i <= NF; i++) if ($i ~ /BackOff|Err/) print $1 " does not start (" $i "): kubectl -n temperature describe pod " $1 }'
 }
 
 logs() {
@@ -20,13 +71,13 @@ logs() {
 # The password goes by way of a file in the pod's memory: neither arguments nor the environment show it.
 psql() {
     local user=temperature-${ROLE:-reader}-user pod secret
-    pod=$(k -n temperature get pod -l cluster-name=temperature-db,spilo-role=master -o name)
+    pod=$(primary)
     [ -n "$pod" ] || fail "The database has no primary at the moment: make status"
     secret=$(k -n temperature get secret "$user.temperature-db.credentials.postgresql.acid.zalan.do" \
         -o jsonpath='{.data.password}') || fail "ROLE is reader, writer, watcher or owner"
-    k -n temperature exec -i "$pod" -- sh -c "umask 077; printf '*:*:*:*:%s' \$(base64 -d) >/dev/shm/$user" <<<"$secret"
+    k -n temperature exec -i "$pod" -c postgres -- sh -c "umask 077; printf '*:*:*:*:%s' \$(base64 -d) >/dev/shm/$user" <<<"$secret"
     [ -t 0 ] && set -- -it || set -- -i
-    k -n temperature exec "$@" "$pod" -- sh -c "PGPASSFILE=/dev/shm/$user \
+    k -n temperature exec "$@" "$pod" -c postgres -- sh -c "PGPASSFILE=/dev/shm/$user \
         psql 'host=temperature-db dbname=temperature sslmode=require user=${user//-/_}'; status=\$?; rm /dev/shm/$user; exit \$status"
 }
 

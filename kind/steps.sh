@@ -75,3 +75,30 @@ need_cluster() {
     k get --raw /readyz >/dev/null 2>&1 ||
         fail "The cluster of the kubectl context $CONTEXT does not answer. For a new one: make up. For another: CONTEXT=..."
 }
+
+need_images() {
+    [ -f build/images.yaml ] || fail "No images were built yet. Build them: make images"
+}
+
+# render FOLDER: its objects with the images that were built; the folder as seen from build/.
+render() {
+    cat >build/kustomization.yaml - build/images.yaml <<END
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [$1]
+configurations: [../knative/database/images.yaml]
+END
+    kubectl kustomize --load-restrictor LoadRestrictionsNone build
+}
+
+# The instance that takes writes. A primary that was cut off keeps its label, so Patroni's own record says it.
+primary() {
+    k -n temperature get endpoints temperature-db -o jsonpath='{.metadata.annotations.leader}' 2>/dev/null
+}
+
+# The operator tells Patroni what the manifest says, but not again for half an hour where an instance did not answer.
+agree_with_patroni() {
+    [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" != true ] ||
+        retry 120 k -n temperature exec "$(primary)" -c postgres -- \
+            patronictl edit-config temperature-db --force --quiet --set synchronous_mode_strict=true
+}

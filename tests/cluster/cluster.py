@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ import requests
 from cloudevents.http import CloudEvent
 
 from simulate.events import EVENT_TYPE
+from tests.support import ROOT
 
 NAMESPACE = "temperature"
 GATEWAY = os.environ.get("GATEWAY", "http://127.0.0.1:30080")
@@ -61,7 +62,8 @@ def until(condition: Any, seconds: float) -> Any:
     """What the condition says as soon as it says something."""
     end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, f"{condition.__name__} did not come true in {seconds} s"
+        name = getattr(condition, "__name__", condition)
+        assert time.monotonic() < end, f"{name} did not come true in {seconds} s"
         time.sleep(0.5)
     return found
 
@@ -85,6 +87,21 @@ def call(function: str, method: str, path: str, **options: Any) -> requests.Resp
     """A request to a function through Kourier."""
     headers = {**options.pop("headers", {}), **headers_for(function)}
     return requests.request(method, GATEWAY + path, headers=headers, timeout=60, **options)
+
+
+def inside(function: str, *command: str) -> str:
+    """What a command says in an instance of the function. Those that are idle may end at any moment."""
+
+    def said() -> str:
+        call(function, "GET", "/health")
+        for pod in pods_of(function):
+            run = [*KUBECTL, "exec", pod, "--container", "user-container", "--", *command]
+            done = subprocess.run(run, capture_output=True, text=True)
+            if done.returncode == 0:
+                return done.stdout
+        return ""
+
+    return str(until(said, 60))
 
 
 def reading(room_id: str, temperature: float = 21.5, **offset: float) -> dict[str, Any]:
@@ -169,7 +186,10 @@ def connected(role: str) -> Iterator[psycopg.Connection]:
 
 
 class Devices:
-    """Devices that send reading after reading, each again and again until it is acknowledged."""
+    """Devices that send reading after reading, each again and again until it is acknowledged.
+
+    Somebody asks for the average of their room all the time.
+    """
 
     def __init__(self, devices: int = 4) -> None:
         self.room_id = new_room()
@@ -179,8 +199,14 @@ class Devices:
         """Statuses, those of refusals with their text."""
         self.longest = 0.0
         """Seconds from the first attempt to the acknowledgement of the reading that waited longest."""
+        self.forgotten: list[tuple[int, int]] = []
+        """Averages that counted fewer readings than were acknowledged when they were asked for: both numbers."""
+        self.asked = 0
+        """Averages that were answered."""
+        self._asking = headers_for("average")
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(device,)) for device in range(devices)]
+        self._threads.append(threading.Thread(target=self._ask))
 
     def __enter__(self) -> "Devices":
         for thread in self._threads:
@@ -207,6 +233,34 @@ class Devices:
             number += 1
             time.sleep(0.01)
 
+    def _ask(self) -> None:
+        while not self._stop.wait(0.2):
+            known = len(self.acknowledged)
+            try:
+                answer = requests.get(
+                    f"{GATEWAY}/v1/temperature/average", params=asked(self.room_id), headers=self._asking, timeout=30
+                )
+            except requests.RequestException:
+                continue
+            if answer.ok:
+                self.asked += 1
+                if (count := answer.json()["count"]) < known:
+                    self.forgotten.append((known, count))
+
+    def go_on(self, seconds: float) -> float:
+        """Wait until readings are acknowledged, and say after how many seconds they were."""
+        begun, before = time.monotonic(), len(self.acknowledged)
+        until(lambda: len(self.acknowledged) > before + 20, seconds)
+        return time.monotonic() - begun
+
+    def assert_kept(self) -> None:
+        """Every acknowledged reading is there once, no other is, and no average was without one."""
+        assert {str(answer)[:3] for answer in self.answers} <= {"201", "503"}
+        found, number = average(self.room_id), len(self.acknowledged)
+        exact = sum(self.acknowledged) / number
+        assert (found["count"], round(found["average_temperature"], 9)) == (number, round(exact, 9))
+        assert self.asked and not self.forgotten
+
     def _post(self, body: dict[str, Any]) -> int | str:
         status: int | str
         try:
@@ -218,7 +272,22 @@ class Devices:
         return status
 
     def __str__(self) -> str:
-        return f"{len(self.acknowledged)} readings, answers {dict(self.answers)}, slowest after {self.longest:.1f} s"
+        answers: Counter[str] = Counter()
+        for answer, number in self.answers.items():
+            answers[str(answer)[:3]] += number
+        return (
+            f"{len(self.acknowledged)} readings, answers {dict(answers)}, slowest after {self.longest:.1f} s, "
+            f"{self.asked} averages"
+        )
+
+
+def make(target: str, *settings: str) -> str:
+    """What make says, on the cluster of the tests."""
+    command = ["make", "--no-print-directory", target, f"CONTEXT={CONTEXT}", *settings]
+    environment = {**os.environ, "CONTEXT": CONTEXT}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def has_eventing() -> bool:
@@ -226,14 +295,114 @@ def has_eventing() -> bool:
 
 
 def primary() -> str:
-    """The pod of the database that takes writes; empty if there is none."""
-    return next(iter(pods(f"cluster-name={DATABASE},spilo-role=master")), "")
+    """The pod of the database that takes writes; empty if there is none.
+
+    A primary that was cut off keeps its label, so Patroni's own record says it.
+    """
+    leader = kubectl(
+        "get", "endpoints", DATABASE, "--ignore-not-found", "--output", "jsonpath={.metadata.annotations.leader}"
+    )
+    return leader if leader in instances() else ""
 
 
-def members() -> set[str]:
-    """The roles of the instances, in Patroni's words."""
+def instances() -> list[str]:
+    """The pods of the database that run."""
+    return sorted(pods(f"cluster-name={DATABASE},application=spilo"))
+
+
+def members() -> dict[str, dict[str, Any]]:
+    """What Patroni says of each instance; nothing while there is no primary to ask."""
     if not (pod := primary()):
-        return set()
-    return {
-        member["Role"] for member in json.loads(kubectl("exec", pod, "--", "patronictl", "list", "--format", "json"))
-    }
+        return {}
+    done = subprocess.run(
+        [*KUBECTL, "exec", pod, "--", "patronictl", "list", "--format", "json"], capture_output=True, text=True
+    )
+    return {member["Member"]: member for member in json.loads(done.stdout)} if done.returncode == 0 else {}
+
+
+def healthy() -> bool:
+    """All instances are there, all but one follow that one, and a commit waits for one of them at least."""
+    found = members()
+    roles = [member["Role"] for member in found.values()]
+    return (
+        len(found) == len(instances()) == get("postgresql", DATABASE)["spec"]["numberOfInstances"]
+        and [member.get("State") for member in found.values() if member["Role"] == "Leader"] == ["running"]
+        and all(member.get("State") == "streaming" for member in found.values() if member["Role"] != "Leader")
+        and len({member.get("TL") for member in found.values()}) == 1
+        and (len(roles) == 1 or "Sync Standby" in roles)
+    )
+
+
+def healthy_soon() -> bool:
+    """The same, without a wait of minutes for the checkpoint that a copy begins with."""
+    if pod := primary():
+        with suppress(AssertionError):
+            in_database(pod, "CHECKPOINT")
+    return healthy()
+
+
+def in_database(pod: str, statement: str) -> str:
+    """What an instance answers its superuser."""
+    command = ("psql", "-U", "postgres", "-d", "temperature", "-qXAt", "-v", "ON_ERROR_STOP=1", "-c", statement)
+    return kubectl("exec", pod, "--", *command).strip()
+
+
+def set_instances(number: int) -> None:
+    """Give the database so many instances that all follow, and no volume that is none's.
+
+    An instance that starts on the volume of one that went may need a part of the log that is gone, and then never
+    follows.
+    """
+    volume = f"pgdata-{DATABASE}-"
+
+    def fits() -> bool:
+        return len(instances()) == number and healthy_soon()
+
+    def remove_volumes() -> None:
+        used = get("statefulset", DATABASE)["spec"]["replicas"]
+        for claim in get("pvc")["items"]:
+            name = claim["metadata"]["name"]
+            if name.startswith(volume) and int(name.removeprefix(volume)) >= used:
+                kubectl("delete", "pvc", name)
+
+    remove_volumes()
+    if len(instances()) > number:
+        # The operator hands over before it takes a primary away, if Patroni knows that it may.
+        until(healthy, 300)
+    patch("postgresql", DATABASE, {"spec": {"numberOfInstances": number}})
+    until(fits, 300)
+    remove_volumes()
+
+
+@contextmanager
+def cut(pod: str, *others: str) -> Iterator[None]:
+    """Let no packet pass between a pod and others, or anybody where none is named.
+
+    Done by the program of kube-proxy's pod on the node: iptables is in the image of every kube-proxy.
+    """
+    found = get("pod", pod)
+    node, address = found["spec"]["nodeName"], found["status"]["podIP"]
+    proxy = ("pods", "--namespace", "kube-system", "--selector", "k8s-app=kube-proxy")
+    (tool, *_) = get(*proxy, "--field-selector", f"spec.nodeName={node}")["items"]
+
+    def iptables(action: str, *rule: str) -> None:
+        command = ("iptables", "--wait", "--table", "mangle", action, *rule, "--jump", "DROP")
+        kubectl("--namespace", "kube-system", "exec", tool["metadata"]["name"], "--", *command)
+
+    # Behind the translation of addresses: services are not seen any more.
+    rules: list[tuple[str, ...]] = [("POSTROUTING", "--destination", address), ("PREROUTING", "--source", address)]
+    if others:
+        far = ",".join(get("pod", other)["status"]["podIP"] for other in others)
+        rules = [
+            ("POSTROUTING", "--source", address, "--destination", far),
+            ("POSTROUTING", "--source", far, "--destination", address),
+        ]
+    done = []
+    try:
+        for rule in rules:
+            iptables("--insert", *rule)
+            done.append(rule)
+        yield
+    finally:
+        for rule in done:
+            iptables("--delete", *rule)

@@ -9,20 +9,37 @@ import pytest
 
 from tests.cluster import cluster
 
+# A room of a test would be silent for ever after it.
+FORGET = """
+DO $$
+DECLARE relation regclass;
+BEGIN
+    FOR relation IN
+        SELECT attrelid FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE attname = 'building_id' AND relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
+    LOOP
+        EXECUTE format('DELETE FROM %s WHERE building_id = %L', relation, 'e2e');
+    END LOOP;
+END $$"""
+EXPENDABLE = cluster.CONTEXT.startswith("kind-") or "EXPENDABLE" in os.environ
+
 
 @pytest.fixture(scope="session", autouse=True)
-def reachable() -> None:
+def reachable() -> Iterator[None]:
     if not shutil.which("kubectl"):
         pytest.exit("kubectl was not found: https://kubernetes.io/docs/tasks/tools/", returncode=1)
     found = subprocess.run([*cluster.KUBECTL, "get", "ksvc", "ingest"], capture_output=True, text=True)
     if found.returncode:
         pytest.exit(f"The cluster {cluster.CONTEXT} has no temperature monitor: {found.stderr}", returncode=1)
+    yield
+    if EXPENDABLE and (primary := cluster.primary()):
+        cluster.in_database(primary, FORGET)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def expendable() -> None:
     """Nobody depends on the database of this cluster."""
-    if not cluster.CONTEXT.startswith("kind-") and "EXPENDABLE" not in os.environ:
+    if not EXPENDABLE:
         pytest.skip(f"ends the database's primary: set EXPENDABLE=true if {cluster.CONTEXT} can bear that")
 
 
@@ -51,23 +68,12 @@ def no_simulator() -> Iterator[None]:
         cluster.patch(kind, name, {"spec": {"schedule": spec["schedule"]}})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_instances(expendable: None) -> Iterator[None]:
-    """A standby that has all that the primary has acknowledged."""
-    instances = cluster.get("postgresql", cluster.DATABASE)["spec"]["numberOfInstances"]
-
-    def set_instances(number: int) -> None:
-        cluster.patch("postgresql", cluster.DATABASE, {"spec": {"numberOfInstances": number}})
-
-    def synchronous() -> bool:
-        return "Sync Standby" in cluster.members()
-
-    set_instances(max(2, instances))
-    cluster.until(synchronous, 180)
-    yield
-    # When it takes an instance away, the operator hands over to the one that stays, if Patroni knows that it may.
-    cluster.until(synchronous, 180)
-    set_instances(instances)
-    if instances == 1:
-        cluster.until(lambda: len(cluster.pods(f"cluster-name={cluster.DATABASE}")) == 1, 180)
-    cluster.until(cluster.primary, 180)
+    """Standbys that have all that the primary has acknowledged; in the end as many instances as there were."""
+    before = cluster.get("postgresql", cluster.DATABASE)["spec"]["numberOfInstances"]
+    try:
+        cluster.set_instances(max(2, before))
+        yield
+    finally:
+        cluster.set_instances(before)

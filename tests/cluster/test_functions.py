@@ -9,7 +9,7 @@ import requests
 from cloudevents.conversion import to_binary, to_structured
 
 from tests.cluster import cluster
-from tests.cluster.cluster import asked, average, call, event, new_room, pods_of, reading, until_simulated
+from tests.cluster.cluster import asked, average, call, event, new_room, reading, until_simulated
 
 
 def test_all_functions_are_ready() -> None:
@@ -100,9 +100,7 @@ print(json.dumps({
 
 @pytest.mark.parametrize("function", ["ingest", "average", "watch"])
 def test_whoever_gets_into_a_function_finds_nothing_to_write_to_and_no_privilege(function: str) -> None:
-    assert call(function, "GET", "/health").status_code == 200
-    inside = ("exec", pods_of(function)[0], "-c", "user-container", "--", "python", "-c", PRIVILEGES)
-    found = json.loads(cluster.kubectl(*inside))
+    found = json.loads(cluster.inside(function, "python", "-c", PRIVILEGES))
     assert found.pop("user") == 65532
     assert not any(found.values()), found
 
@@ -158,15 +156,13 @@ def test_a_function_goes_to_zero_and_comes_back_for_a_request(function: str, say
 
 
 def test_a_pod_can_do_no_more_than_it_needs() -> None:
-    call("average", "GET", "/health")
-    (pod, *_) = cluster.pods_of("average")
     look = """
         id -u
         touch /app/x 2>&1
         ls /var/run/secrets/kubernetes.io 2>&1
         grep -E 'CapEff|NoNewPrivs' /proc/self/status
     """
-    said = cluster.kubectl("exec", pod, "--container", "user-container", "--", "sh", "-c", look)
+    said = cluster.inside("average", "sh", "-c", look)
     assert said.split("\n")[0] == "65532"
     assert "Read-only file system" in said
     assert "No such file or directory" in said

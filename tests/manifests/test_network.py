@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from tests.manifests.support import (
+    KNATIVE,
     NAMESPACE,
     OVERLAYS,
     Object,
+    build,
     functions,
     of_kind,
     overlay,
@@ -20,7 +22,7 @@ from tests.manifests.support import (
 IN_FRONT = {"activator", "gateway"}
 # What it asks, it asks of the functions themselves.
 OBSERVERS = {"prometheus"}
-CLIENTS = {"average", "ingest", "migrations", "summaries", "watch"}
+CLIENTS = {"average", "backup", "ingest", "migrations", "summaries", "watch"}
 MANAGERS = {"database", "operator", "pooler"}
 
 
@@ -35,7 +37,8 @@ class Peer:
 def _peers(objects: list[Object]) -> dict[str, Peer]:
     (cluster,) = of_kind(objects, "postgresql")
     release = yaml.safe_load((postgres_operator() / "manifests/postgres-operator.yaml").read_text())
-    ours = {name: dict(pod.get("metadata", {}).get("labels", {})) for name, pod in templates(objects).items()}
+    pods = templates([*objects, *build(KNATIVE / "backup")])
+    ours = {name: dict(pod.get("metadata", {}).get("labels", {})) for name, pod in pods.items()}
     for name in functions(objects):
         ours[name]["serving.knative.dev/service"] = name
     return {name: Peer(labels) for name, labels in ours.items()} | {

@@ -25,7 +25,10 @@ from tests.manifests.support import (
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
 OPERATED = "example/prometheus-operator-crd/monitoring.coreos.com"
-FOLDERS = [*(KNATIVE / "overlays" / name for name in OVERLAYS), KNATIVE / "serving"]
+FOLDERS = [
+    *(KNATIVE / "overlays" / name for name in OVERLAYS),
+    *(KNATIVE / name for name in ("backup", "restore", "serving")),
+]
 
 
 def strict(schema: Object) -> Object:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.manifests.support import IMAGES, OVERLAYS, containers, of_kind, overlay, templates
+from tests.manifests.support import IMAGES, KNATIVE, OVERLAYS, build, containers, of_kind, overlay, templates
 
 CONFINED = {
     "allowPrivilegeEscalation": False,
@@ -35,6 +35,21 @@ def test_every_container_is_confined_and_has_a_measured_share(name: str) -> None
             assert container["securityContext"] == CONFINED
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
             assert container["resources"]["limits"].keys() >= {"memory"}
+
+
+@pytest.mark.parametrize(("name", "secrets"), [("backup", {"standby"}), ("restore", {"postgres", "standby"})])
+def test_what_keeps_and_restores_backups_is_confined_too_and_none_of_it_is_the_functions(
+    name: str, secrets: set[str]
+) -> None:
+    objects = build(KNATIVE / name)
+    (pod,) = templates(objects).values()
+    (container,) = containers(pod)
+    # Spilo's user postgres, whose data it is, by its number.
+    assert container["securityContext"] == {**CONFINED, "runAsUser": 101, "runAsGroup": 103}
+    assert (pod["spec"]["automountServiceAccountToken"], container["image"]) == (False, IMAGES["database"])
+    assert set(_secrets(pod)) == {f"{user}.temperature-db.credentials.postgresql.acid.zalan.do" for user in secrets}
+    # What make deploy removes, because the overlay does not have it, is chosen by this label.
+    assert not any("app.kubernetes.io/part-of" in part["metadata"]["labels"] for part in objects)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Replaces the cluster's database with its newest backup, up to the instant UNTIL or all of it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. kind/settings.sh
+. kind/steps.sh
+
+need_cluster
+need_images
+: "${UNTIL:=}"
+database=(-n temperature get postgresql temperature-db)
+k -n temperature get pvc backup >/dev/null 2>&1 ||
+    fail "The namespace temperature of $CONTEXT has no volume backup, which make backup fills."
+[ "${REPLACE:-}" = true ] ||
+    fail "This removes the database of $CONTEXT, and puts its backup in the place. If you mean it: make recover REPLACE=true"
+instant='^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2})$'
+[[ -z "$UNTIL" || "$UNTIL" =~ $instant ]] || fail "UNTIL is $UNTIL; it must be an instant, such as 2026-11-26T08:30:00Z"
+instances=$(k "${database[@]}" -o jsonpath='{.spec.numberOfInstances}')
+# Where an earlier attempt ended half done; make deploy brings as many as the overlay says.
+[ "$instances" -gt 0 ] || instances=1
+
+set_instances() {
+    k -n temperature patch postgresql temperature-db --type merge -p "{\"spec\": {\"numberOfInstances\": $1}}"
+}
+
+# Before anything is removed: there is a backup for this.
+look() {
+    k -n temperature scale deployment backup --replicas 1
+    retry 120 k -n temperature exec deployment/backup -- true
+    k -n temperature exec -i deployment/backup -- env "UNTIL=$UNTIL" LOOK=true bash -s <knative/restore/restore.sh
+}
+
+# The backup gets what the primary writes last.
+stop() {
+    set_instances 0
+    k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for delete --timeout 300s
+    k -n temperature scale deployment backup --replicas 0
+    k -n temperature wait pod -l app.kubernetes.io/component=backup --for delete --timeout 120s
+}
+
+# What Patroni wrote down about instances that are gone would keep it from starting with this data.
+remove() {
+    # A volume stays for as long as a pod names it, also one that has ended.
+    k -n temperature delete job restore --ignore-not-found
+    k -n temperature delete pvc -l cluster-name=temperature-db
+    k -n temperature delete endpoints -l cluster-name=temperature-db
+    k -n temperature delete endpoints temperature-db-config temperature-db-failover temperature-db-sync --ignore-not-found
+}
+
+restore() {
+    local class
+    class=$(k "${database[@]}" -o jsonpath='{.spec.volume.storageClass}')
+    k apply -f - <<YAML
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: pgdata-temperature-db-0
+  namespace: temperature
+  labels: {application: spilo, cluster-name: temperature-db, team: temperature}
+spec:
+  accessModes: [ReadWriteOnce]
+  ${class:+storageClassName: $class}
+  resources: {requests: {storage: $(k "${database[@]}" -o jsonpath='{.spec.volume.size}')}}
+YAML
+    render ../knative/restore | sed "/name: UNTIL\$/{n;s|value: .*|value: \"$UNTIL\"|;}" | k apply -f -
+    for _ in $(seq 720); do
+        k -n temperature wait job/restore --for condition=Complete --timeout 5s >/dev/null 2>&1 && return
+        k -n temperature wait job/restore --for condition=Failed --timeout 0s >/dev/null 2>&1 && break
+    done
+    k -n temperature logs job/restore --tail 20
+    return 1
+}
+
+# Not whether it writes: with strict replication nobody does before there is a standby.
+leads() {
+    [ "$(k -n temperature exec temperature-db-0 -c postgres -- \
+        psql -U postgres -d temperature -qXAtc 'SELECT pg_is_in_recovery()')" = f ]
+}
+
+start() {
+    set_instances 1
+    retry 300 k -n temperature wait pod temperature-db-0 --for condition=Ready --timeout 300s
+    retry 300 leads
+    agree_with_patroni
+    [ "$instances" = 1 ] || set_instances "$instances"
+    k -n temperature scale deployment backup --replicas 1
+}
+
+step Look look
+step Stop stop
+step Remove remove
+step Restore restore
+step Start start
+k -n temperature logs job/restore --tail 1

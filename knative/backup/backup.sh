@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Keeps backups in /backup, each in a folder named after the instant of its beginning: `base` is a copy of the data, and
+# `wal` the log since then, as it is written. A new one begins every day, and where the last one cannot go on.
+set -u
+trap 'kill $(jobs -p) 2>/dev/null; exit 0' TERM
+
+every_minutes=${EVERY_MINUTES:-1440}
+kept=2
+# A receiver that ends within them cannot go on; another one that ends lost the server.
+short_seconds=5
+current='' receiver='' began=0 failed=0
+
+whole() {
+    ls -d /backup/*Z/base 2>/dev/null | sort
+}
+
+# Not with --synchronous, nor with a slot: where Patroni has a commit wait for any standby, it would be taken for one.
+receive() {
+    pg_receivewal --directory "$1/wal" --no-loop &
+    receiver=$! began=$SECONDS
+}
+
+stop_receiving() {
+    rm -f /tmp/receiving
+    [ -z "$receiver" ] || { kill "$receiver"; wait "$receiver"; } 2>/dev/null
+    receiver=''
+}
+
+# The log is written before the copy begins, so that nothing is missed between them.
+begin() {
+    local before=$receiver place
+    place=/backup/$(date -u +%Y%m%dT%H%M%SZ)
+    mkdir -p "$place/wal"
+    receive "$place"
+    for _ in $(seq 300); do
+        [ -z "$(ls "$place/wal")" ] || break
+        sleep 0.1
+    done
+    # Only a whole one is called `base`.
+    if [ -n "$(ls "$place/wal")" ] && pg_basebackup --pgdata "$place/base.new" --checkpoint fast; then
+        mv "$place/base.new" "$place/base"
+        [ -z "$before" ] || kill "$before" 2>/dev/null
+        current=$place
+        echo "$place is whole, and has all that is written from now on"
+        whole | head -n -$kept | while read -r base; do rm -rf "${base%/base}"; done
+    else
+        kill "$receiver" 2>/dev/null
+        rm -rf "$place"
+        receiver=$before
+        echo "No copy could be made; it is tried again" >&2
+        sleep 10
+    fi
+}
+
+# What an earlier run left half made.
+for place in /backup/*Z; do [ -e "$place/base" ] || rm -rf "$place"; done
+current=$(whole | tail -n 1)
+current=${current%/base}
+while true; do
+    if ! pg_isready --quiet; then
+        rm -f /tmp/receiving
+    elif [ -z "$current" ] || [ "$failed" -ge 3 ] || [ -n "$(find "$current" -maxdepth 0 -mmin "+$every_minutes")" ]; then
+        failed=0
+        begin
+    elif [ -z "$receiver" ]; then
+        receive "$current"
+    elif ! kill -0 "$receiver" 2>/dev/null; then
+        [ $((SECONDS - began)) -gt $short_seconds ] && failed=0 || failed=$((failed + 1))
+        stop_receiving
+    elif [ $((SECONDS - began)) -gt $short_seconds ]; then
+        touch /tmp/receiving
+    fi
+    sleep 1
+done

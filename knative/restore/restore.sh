@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Makes the data of the first instance from the newest backup that began before UNTIL (an instant; all of it), and leaves
+# it as a server that was shut down. Needs a volume without data. With LOOK it only looks whether there is such a backup.
+set -euo pipefail
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+place=/home/postgres/pgdata/pgroot
+# Patroni starts with nothing that is half restored.
+data=$place/restoring
+until=${UNTIL:+$(date -u -d "$UNTIL" +%Y-%m-%dT%H:%M:%S.%6N+00:00)} || fail "UNTIL is $UNTIL; it must be an instant, such as 2026-11-26T08:30:00Z"
+backup=''
+for base in /backup/*Z/base; do
+    [ -e "$base" ] || continue
+    begun=$(basename "${base%/base}")
+    if [ -z "$until" ] || [[ $begun < $(date -u -d "$until" +%Y%m%dT%H%M%SZ) ]]; then backup=${base%/base}; fi
+done
+[ -n "$backup" ] || fail "The volume backup has no whole backup${until:+ that began before $until}"
+[ -z "${LOOK:-}" ] || exit 0
+[ -z "$(ls -A "$place/data" 2>/dev/null)" ] || fail "The volume pgdata-temperature-db-0 has data already"
+
+rm -rf "$data"
+mkdir -p "$data"
+cp -a "$backup/base/." "$data"
+chmod 0700 "$data"
+# Patroni leaves them in there from when this was a standby, and PostgreSQL takes two targets for too many, also where one
+# is empty.
+sed -i '/^recovery_/d; /^primary_/d; /^restore_command/d' "$data/postgresql.conf"
+# Patroni's settings are those of the manifest as it is now, not as it was.
+rm -f "$data/patroni.dynamic.json"
+touch "$data/recovery.signal"
+# The settings are those that Patroni left, but for what belongs to a pod. The last file of the log is not full yet, and
+# named so.
+echo 'local all all trust' >/tmp/hba
+export PGHOST=/tmp PATH=/usr/lib/postgresql/17/bin:$PATH
+postgres -D "$data" -c listen_addresses= -c unix_socket_directories=/tmp -c ssl=off -c hba_file=/tmp/hba \
+    -c archive_mode=off -c hot_standby=off -c logging_collector=off -c log_destination=stderr \
+    -c synchronous_standby_names= \
+    -c "restore_command=cp $backup/wal/%f %p 2>/dev/null || cp $backup/wal/%f.partial %p 2>/dev/null" \
+    ${until:+-c "recovery_target_time=$until" -c recovery_target_action=promote} &
+server=$!
+trap 'kill "$server" 2>/dev/null' EXIT
+until psql -U postgres -d temperature -qc 'SELECT 1' >/dev/null 2>&1; do
+    kill -0 "$server" 2>/dev/null || fail "The backup $backup cannot be restored, see above"
+    sleep 1
+done
+psql -U postgres -d postgres -qX -v ON_ERROR_STOP=1 <<'SQL'
+\getenv postgres POSTGRES_PASSWORD
+\getenv standby STANDBY_PASSWORD
+ALTER ROLE postgres PASSWORD :'postgres';
+ALTER ROLE standby PASSWORD :'standby';
+SQL
+found=$(psql -U postgres -d temperature -qXAtc \
+    "SELECT count(*) || ' readings, the latest of ' || coalesce(to_char(max(timestamp) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), 'never') FROM temperatures")
+trap - EXIT
+pg_ctl stop -D "$data" -m fast
+rm -rf "$place/data"
+mv "$data" "$place/data"
+echo "Restored ${backup##*/}${until:+ up to $until}: $found UTC"
