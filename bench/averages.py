@@ -206,7 +206,7 @@ def _average(building: str, length: timedelta, *, whole: bool = False) -> Callab
 def _course(wish: Wish, length: timedelta) -> Callable[[Temperatures, str], Awaitable[int]]:
     async def ask(temperatures: Temperatures, room: str) -> int:
         [(_, course)] = await temperatures.courses(Scope(BUILDING, room, _RAGGED_START, _RAGGED_START + length), wish)
-        return course.count
+        return course.readings
 
     return ask
 

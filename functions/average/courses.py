@@ -5,11 +5,10 @@ it covers time.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from math import isqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 from average.intervals import DAY
 from shared.readings import written
@@ -20,8 +19,7 @@ _SIGNIFICANT_BITS = 109
 """Twice those of a double, and some."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What is asked for beside count, lowest and highest."""
 
     by_time: bool = False
@@ -40,15 +38,15 @@ class Wish:
         return self.by_time or self.above is not None or self.below is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(NamedTuple):
     """How the temperature went in an interval, or a bucket of one.
 
     `covered`, `above` and `below` are microseconds, beside each of which is the sum of the temperatures times the
     microseconds that they held. What nobody can know any more, since readings were dropped, is None.
     """
 
-    count: int
+    readings: int
+    """How many there are."""
     sum: Decimal | None
     min: float | None
     max: float | None
@@ -71,7 +69,7 @@ class Course:
             return None
         numerator, denominator = self.sum.as_integer_ratio()
         # The sum is of multiples of 2^-109.
-        return min(max(numerator / (denominator * self.count), self.min), self.max)
+        return min(max(numerator / (denominator * self.readings), self.min), self.max)
 
     @property
     def average_over_time(self) -> float | None:
@@ -90,12 +88,12 @@ class Course:
         squares, squares_of = self.sum_of_squares.as_integer_ratio()
         # Both denominators are powers of two.
         of = max(total_of * total_of, squares_of)
-        variance = self.count * squares * (of // squares_of) - total * total * (of // (total_of * total_of))
-        return _root(variance, of * self.count * self.count)
+        variance = self.readings * squares * (of // squares_of) - total * total * (of // (total_of * total_of))
+        return _root(variance, of * self.readings * self.readings)
 
 
 EMPTY = Course(
-    count=0,
+    readings=0,
     sum=None,
     min=None,
     max=None,
@@ -118,7 +116,7 @@ def values(course: Course, wish: Wish, zone: tzinfo | None) -> dict[str, Any]:
     """What is answered of a course."""
     answer: dict[str, Any] = {
         "average_temperature": course.average_over_time if wish.by_time else course.average,
-        "count": course.count,
+        "count": course.readings,
         "min": course.min,
         "max": course.max,
     }

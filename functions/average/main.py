@@ -71,7 +71,7 @@ async def _series(request: Request) -> Response:
         points = [
             {"start": written(buckets.starts[number - 1], scope.zone), **courses.values(course, wish, scope.zone)}
             for number, course in await _database().courses(scope, wish)
-            if course.count or wish.holds
+            if course.readings or wish.holds
         ]
     if negotiation.prefers(edge.headers(request).get("accept", ""), "text/csv", "application/json"):
         answer = _csv([courses.flat(point) for point in points], courses.columns(wish))
