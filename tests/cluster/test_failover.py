@@ -138,29 +138,3 @@ def test_a_standby_that_was_given_up_does_not_take_over(say: Say) -> None:
         devices.go_on(60)
     say(f"{standby} was given up, {leaders - {''}} led on, {devices}")
     devices.assert_kept()
-
-
-def test_a_standby_whose_part_of_the_log_is_gone_is_named_and_copied_anew(say: Say) -> None:
-    primary, standby = cluster.primary(), synchronous_standby()
-    slot = standby.replace("-", "_")
-    with cluster.cut(primary, standby):
-        given_up(standby)
-        cluster.until(lambda: standby not in following(primary), 120)
-        for _ in range(20):
-            fill = "SELECT pg_logical_emit_message(true, '', repeat('x', 15000000)); SELECT pg_switch_wal()"
-            cluster.in_database(primary, fill)
-        # Patroni makes it anew within seconds, but for what comes from then on.
-        cluster.in_database(primary, f"SELECT pg_drop_replication_slot('{slot}'); CHECKPOINT")
-    time.sleep(40)
-    assert not cluster.healthy()
-    assert f"{standby} does not follow the primary" in make("status")
-    begun = time.monotonic()
-    cluster.kubectl("exec", primary, "--", "patronictl", "reinit", cluster.DATABASE, standby, "--force")
-    cluster.until(cluster.healthy_soon, 300)
-    say(f"{standby} is a copy again after {time.monotonic() - begun:.0f} s")
-    assert "does not follow" not in make("status")
-
-
-def following(primary: str) -> list[str]:
-    """The standbys that get what the primary writes."""
-    return cluster.in_database(primary, "SELECT application_name FROM pg_stat_replication").split()
