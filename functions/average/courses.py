@@ -259,7 +259,7 @@ OF_COURSES = b"""
         SELECT day AS at, day + interval '24:00' AS until, day.* FROM day WHERE is_enough
         UNION ALL
         SELECT hour, hour + interval '01:00', hour.* FROM hour WHERE is_enough
-    ), piece AS MATERIALIZED (
+    ), piece AS (
         SELECT
             room_id, at, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature,
             CASE WHEN is_known THEN first_at ELSE at END AS begins,
