@@ -1,17 +1,29 @@
 -- Whoever adds readings, in whatever way, brings the rows of their rooms up to date in the same transaction. The lock on
 -- these rows makes writers, summarize_rooms() and `watch` take turns, room by room. Readings that are there already mark
--- nothing.
+-- nothing. What was removed does not come back: it is stored and deleted at once, and whoever stores it sees a success.
 --
 -- `watch` has looked at the readings up to `watched_until`. Those that came since are the later ones, and some of
 -- came_from <= timestamp <= came_to before it; `low` and `high` are the lowest and highest temperature among them.
 CREATE OR REPLACE FUNCTION mark_rooms() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    some_are_kept_out boolean := false;
+    part record;
 BEGIN
+    IF EXISTS (SELECT FROM removals WHERE until > now()) THEN
+        FOR part IN
+            SELECT building_id, room_id, array_agg(timestamp) AS instants, array_agg(temperature) AS degrees
+            FROM added WHERE @kept_out@ GROUP BY building_id, room_id
+        LOOP
+            PERFORM delete_readings(part.building_id, part.room_id, part.instants, part.degrees);
+            some_are_kept_out := true;
+        END LOOP;
+    END IF;
     INSERT INTO rooms AS room (building_id, room_id, timestamp, temperature, summed_until, watched_until, low, high)
     SELECT
         building_id, room_id, max(timestamp), (array_agg(temperature ORDER BY timestamp, temperature))[count(*)],
         date_bin('1 hour', min(timestamp), '2000-01-03 00:00+00'), min(timestamp), min(temperature), max(temperature)
-    FROM added GROUP BY building_id, room_id
+    FROM added WHERE NOT (some_are_kept_out AND @kept_out@) GROUP BY building_id, room_id
     -- One order for all: writers that meet on the same rooms wait for each other and never deadlock.
     ORDER BY building_id, room_id
     ON CONFLICT (building_id, room_id) DO UPDATE SET
