@@ -202,8 +202,8 @@ upkeep = Table(
 removals = Table(
     "removals",
     metadata,
-    # Which readings were removed: since <= timestamp < before, of a room or of a building, beyond the limits if there are
-    # some. What was measured later than it was asked for is stored.
+    # Which readings were removed: since <= timestamp < before, of a room or of a building, beyond the limits if there
+    # are some. What was measured later than it was asked for is stored.
     Column("id", Uuid(), server_default=text("gen_random_uuid()"), nullable=False),
     Column("building_id", Text(collation="C"), nullable=False),
     Column("room_id", Text(collation="C")),

@@ -24,7 +24,7 @@ VIEWS = (BUCKET, "avg_temperature_hourly", "avg_temperature_daily", "avg_tempera
 SUMMARIES = ("rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep")
 WATCHED = ("watched_until", "came_from", "came_to", "low", "high")
 """What `watch` takes of a room: that readings came since it looked last."""
-REMOVING = ("begin_removal", "continue_removal")
+REMOVING = ("preview_removal", "begin_removal", "continue_removal")
 AS_OWNER = ("mark_rooms", "forget_rooms", *REMOVING)
 """Functions that run with the rights of the owner, whoever calls them."""
 REFRESH_BATCH_BUCKETS = 1000
@@ -91,7 +91,8 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
         "latest_reading(text, text, timestamptz)",
         "remove_slice(removals, rooms, integer)",
         "delete_readings(text, text, timestamptz[], double precision[])",
-        "dropped_from(text, text, timestamptz, timestamptz)",
+        "refuse_dropped(text, text, timestamptz, timestamptz)",
+        "preview_removal(text, text, timestamptz, timestamptz, double precision, double precision)",
         "withdraw_alarms(removals, text)",
     ):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")

@@ -20,33 +20,68 @@ BEGIN
 END
 $$;
 
--- The instant before which readings were dropped, if only summaries are left of some readings of a room, or of a
--- building, since <= timestamp < before. None of these can be taken out of a summary.
-CREATE OR REPLACE FUNCTION dropped_from(building text, room text, since timestamptz, before timestamptz)
-RETURNS timestamptz
+-- Refuses to remove what cannot be: readings of a room or building, since <= timestamp < before, which were dropped, or
+-- are about to be. They are in summaries, and none can be taken out of one. `average` knows the SQLSTATE.
+CREATE OR REPLACE FUNCTION refuse_dropped(building text, room text, since timestamptz, before timestamptz) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+#variable_conflict use_variable
 DECLARE
     horizon constant timestamptz := (SELECT dropped_before FROM upkeep);
-    known record;
+    name text;
 BEGIN
     IF since >= horizon THEN
-        RETURN NULL;
+        RETURN;
     END IF;
-    FOR known IN
-        SELECT building_id, room_id FROM rooms WHERE building_id = building AND coalesce(room, room_id) = room_id
-    LOOP
-        -- A reading that came late is about to be added to its hour.
+    FOR name IN SELECT room_id FROM rooms WHERE building_id = building AND coalesce(room, room_id) = room_id LOOP
         IF EXISTS (
-            SELECT FROM room_hours WHERE building_id = building AND room_id = known.room_id
+            SELECT FROM room_hours WHERE building_id = building AND room_id = name
               AND hour > since - interval '1 hour' AND hour < least(before, horizon)
         ) OR EXISTS (
-            SELECT FROM temperatures AS reading WHERE building_id = building AND room_id = known.room_id
+            SELECT FROM temperatures AS reading WHERE building_id = building AND room_id = name
               AND reading.timestamp >= since AND reading.timestamp < least(before, horizon)
         ) THEN
-            RETURN horizon;
+            RAISE EXCEPTION 'some of the readings were dropped' USING ERRCODE = 'TD001',
+                DETAIL = to_char(horizon AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
         END IF;
     END LOOP;
-    RETURN NULL;
+END
+$$;
+
+-- What a removal would remove: for each room how many readings, the first and the last; without `before` also those of
+-- which only summaries are left, by their hours.
+CREATE OR REPLACE FUNCTION preview_removal(
+    building text, room text, since timestamptz, before timestamptz, above double precision, below double precision
+)
+RETURNS TABLE (room_id text, readings bigint, first timestamptz, last timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+#variable_conflict use_variable
+DECLARE
+    horizon constant timestamptz := (SELECT dropped_before FROM upkeep);
+    dropped record;
+BEGIN
+    IF before IS NOT NULL THEN
+        PERFORM refuse_dropped(building, room, since, before);
+    END IF;
+    FOR room_id IN
+        SELECT rooms.room_id FROM rooms
+        WHERE building_id = building AND coalesce(room, rooms.room_id) = rooms.room_id ORDER BY rooms.room_id
+    LOOP
+        SELECT count(*), min(reading.timestamp), max(reading.timestamp) INTO readings, first, last
+        FROM temperatures AS reading
+        WHERE building_id = building AND reading.room_id = room_id
+          AND reading.timestamp >= coalesce(since, '-infinity') AND reading.timestamp < coalesce(before, 'infinity')
+          AND is_beyond(reading.temperature, above, below);
+        IF before IS NULL THEN
+            SELECT coalesce(sum(count), 0) AS readings, min(hour) AS first, max(hour) AS last INTO dropped
+            FROM room_hours WHERE building_id = building AND room_hours.room_id = room_id AND hour < horizon;
+            readings := readings + dropped.readings;
+            first := least(first, dropped.first);
+            last := greatest(last, dropped.last);
+        END IF;
+        IF readings > 0 THEN
+            RETURN NEXT;
+        END IF;
+    END LOOP;
 END
 $$;
 
@@ -55,7 +90,7 @@ $$;
 -- finished is one removal; of what is finished, the later one says for how long nothing comes back.
 CREATE OR REPLACE FUNCTION begin_removal(
     building text, room text, since timestamptz, before timestamptz, above double precision, below double precision,
-    who text, why text, keep_out interval, OUT removal uuid, OUT dropped timestamptz
+    who text, why text, keep_out interval, OUT removal uuid
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_variable
@@ -69,10 +104,7 @@ BEGIN
     since := coalesce(since, '-infinity');
     before := coalesce(before, 'infinity');
     IF NOT everything THEN
-        dropped := dropped_from(building, room, since, before);
-        IF dropped IS NOT NULL THEN
-            RETURN;
-        END IF;
+        PERFORM refuse_dropped(building, room, since, before);
     END IF;
     FOR meant IN
         SELECT id, finished FROM removals AS other
@@ -315,6 +347,10 @@ BEGIN
         removed = part.removed, finished = part.finished, writers = part.writers, reached_room = part.reached_room,
         reached = part.reached
     WHERE id = removal AND finished IS NULL;
+    IF part.finished IS NULL THEN
+        -- What is lost in a crash is removed again.
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
     readings := part.removed;
     is_finished := part.finished IS NOT NULL;
 END
@@ -401,6 +437,7 @@ END
 $$;
 
 REVOKE EXECUTE ON FUNCTION
+    preview_removal(text, text, timestamptz, timestamptz, double precision, double precision),
     begin_removal(text, text, timestamptz, timestamptz, double precision, double precision, text, text, interval),
     continue_removal(uuid)
 FROM PUBLIC;
