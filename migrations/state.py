@@ -104,10 +104,13 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
 
 
 def _run(connection: Connection, name: str, path: str) -> None:
+    mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
         "@exact_sum@": _read("exact_sum"),
-        "@kept_out@": _read("kept_out"),
+        "@mark_all@": mark.replace("@chosen@", ""),
+        "@mark_others@": mark.replace("@chosen@", f"WHERE NOT {kept_out}"),
+        "@kept_out@": kept_out,
     }
     statements = _read(name)
     for placeholder, part in parts.items():

@@ -1,5 +1,4 @@
--- Whether a reading of `added` was removed, and does not come back yet. It is part of other statements, which say
--- @kept_out@.
+-- Whether a reading of `added` was removed, and does not come back yet. It is part of mark_rooms().
 EXISTS (
         SELECT FROM removals
         WHERE removals.building_id = added.building_id AND coalesce(removals.room_id, added.room_id) = added.room_id
