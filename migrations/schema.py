@@ -64,6 +64,7 @@ alarms = Table(
     Index("alarms_open", "building_id", "room_id", "kind", unique=True, postgresql_where=text("cleared IS NULL")),
     Index("alarms_cleared", "cleared"),
     Index("alarms_raised", "raised", "id"),
+    Index("alarms_removed", "id", postgresql_where=text("removed IS NOT NULL")),
     Index("alarms_of_room", "building_id", "room_id", "raised"),
 )
 alarm_events = Table(

@@ -231,11 +231,6 @@ async def _settings(_: Request) -> Response:
     )
 
 
-def is_for_admins(method: str, path: str) -> bool:
-    """Whether one of ADMIN_TOKENS is needed, whatever else the settings list."""
-    return method.upper() in edge.DELETE or path == "/v1/temperature/removals"
-
-
 _ROUTES: edge.Routes = {
     "": (edge.GET, DASHBOARD.page("index.html")),
     "/dashboard/": (edge.GET, DASHBOARD.file),
@@ -250,7 +245,7 @@ _ROUTES: edge.Routes = {
     "/v1/temperature/alarms": (edge.GET, access.needs(TOKENS, _alarms)),
     "/ready": (edge.GET, database.ready(DATABASE)),
     "/settings": (edge.GET, access.needs(TOKENS, _settings)),
-    **routes.of_every_function("average", TOKENS, is_for_admins),
+    **routes.of_every_function("average", TOKENS),
 }
 
 

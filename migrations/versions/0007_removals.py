@@ -53,6 +53,7 @@ def upgrade() -> None:
     op.create_index("removals_asked", "removals", ["asked", "id"])
     op.create_index("removals_unfinished", "removals", ["asked"], postgresql_where="finished IS NULL")
     op.add_column("alarms", sa.Column("removed", INSTANT))
+    op.create_index("alarms_removed", "alarms", ["id"], postgresql_where="removed IS NOT NULL")
 
 
 def downgrade() -> None:
