@@ -25,7 +25,7 @@ import migrations.settings as schema_settings
 from local import gateway
 from local.backup import Backup
 from local.keeper import keep_running
-from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres
+from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
 from migrations.database import explained
 from shared import access, conninfo, database, settings
@@ -59,8 +59,8 @@ def main() -> None:
         os.environ["LOG_FILE"] = str(log_file)
         # On a full disk the log goes without its lines, and the screen without a traceback for each.
         logging.raiseExceptions = False
-        with _database(data) as urls:
-            _serve(listeners, f"http://localhost:{port}", urls, log_file)
+        with _database(data) as connecting:
+            _serve(listeners, f"http://localhost:{port}", connecting, log_file)
 
 
 def say(line: str) -> None:
@@ -131,8 +131,8 @@ def _listening(port: int) -> Iterator[Sequence[socket.socket]]:
 
 
 @contextmanager
-def _database(data: Path) -> Iterator[Mapping[str, str]]:
-    """A migrated database; yields what each function connects with."""
+def _database(data: Path) -> Iterator[Mapping[str, Mapping[str, str]]]:
+    """A migrated database; yields the settings with which each function connects."""
     url = conninfo.load()
     if url:
         try:
@@ -145,7 +145,7 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
             raise SettingError(f"The database that DATABASE_URL names does not answer: {said}") from None
         say("Database      the one that DATABASE_URL names")
         _migrate(url)
-        yield dict.fromkeys(("ingest", "average", "watch"), url)
+        yield dict.fromkeys(("ingest", "average", "watch"), {"DATABASE_URL": url})
         return
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     backup: Backup | None = None
@@ -162,7 +162,9 @@ def _database(data: Path) -> Iterator[Mapping[str, str]]:
             thread.start()
         try:
             roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
-            yield {function: postgres.url(role) for function, role in roles.items()}
+            connecting = {function: {"DATABASE_URL": postgres.url(role)} for function, role in roles.items()}
+            connecting["average"]["ADMIN_DATABASE_URL"] = postgres.url(ADMIN)
+            yield connecting
         finally:
             stopping.set()
             postgres.give_up()
@@ -183,16 +185,16 @@ def _migrate(url: str) -> None:
         say(f"              {unused}")
 
 
-def _serve(listeners: Sequence[socket.socket], address: str, urls: Mapping[str, str], log_file: Path) -> None:
+def _serve(
+    listeners: Sequence[socket.socket], address: str, connecting: Mapping[str, Mapping[str, str]], log_file: Path
+) -> None:
     # Read when readings are emitted, not when the function is loaded.
     os.environ["SINK_URL"] = address
     if tokens := access.tokens("WRITE_TOKENS"):
         os.environ["SINK_TOKEN"] = tokens[0].decode()
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = f"{os.environ.get(name, '')},localhost".lstrip(",")
-    application = gateway.application(
-        {"simulate": {}, **{function: {"DATABASE_URL": url} for function, url in urls.items()}}
-    )
+    application = gateway.application({"simulate": {}, **connecting})
     server = uvicorn.Server(configuration(application, access_log=True, timeout_graceful_shutdown=2))
     received: set[int] = set()
 

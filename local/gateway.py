@@ -46,7 +46,10 @@ def _document() -> dict[str, Any]:
     document: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_bytes())
     return adapted(
         document,
-        lambda method, path: listed["READ_TOKENS" if _route(method.upper(), path) == "average" else "WRITE_TOKENS"],
+        lambda method, path: (
+            access.is_for_admins(method, path)
+            or listed["READ_TOKENS" if _route(method.upper(), path) == "average" else "WRITE_TOKENS"]
+        ),
     )
 
 

@@ -25,7 +25,9 @@ from psycopg import pq
 from local import leftovers, user
 from local.user import PASS, PostgresError, User
 
-OWNER, WRITER, READER, WATCHER = (f"temperature_{role}" for role in ("owner", "writer", "reader", "watcher"))
+OWNER, WRITER, READER, WATCHER, ADMIN = (
+    f"temperature_{role}" for role in ("owner", "writer", "reader", "watcher", "admin")
+)
 DATABASE = "temperature"
 PORT = 5432
 """In the name of the socket; nothing listens at it."""
@@ -317,7 +319,7 @@ class Postgres:
     def _provide(self) -> None:
         """The roles and the database, where they are missing."""
         with psycopg.connect(self.url(database="postgres"), autocommit=True, connect_timeout=PATIENCE) as connection:
-            for role in (OWNER, WRITER, READER, WATCHER):
+            for role in (OWNER, WRITER, READER, WATCHER, ADMIN):
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount:
                     connection.execute(f"CREATE ROLE {role} LOGIN")
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).rowcount:

@@ -8,7 +8,7 @@ from migrations.schema import metadata
 chosen = settings.load()
 with database.transaction() as connection:
     # Before Alembic creates its own table.
-    roles.withdraw_defaults(connection, (chosen.writer, chosen.reader, chosen.watcher))
+    roles.withdraw_defaults(connection, (chosen.writer, chosen.reader, chosen.watcher, chosen.admin))
     database.name_revision_table(connection)
     context.configure(connection=connection, target_metadata=metadata, version_table=database.REVISION_TABLE)
     context.run_migrations()

@@ -48,13 +48,13 @@ def withdraw_defaults(connection: Connection, roles: tuple[str, ...]) -> None:
     """
     for kind, schema, grantee in connection.execute(
         text(
-            "SELECT DISTINCT CASE defaclobjtype WHEN 'r' THEN 'TABLES' ELSE 'SEQUENCES' END,"
+            "SELECT DISTINCT CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' ELSE 'FUNCTIONS' END,"
             " quote_ident(nspname), quote_ident(grantee.rolname)"
             " FROM pg_default_acl CROSS JOIN aclexplode(defaclacl) AS acl"
             " LEFT JOIN pg_namespace ON pg_namespace.oid = defaclnamespace"
             " JOIN pg_roles AS grantee ON grantee.oid = acl.grantee"
             " JOIN pg_roles AS role ON role.rolname = ANY(:roles) AND pg_has_role(role.oid, grantee.oid, 'MEMBER')"
-            " WHERE defaclobjtype IN ('r', 'S') AND defaclrole = current_user::regrole"
+            " WHERE defaclobjtype IN ('r', 'S', 'f') AND defaclrole = current_user::regrole"
             " AND acl.grantee <> defaclrole"
         ),
         {"roles": list(roles)},
@@ -83,6 +83,20 @@ def grant(connection: Connection, privilege: str, relations: list[str], role: st
         return
     for relation in relations:
         connection.execute(text(f"GRANT {privilege} ON {relation} TO {_quoted(connection, role)}"))
+
+
+def reserve(connection: Connection, functions: list[str]) -> None:
+    """Take the functions, which run as their owner, from whoever was granted them, by defaults of the owner's too."""
+    for function, grantee in connection.execute(
+        text(
+            "SELECT pg_proc.oid::regprocedure::text, quote_ident(rolname)"
+            " FROM pg_proc CROSS JOIN aclexplode(proacl) AS acl JOIN pg_roles ON pg_roles.oid = acl.grantee"
+            " WHERE pronamespace = current_schema()::regnamespace AND proname = ANY(:functions)"
+            " AND acl.grantee <> proowner"
+        ),
+        {"functions": functions},
+    ).all():
+        connection.execute(text(f"REVOKE ALL ON FUNCTION {function} FROM {grantee}"))
 
 
 def _exists(connection: Connection, role: str) -> bool:

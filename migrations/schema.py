@@ -20,7 +20,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 
 metadata = MetaData()
 
@@ -55,6 +55,8 @@ alarms = Table(
     Column("severity", Text(), server_default=text("'warning'"), nullable=False),
     # The sink that is told of it, see alarm_events.
     Column("sink", Text()),
+    # When its readings were removed. It is there until the sink has been told that it is over, and nobody sees it.
+    Column("removed", TIMESTAMP(timezone=True)),
     PrimaryKeyConstraint("id", name="alarms_pkey"),
     CheckConstraint("kind IN ('high', 'low', 'silent')", name="alarm_known"),
     CheckConstraint("severity IN ('info', 'warning', 'critical')", name="alarm_severe"),
@@ -62,6 +64,7 @@ alarms = Table(
     Index("alarms_open", "building_id", "room_id", "kind", unique=True, postgresql_where=text("cleared IS NULL")),
     Index("alarms_cleared", "cleared"),
     Index("alarms_raised", "raised", "id"),
+    Index("alarms_removed", "id", postgresql_where=text("removed IS NOT NULL")),
     Index("alarms_of_room", "building_id", "room_id", "raised"),
 )
 alarm_events = Table(
@@ -195,4 +198,40 @@ upkeep = Table(
     Column("rooms_known", Boolean(), server_default=text("false"), nullable=False),
     PrimaryKeyConstraint("single", name="upkeep_pkey"),
     CheckConstraint("single", name="upkeep_once"),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    # Which readings were removed: since <= timestamp < before, of a room or of a building, beyond the limits if there
+    # are some. What was measured later than it was asked for is stored.
+    Column("id", Uuid(), server_default=text("gen_random_uuid()"), nullable=False),
+    Column("building_id", Text(collation="C"), nullable=False),
+    Column("room_id", Text(collation="C")),
+    Column("since", TIMESTAMP(timezone=True), nullable=False),
+    Column("before", TIMESTAMP(timezone=True), nullable=False),
+    Column("above", Double()),
+    Column("below", Double()),
+    # Whether summaries of readings that were dropped, and all alarms, are meant too.
+    Column("everything", Boolean(), nullable=False),
+    # Until when none of it is stored again.
+    Column("until", TIMESTAMP(timezone=True), nullable=False),
+    Column("asked", TIMESTAMP(timezone=True), server_default=text("now()"), nullable=False),
+    # A digest of the token, and what was given as the reason.
+    Column("asked_by", Text(), nullable=False),
+    Column("reason", Text()),
+    Column("removed", BigInteger(), server_default=text("0"), nullable=False),
+    Column("finished", TIMESTAMP(timezone=True)),
+    # How far it is: all rooms before this one, of this one the readings before an instant.
+    Column("reached_room", Text(collation="C"), server_default=text("''"), nullable=False),
+    Column("reached", TIMESTAMP(timezone=True), server_default=text("'-infinity'"), nullable=False),
+    # No reading that is meant was later when it was asked for; and who was storing readings then.
+    Column("known_until", TIMESTAMP(timezone=True), nullable=False),
+    Column("writers", ARRAY(Text())),
+    PrimaryKeyConstraint("id", name="removals_pkey"),
+    Index("removals_until", "until"),
+    Index("removals_asked", "asked", "id"),
+    Index("removals_unfinished", "asked", postgresql_where=text("finished IS NULL")),
+    # It is updated with each step.
+    postgresql_with={"fillfactor": 50},
 )

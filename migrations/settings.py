@@ -23,6 +23,8 @@ class Settings:
     """Role that reads them: READER_ROLE."""
     watcher: str
     """Role that raises alarms about them: WATCHER_ROLE."""
+    admin: str
+    """Role that removes readings: ADMIN_ROLE."""
     require_timescaledb: bool
     """Whether to refuse a database without TimescaleDB, or without it yet: REQUIRE_TIMESCALEDB."""
 
@@ -56,5 +58,6 @@ def load() -> Settings:
         writer=settings.text("WRITER_ROLE", "temperature_writer"),
         reader=settings.text("READER_ROLE", "temperature_reader"),
         watcher=settings.text("WATCHER_ROLE", "temperature_watcher"),
+        admin=settings.text("ADMIN_ROLE", "temperature_admin"),
         require_timescaledb=settings.switch("REQUIRE_TIMESCALEDB"),
     )

@@ -24,6 +24,9 @@ VIEWS = (BUCKET, "avg_temperature_hourly", "avg_temperature_daily", "avg_tempera
 SUMMARIES = ("rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep")
 WATCHED = ("watched_until", "came_from", "came_to", "low", "high")
 """What `watch` takes of a room: that readings came since it looked last."""
+REMOVING = ("preview_removal", "begin_removal", "continue_removal")
+AS_OWNER = ("mark_rooms", "forget_rooms", *REMOVING)
+"""Functions that run with the rights of the owner, whoever calls them."""
 REFRESH_BATCH_BUCKETS = 1000
 """Buckets refreshed in one transaction. With the default of 10, the backlog of a device makes thousands of them."""
 ROOMS_AT_ONCE = 200
@@ -72,7 +75,7 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
     connection.exec_driver_sql(f"SET LOCAL search_path = {path}")
     kind = "hypertable" if has_hypertable(connection) else "table"
     of_kind = f"room_readings_of_{kind}", f"retention_of_{kind}"
-    for name in ("rooms", "readings", "courses", "summaries", *of_kind, "summarize"):
+    for name in ("rooms", "readings", "courses", "summaries", "removals", *of_kind, "summarize"):
         _run(connection, name, path)
     if not connection.scalar(
         text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")
@@ -86,14 +89,28 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
         "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
         "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
         "latest_reading(text, text, timestamptz)",
+        "remove_slice(removals, rooms, integer)",
+        "delete_readings(text, text, timestamptz[], double precision[])",
+        "refuse_dropped(text, text, timestamptz, timestamptz)",
+        "preview_removal(text, text, timestamptz, timestamptz, double precision, double precision)",
+        "withdraw_alarms(removals, text)",
     ):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
+    if has_hypertable(connection):
+        # Readings that come again may be of many compressed batches; nothing else here is.
+        connection.exec_driver_sql(
+            "ALTER FUNCTION delete_readings SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
+        )
 
 
 def _run(connection: Connection, name: str, path: str) -> None:
+    mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
         "@exact_sum@": _read("exact_sum"),
+        "@mark_all@": mark.replace("@chosen@", ""),
+        "@mark_others@": mark.replace("@chosen@", f"WHERE NOT {kept_out}"),
+        "@kept_out@": kept_out,
     }
     statements = _read(name)
     for placeholder, part in parts.items():
@@ -292,7 +309,8 @@ def _job(connection: Connection, procedure: str) -> Any:
 
 
 def _grant(connection: Connection, settings: Settings) -> None:
-    for role in (settings.writer, settings.reader, settings.watcher):
+    roles.reserve(connection, list(AS_OWNER))
+    for role in (settings.writer, settings.reader, settings.watcher, settings.admin):
         roles.let_in(connection, role)
     roles.grant(connection, "INSERT", ["temperatures"], settings.writer)
     roles.grant(connection, "SELECT", ["temperatures", "alarms", *SUMMARIES, *VIEWS], settings.reader)
@@ -300,6 +318,8 @@ def _grant(connection: Connection, settings: Settings) -> None:
     roles.grant(connection, f"UPDATE ({', '.join(WATCHED)})", ["rooms"], settings.watcher)
     roles.grant(connection, "SELECT, INSERT, UPDATE, DELETE", ["alarms", "alarm_events"], settings.watcher)
     roles.grant(connection, "SELECT, UPDATE", ["watching"], settings.watcher)
+    roles.grant(connection, "SELECT", ["removals"], settings.admin)
+    roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in REMOVING], settings.admin)
 
 
 def interval(width: timedelta) -> str:

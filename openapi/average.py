@@ -1,13 +1,15 @@
 """The description of `average`."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from pydantic_core import CoreSchema
 
-from average.questions import ALARMS, AVERAGE, READINGS, ROOMS, SERIES
+from average.questions import ALARMS, AVERAGE, FORGET, READINGS, REMOVALS, REMOVE, ROOMS, SERIES
 from openapi.document import JSON, LEFT_OUT, Content, Count, Number, Operation, of_every_function, schema_of
 from openapi.document import document as described
 
@@ -153,6 +155,59 @@ class Alarms(BaseModel):
     next: str | None
 
 
+class Removal(BaseModel):
+    """Readings that were removed: how many so far, and when that was `finished`, null if it goes on.
+
+    Only those above or below a limit, if there is one. Without `start` and `end` everything was meant that was known.
+    None of it is stored again until `kept_out_until`. `asked_by` is a digest of the token.
+    """
+
+    id: str
+    building_id: str
+    room_id: str | None
+    start: datetime | None
+    end: datetime | None
+    above: Number | None
+    below: Number | None
+    reason: str | None
+    asked: datetime
+    asked_by: str
+    kept_out_until: datetime
+    removed: Count
+    finished: datetime | None
+    message: str = LEFT_OUT
+
+
+class Share(BaseModel):
+    """What would be removed of a room."""
+
+    room_id: str
+    readings: Count
+    first: datetime
+    last: datetime
+
+
+class Preview(BaseModel):
+    """What would be removed."""
+
+    dry_run: Literal[True]
+    building_id: str
+    room_id: str | None
+    start: datetime | None
+    end: datetime | None
+    above: Number | None
+    below: Number | None
+    readings: Count
+    rooms: list[Share]
+
+
+class Removals(BaseModel):
+    """Removals, the newest first; where there are more, `next` is the value of `after` to ask for them."""
+
+    removals: list[Removal]
+    next: str | None
+
+
 class Settings(BaseModel):
     """The settings that are no secret; `alignment_interval` is in minutes."""
 
@@ -224,6 +279,55 @@ def _get(
     )
 
 
+_REMOVAL = {
+    "id": "0196f5a2-6c1e-4b0f-9d5b-1f5a3c0e7d43",
+    **_ROOM,
+    **_INTERVAL,
+    "above": 40.0,
+    "below": None,
+    "reason": "The sensor was in the sun",
+    "asked": "2024-12-02T08:00:00Z",
+    "asked_by": "9f86d081884c",
+    "kept_out_until": "2025-01-01T08:00:00Z",
+    "removed": 12,
+    "finished": "2024-12-02T08:00:00.012345Z",
+}
+_REMOVING = {
+    **_DESCRIPTIONS,
+    "start": "The beginning of the interval, which belongs to it",
+    "end": "The end of the interval, which does not belong to it",
+    "above": "Degrees Celsius: only readings that are warmer, or colder than `below`",
+    "below": "Degrees Celsius: only readings that are colder, or warmer than `above`",
+    "reason": "Why; it is kept with the removal",
+    "keep_out": "For how long none of it is stored again, in days; 0 for not at all; by default as long as the settings say",
+    "dry_run": "Whether only to say what would be removed",
+}
+
+
+def _delete(name: str, path: str, query: CoreSchema, *problems: HTTPStatus, **more: Any) -> Operation:
+    return Operation(
+        name=name,
+        method="delete",
+        path=path,
+        answers={
+            HTTPStatus.OK: [Content(JSON, schema_of(Removal | Preview), _REMOVAL)],
+            HTTPStatus.ACCEPTED: [
+                Content(JSON, schema_of(Removal), {**_REMOVAL, "finished": None, "message": "It goes on"})
+            ],
+        },
+        problems=[
+            HTTPStatus.FORBIDDEN,
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            *problems,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ],
+        query=query,
+        query_descriptions=_REMOVING,
+        **more,
+    )
+
+
 def document() -> dict[str, Any]:
     """The OpenAPI document."""
     return described(
@@ -269,6 +373,15 @@ def document() -> dict[str, Any]:
                 query=READINGS,
                 query_examples={**_ROOM, **_INTERVAL},
             ),
+            _delete(
+                "removeReadings",
+                "/v1/temperature/readings",
+                REMOVE,
+                HTTPStatus.CONFLICT,
+                summary="Remove wrong readings of an interval",
+                description="With what was made of them. It needs one of `ADMIN_TOKENS`. `202` says that it goes on.",
+                query_examples={**_ROOM, **_INTERVAL, "above": "40", "dry_run": "true"},
+            ),
             _get(
                 "listRooms",
                 "/v1/temperature/rooms",
@@ -280,6 +393,32 @@ def document() -> dict[str, Any]:
                 summary="The rooms, each with its latest reading",
                 description="All rooms, or those of a building.",
                 query=ROOMS,
+            ),
+            _delete(
+                "forgetRooms",
+                "/v1/temperature/rooms",
+                FORGET,
+                summary="Forget a room or a building",
+                description="Its readings, summaries and alarms. It needs one of `ADMIN_TOKENS`. `202` says that it goes"
+                " on.",
+                query_examples={**_ROOM, "dry_run": "true"},
+            ),
+            replace(
+                _get(
+                    "listRemovals",
+                    "/v1/temperature/removals",
+                    Removals,
+                    {"removals": [_REMOVAL], "next": None},
+                    summary="What was removed, by whom and why",
+                    description="The newest first. It needs one of `ADMIN_TOKENS`.",
+                    query=REMOVALS,
+                ),
+                problems=[
+                    HTTPStatus.FORBIDDEN,
+                    HTTPStatus.METHOD_NOT_ALLOWED,
+                    HTTPStatus.UNPROCESSABLE_ENTITY,
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                ],
             ),
             _get(
                 "listAlarms",

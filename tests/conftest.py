@@ -124,7 +124,7 @@ def _community(_timescale_server: Urls) -> Iterator[Urls]:
 def community(_community: Urls) -> Urls:
     """An empty database on TimescaleDB's community edition."""
     with psycopg.connect(_community(OWNER), autocommit=True) as connection:
-        connection.execute("TRUNCATE temperatures, alarms, alarm_events")
+        connection.execute("TRUNCATE temperatures, alarms, alarm_events, removals")
         connection.execute("TRUNCATE avg_temperature_time_interval")
     return _community
 

@@ -4,6 +4,7 @@ dropped, compressed and asked for at random, and each answer is what a model in 
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
 from starlette.testclient import TestClient
 
 from average.intervals import DAY, HOUR, floor
-from local.postgres import OWNER, WRITER
+from local.postgres import ADMIN, OWNER, READER, WRITER
 from tests import calendars, courses
 from tests.exactness import Reading, summary, temperatures
 from tests.support import LONG, SUPERUSER, Urls, migrate
@@ -57,6 +58,10 @@ rooms = st.tuples(st.sampled_from(["B1", "B1", "B2"]), st.sampled_from(["101", "
 rows = st.lists(
     st.builds(lambda room, *reading: (*room, *reading), rooms, instants, temperatures), min_size=1, max_size=12
 )
+TOKEN = "an-admin-token-0123456789"
+"""Of whoever removes readings."""
+places = st.sampled_from([("B1", "101"), ("B1", None), ("B2", "101"), ("B2", None), ("B1", "102")])
+limits = st.sampled_from([(None, None), (None, None), (20.0, None), (None, 10.0), (25.0, 5.0)])
 WIDTHS = {
     "7m": timedelta(minutes=7),
     "1h": HOUR,
@@ -68,6 +73,34 @@ WIDTHS = {
 MOST_BUCKETS = 10_000
 BUSY_SECONDS = 10
 """For how long somebody else may be at the summaries."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is removed: readings of a room or building, beyond limits if there are some."""
+
+    building: str
+    room: str | None
+    start: datetime
+    end: datetime
+    above: float | None = None
+    below: float | None = None
+
+    def means(self, reading: Reading) -> bool:
+        building, room, instant, temperature = reading
+        return (
+            building == self.building
+            and self.room in {None, room}
+            and self.start <= instant < self.end
+            and (
+                self.above is self.below is None
+                or (self.above is not None and temperature > self.above)
+                or (self.below is not None and temperature < self.below)
+            )
+        )
+
+
+EVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
@@ -90,13 +123,15 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.world = world
         self._connect()
-        self.owner.execute("TRUNCATE temperatures")
+        self.owner.execute("TRUNCATE temperatures, removals")
         self.owner.execute("UPDATE upkeep SET retention = NULL")
         self.live: set[Reading] = set()
         # Of readings that were dropped: room, hour and temperature of each.
         self.dropped: list[Reading] = []
         self.latest: dict[tuple[str, str], tuple[datetime, float]] = {}
         self.retention: timedelta | None = None
+        # What does not come back, each with the instant when it was asked for.
+        self.kept_out: dict[Removal, datetime] = {}
 
     def teardown(self) -> None:
         try:
@@ -138,10 +173,130 @@ class History(RuleBasedStateMachine):
         else:
             with psycopg.connect(self.world.urls(WRITER)) as writer, writer.cursor() as cursor:
                 cursor.executemany(_INSERT, rows)
+        new = {row for row in new if not self.is_kept_out(row)}
         self.live |= new
-        for building, room, instant, temperature in rows:
+        for building, room, instant, temperature in {*rows} & self.live:
             known = self.latest.setdefault((building, room), (instant, temperature))
             self.latest[building, room] = max(known, (instant, temperature))
+
+    def is_kept_out(self, reading: Reading) -> bool:
+        return any(removal.means(reading) and reading[2] < asked for removal, asked in self.kept_out.items())
+
+    @rule(place=places, ends=st.tuples(instants, instants).map(sorted), limits=limits, days=st.sampled_from([0, 9]))
+    def readings_are_removed(
+        self,
+        place: tuple[str, str | None],
+        ends: list[datetime],
+        limits: tuple[float | None, float | None],
+        days: int,
+    ) -> None:
+        start, end = ends[0], ends[1] + timedelta(microseconds=1)
+        removal = Removal(*place, start, end, *limits)
+        query = {name: str(value) for name, value in vars(removal).items() if value is not None}
+        query |= {f"{name}_id": query.pop(name) for name in ("building", "room") if name in query}
+        meant = {reading for reading in self.live if removal.means(reading)}
+        refused = self._were_dropped(removal)
+        for more in ({"dry_run": "true"}, {"keep_out": f"{days}d" if days else "0"}):
+            answer = self._delete("readings", query | more)
+            assert answer.status_code == (409 if refused else 200), answer.text
+            if not refused:
+                assert answer.json()["readings" if "dry_run" in more else "removed"] == len(meant), answer.text
+        if not refused:
+            self._are_removed(removal, meant, _asked(answer), days)
+
+    @rule(place=places, days=st.sampled_from([0, 9]))
+    def a_room_or_a_building_is_forgotten(self, place: tuple[str, str | None], days: int) -> None:
+        removal = Removal(*place, *EVER)
+        query = {"building_id": place[0], **({"room_id": place[1]} if place[1] else {})}
+        meant = {reading for reading in self.live if removal.means(reading)}
+        dropped = [reading for reading in self.dropped if removal.means(reading)]
+        assert self._delete("rooms", query | {"dry_run": "1"}).json()["readings"] == len(meant) + len(dropped)
+        answer = self._delete("rooms", query | {"keep_out": f"{days}d" if days else "0"})
+        assert answer.json()["removed"] == len(meant), answer.text
+        self.dropped = [reading for reading in self.dropped if not removal.means(reading)]
+        for room in [room for room in self.latest if room[0] == place[0] and place[1] in {None, room[1]}]:
+            del self.latest[room]
+        self._are_removed(removal, meant, _asked(answer), days)
+
+    @precondition(lambda self: self.world.at_once)
+    @rule(place=places, rows=rows, milliseconds=st.integers(0, 10))
+    def readings_come_while_they_are_removed_and_summed_up(
+        self, place: tuple[str, str | None], rows: list[Reading], milliseconds: int
+    ) -> None:
+        """Those that are meant are gone, whether they came before or after; and it is killed, and asked for again."""
+        rows = [row for row in rows if row[2] < THIS_HOUR] or [("B2", "101", STARTS[0], 20.5)]
+        removal = Removal(*place, STARTS[2], THIS_HOUR + 2 * DAY, above=20.0)
+        if self._were_dropped(removal) or any(self._was_dropped(row) for row in rows):
+            return
+        query = {"building_id": place[0], "start": str(removal.start), "end": str(removal.end), "above": "20"}
+        query |= {"room_id": place[1]} if place[1] else {}
+        # Those of the future may come again.
+        before = {reading for reading in self.live if removal.means(reading)}
+        with (
+            ThreadPoolExecutor(3) as pool,
+            psycopg.connect(self.world.urls(OWNER), autocommit=True) as connection,
+            psycopg.connect(self.world.urls(SUPERUSER), autocommit=True) as killer,
+        ):
+            summarized = pool.submit(_summarize, connection)
+            asked = [pool.submit(self._delete, "readings", query | {"keep_out": "9d"}) for _ in range(2)]
+            time.sleep(milliseconds / 1000)
+            killer.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (ADMIN,))
+            with psycopg.connect(self.world.urls(WRITER)) as writer, writer.cursor() as cursor:
+                cursor.executemany(_INSERT, rows)
+            summarized.result()
+            assert {each.result().status_code for each in asked} <= {200, 202, 503}
+        answer = self._delete("readings", query | {"keep_out": "9d"})
+        assert answer.status_code in {200, 409}, answer.text
+        found = self._see(
+            "SELECT asked, finished FROM removals WHERE (building_id, coalesce(room_id, 'all'), above, since)"
+            f" = ('{place[0]}', '{place[1] or 'all'}', 20, '{removal.start}') ORDER BY asked DESC LIMIT 1"
+        )
+        # Readings of the interval may have been dropped before anybody asked, or after the first removal was done.
+        assert found or answer.status_code == 409
+        self.live |= {row for row in rows if not self.is_kept_out(row) and not (found and removal.means(row))}
+        for row in {*rows} & self.live:
+            self.latest[row[:2]] = max(self.latest.get(row[:2], row[2:]), row[2:])
+        if found:
+            assert found[0][1], "it is finished"
+            self._are_removed(removal, before, found[0][0], 9)
+        self._see_what_was_dropped()
+
+    def _are_removed(self, removal: Removal, meant: set[Reading], asked: datetime, days: int) -> None:
+        self.live -= meant
+        for building, room, *latest in meant:
+            if self.latest.get((building, room)) == tuple(latest):
+                self._find_latest(building, room)
+        self.kept_out.pop(removal, None)
+        if days:
+            self.kept_out[removal] = asked
+
+    def _find_latest(self, building: str, room: str) -> None:
+        """The latest reading that is left, or the highest of the last hour of which only the summary is."""
+        known = [reading[2:] for reading in (*self.live, *self.dropped) if reading[:2] == (building, room)]
+        if known:
+            self.latest[building, room] = max(known)
+        else:
+            del self.latest[building, room]
+
+    def _delete(self, name: str, query: dict[str, str]) -> Any:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        return self.world.average.delete(f"/v1/temperature/{name}", params=query, headers=headers)
+
+    def _was_dropped(self, reading: Reading) -> bool:
+        [(horizon,)] = self._see("SELECT nullif(dropped_before, '-infinity') FROM upkeep")
+        return horizon is not None and reading[2] < horizon
+
+    def _were_dropped(self, removal: Removal) -> bool:
+        """Whether some readings of the interval are in summaries only, or will soon be."""
+        [(horizon,)] = self._see("SELECT nullif(dropped_before, '-infinity') FROM upkeep")
+        if horizon is None or removal.start >= horizon:
+            return False
+        place = Removal(removal.building, removal.room, *EVER)
+        end = min(removal.end, horizon)
+        hours = [reading[2] for reading in self.dropped if place.means(reading)]
+        return any(removal.start - HOUR < hour < end for hour in hours) or any(
+            place.means(reading) and removal.start <= reading[2] < end for reading in self.live
+        )
 
     @rule(rows=rows)
     def readings_are_rolled_back(self, rows: list[Reading]) -> None:
@@ -423,6 +578,17 @@ class History(RuleBasedStateMachine):
             for key, part in kept.items():
                 parts.setdefault((*key[:columns], floor(key[2], width)), []).append(part)
             assert found == {key: _put_together(together) for key, together in parts.items()}, relation
+
+
+def served(serve: Callable[..., TestClient], urls: Urls) -> TestClient:
+    """The function that answers, and removes."""
+    return serve("average", DATABASE_URL=urls(READER), ADMIN_DATABASE_URL=urls(ADMIN), ADMIN_TOKENS=TOKEN)
+
+
+def _asked(answer: Any) -> datetime:
+    """When a removal that is finished was asked for."""
+    assert answer.json()["finished"], answer.text
+    return datetime.fromisoformat(answer.json()["asked"])
 
 
 def _put_together(parts: Iterable[tuple[int, Fraction, float, float]]) -> tuple[int, Fraction, float, float]:

@@ -4,7 +4,9 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from starlette.responses import Response
 from average import courses, questions, readings
 from average.courses import Wish
 from average.queries import AlarmPlace, Scope, Summary, Temperatures
-from shared import access, database, edge, logs, negotiation, routes, settings
+from shared import access, conninfo, database, edge, logs, negotiation, routes, settings, sites
 from shared.pages import Site
+from shared.problems import Problem
 from shared.readings import written
 
 logs.configure()
@@ -26,6 +29,11 @@ LOCK_SECONDS = 0.5
 """How long a statement waits for a lock, before another question gets its connection and it is asked again."""
 DATABASE = database.load(connections=4, lock=LOCK_SECONDS)
 TOKENS = access.tokens("READ_TOKENS")
+ADMIN_TOKENS = access.tokens("ADMIN_TOKENS", "let nobody remove readings")
+ADMIN_URL = conninfo.load("ADMIN_DATABASE_URL")
+"""Where the database lets a role in that may remove readings; that of the others may if it is empty."""
+REMOVED_FOR_DAYS = settings.number("REMOVED_FOR_DAYS", 30, least=0, most=9999)
+"""So long what was removed is not stored again."""
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 DASHBOARD = Site(
     "dashboard",
@@ -155,6 +163,64 @@ async def _alarms(request: Request) -> Response:
     )
 
 
+async def _remove(request: Request) -> Response:
+    return await _removed(request, questions.removal(edge.query(request), REMOVED_FOR_DAYS))
+
+
+async def _forget(request: Request) -> Response:
+    return await _removed(request, questions.oblivion(edge.query(request), REMOVED_FOR_DAYS))
+
+
+async def _removed(request: Request, asked: dict[str, Any]) -> Response:
+    # A start would pay for it.
+    from average import removals
+
+    admin = removals.Removals(_admin_database())
+    if asked["dry_run"]:
+        rooms = await admin.preview(asked)
+        meant = {name: asked[name] for name in ("building_id", "room_id", "start", "end", "above", "below")}
+        readings = sum(room.readings for room in rooms)
+        return edge.json({"dry_run": True, **meant, "readings": readings, "rooms": [room._asdict() for room in rooms]})
+    removal = await admin.remove(asked, access.fingerprint(request))
+    if removal.finished:
+        return edge.json(removal._asdict())
+    return edge.json({**removal._asdict(), "message": removals.UNFINISHED}, HTTPStatus.ACCEPTED)
+
+
+async def _removals(request: Request) -> Response:
+    from average import removals
+
+    building_id, after, limit = questions.removals(edge.query(request))
+    # One more tells whether there are more.
+    found = await removals.Removals(_admin_database()).listed(building_id, after, limit + 1)
+    shown = found[:limit]
+    return edge.json(
+        {
+            "removals": [removal._asdict() for removal in shown],
+            "next": questions.cursor(shown[-1].asked, shown[-1].id) if len(found) > limit else None,
+        }
+    )
+
+
+def _admin_database() -> database.Database:
+    return replace(DATABASE, url=ADMIN_URL or DATABASE.url)
+
+
+def _admin(function: edge.Function) -> edge.Function:
+    """Have the function answer only who has one of ADMIN_TOKENS, and no page of another site."""
+    if ADMIN_TOKENS:
+        return access.holders(ADMIN_TOKENS, sites.own(function))
+
+    async def off(_: Request) -> Response:
+        raise Problem(
+            HTTPStatus.FORBIDDEN,
+            "Nobody may remove readings here: the settings list no token for it (ADMIN_TOKENS)",
+            reason="off",
+        )
+
+    return off
+
+
 async def _settings(_: Request) -> Response:
     return edge.json(
         {
@@ -171,8 +237,11 @@ _ROUTES: edge.Routes = {
     "/v1/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
     "/v1/temperature/series": (edge.GET, access.needs(TOKENS, _series)),
-    "/v1/temperature/readings": (edge.GET, access.needs(TOKENS, _readings)),
-    "/v1/temperature/rooms": (edge.GET, access.needs(TOKENS, _rooms)),
+    "/v1/temperature/readings": edge.by_method(
+        (edge.GET, access.needs(TOKENS, _readings)), (edge.DELETE, _admin(_remove))
+    ),
+    "/v1/temperature/rooms": edge.by_method((edge.GET, access.needs(TOKENS, _rooms)), (edge.DELETE, _admin(_forget))),
+    "/v1/temperature/removals": (edge.GET, _admin(_removals)),
     "/v1/temperature/alarms": (edge.GET, access.needs(TOKENS, _alarms)),
     "/ready": (edge.GET, database.ready(DATABASE)),
     "/settings": (edge.GET, access.needs(TOKENS, _settings)),

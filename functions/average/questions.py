@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, to_json
 from starlette.datastructures import QueryParams
@@ -133,11 +134,46 @@ ALARMS = _fields(
     },
 )
 
+LONGEST_REASON = 1_000
+"""Characters of the reason for a removal."""
+_DEGREES = rule(degrees(strict=False), DEGREES)
+_REMOVAL = {
+    "reason": rule(
+        core_schema.str_schema(max_length=LONGEST_REASON, pattern=r"^[^\x00]*$"),
+        f"a string of at most {LONGEST_REASON} characters, none of them NUL",
+    ),
+    "keep_out": rule(
+        core_schema.str_schema(pattern=r"^(0|[1-9][0-9]{0,3}d)$"),
+        "0, or a number of days up to 9999d, such as 30d",
+        examples=["30d"],
+    ),
+    "dry_run": rule(core_schema.bool_schema(), "true or false"),
+}
+REMOVE = _fields(
+    {"building_id": IDENTIFIER, "start": TIMESTAMP, "end": TIMESTAMP},
+    {"room_id": IDENTIFIER, "above": _DEGREES, "below": _DEGREES, **_REMOVAL},
+)
+FORGET = _fields({"building_id": IDENTIFIER}, {"room_id": IDENTIFIER, **_REMOVAL})
+MOST_REMOVALS = 1_000
+"""Removals in one answer."""
+REMOVALS = _fields(
+    {},
+    {
+        "building_id": IDENTIFIER,
+        "limit": rule(core_schema.int_schema(ge=1, le=MOST_REMOVALS), f"a whole number from 1 to {MOST_REMOVALS}"),
+        "after": _CURSOR,
+    },
+)
+
 _average = SchemaValidator(AVERAGE)
 _series = SchemaValidator(SERIES)
 _readings = SchemaValidator(READINGS)
-# Made when it is needed: a start would pay for it.
+# Made when they are needed: a start would pay for them.
 _reading = cache(lambda: SchemaValidator(READING))
+_remove = cache(lambda: SchemaValidator(REMOVE))
+_forget = cache(lambda: SchemaValidator(FORGET))
+_removals = cache(lambda: SchemaValidator(REMOVALS))
+_removal_cursor = cache(lambda: SchemaValidator(core_schema.tuple_schema([TIMESTAMP, core_schema.uuid_schema()])))
 _rooms = SchemaValidator(ROOMS)
 _cursor = SchemaValidator(core_schema.tuple_schema([IDENTIFIER, IDENTIFIER]))
 _alarms = SchemaValidator(ALARMS)
@@ -294,6 +330,41 @@ def alarms(query: QueryParams, now: datetime) -> AlarmScope:
         after=AlarmPlace(*_decoded(_alarm_cursor, found["after"])) if "after" in found else None,
         limit=found.get("limit", MOST_ALARMS),
     )
+
+
+def removal(query: QueryParams, kept_out_days: int) -> dict[str, Any]:
+    """Which readings are to be removed, as the statements take it. Raises Problem 422 with every fault."""
+    found = _validated(_remove(), query)
+    if found["start"] >= found["end"]:
+        raise _refused([_fault("start", "must be before end")])
+    if found.get("above", 50.0) < found.get("below", -50.0):
+        raise _refused([_fault("above", "must not be less than below: every reading would be beyond one of them")])
+    return _removal(found, kept_out_days)
+
+
+def oblivion(query: QueryParams, kept_out_days: int) -> dict[str, Any]:
+    """Which room or building is to be forgotten, as the statements take it. Raises Problem 422 with every fault."""
+    return _removal(_validated(_forget(), query), kept_out_days)
+
+
+def _removal(found: Mapping[str, Any], kept_out_days: int) -> dict[str, Any]:
+    given = ("building_id", "room_id", "above", "below", "reason")
+    return {
+        **{name: found.get(name) for name in given},
+        **{name: found[name].astimezone(UTC) if name in found else None for name in ("start", "end")},
+        "keep_out": timedelta(days=int(found["keep_out"].removesuffix("d")) if "keep_out" in found else kept_out_days),
+        "dry_run": found.get("dry_run", False),
+    }
+
+
+def removals(query: QueryParams) -> tuple[str | None, tuple[datetime, UUID] | None, int]:
+    """Of which building removals are asked for, None for all; after which one; and how many at most.
+
+    Raises Problem 422 with every fault.
+    """
+    found = _validated(_removals(), query)
+    after = _decoded(_removal_cursor(), found["after"]) if "after" in found else None
+    return found.get("building_id"), after, found.get("limit", MOST_REMOVALS)
 
 
 _OFFSET = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (?=\d\d(?::?\d\d)?$)")

@@ -15,8 +15,8 @@ from shared.problems import Problem
 SHORTEST = 16
 
 
-def tokens(name: str) -> Sequence[bytes]:
-    """The tokens that a setting lists, separated by spaces or commas; none lets everybody in.
+def tokens(name: str, without: str = "let everybody in") -> Sequence[bytes]:
+    """The tokens that a setting lists, separated by spaces or commas; `without` says what none does.
 
     More than one is for changing them: the new one is listed beside the old one until all clients have it. Raises
     SettingError for a setting that is there and empty, as a secret that was not filled in, and for a token that
@@ -24,7 +24,7 @@ def tokens(name: str) -> Sequence[bytes]:
     """
     found = settings.text(name).replace(",", " ").split()
     if name in os.environ and not found:
-        raise settings.SettingError(f"{name} is empty. List a token, or unset it to let everybody in")
+        raise settings.SettingError(f"{name} is empty. List a token, or unset it to {without}")
     if any(len(token) < SHORTEST or not token.isascii() for token in found):
         raise settings.SettingError(
             f"{name} lists a token of less than {SHORTEST} characters. Make one, such as: openssl rand -hex 32"
@@ -34,13 +34,16 @@ def tokens(name: str) -> Sequence[bytes]:
 
 def needs(allowed: Sequence[bytes], function: Function) -> Function:
     """Have the function answer only requests with one of the tokens, if there are any; others are Problem 401."""
-    if not allowed:
-        return function
+    return holders(allowed, function) if allowed else function
+
+
+def holders(allowed: Sequence[bytes], function: Function) -> Function:
+    """Have the function answer only requests with one of the tokens; others are Problem 401."""
 
     async def guarded(request: Request) -> Response:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        scheme, token = _credentials(request)
         # All are compared, each in the same time: how long it takes says nothing about how much is right.
-        matches = [compare_digest(token.strip().encode(), each) for each in allowed]
+        matches = [compare_digest(token, each) for each in allowed]
         if scheme.lower() == "bearer" and any(matches):
             return await function(request)
         challenge = 'Bearer error="invalid_token"' if scheme.lower() == "bearer" else "Bearer"
@@ -51,3 +54,22 @@ def needs(allowed: Sequence[bytes], function: Function) -> Function:
         )
 
     return guarded
+
+
+def is_for_admins(method: str, path: str) -> bool:
+    """Whether one of ADMIN_TOKENS is needed, whatever else the settings list: to remove readings, and to see who did."""
+    return method.upper() == "DELETE" or path == "/v1/temperature/removals"
+
+
+def fingerprint(request: Request) -> str:
+    """What tells the token of a request from others, and does not lead back to it: 12 digits of its SHA-256."""
+    # Only few requests need it.
+    from hashlib import sha256
+
+    return sha256(_credentials(request)[1]).hexdigest()[:12]
+
+
+def _credentials(request: Request) -> tuple[str, bytes]:
+    """The scheme of authorization, and the token."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return scheme, token.strip().encode()

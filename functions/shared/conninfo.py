@@ -1,4 +1,4 @@
-"""The setting that says where the database is: DATABASE_URL, which may hold a password."""
+"""The settings that say where the database is: DATABASE_URL and its like, which may hold a password."""
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -11,17 +11,17 @@ FORMS = (
 )
 
 
-def load() -> str:
-    """DATABASE_URL as libpq takes it; empty if it is not set, so that libpq's own variables count (PGHOST ...).
+def load(name: str = "DATABASE_URL") -> str:
+    """The setting as libpq takes it; empty if it is not set, so that libpq's own variables count (PGHOST ...).
 
     Raises SettingError for one that libpq cannot use, or would take apart in another way than it was meant: it would
     name the wrong part in its complaint, which may be the password. What the setting holds is not repeated here.
     """
-    url = settings.text("DATABASE_URL")
+    url = settings.text(name)
     scheme, separator, rest = url.partition("://")
     if separator and scheme.partition("+")[0] in {"postgresql", "postgres"} and "+" in scheme:
         raise settings.SettingError(
-            "DATABASE_URL names a driver of SQLAlchemy. Leave it out: postgresql:// instead of postgresql+DRIVER://"
+            f"{name} names a driver of SQLAlchemy. Leave it out: postgresql:// instead of postgresql+DRIVER://"
         )
     try:
         parts = conninfo_to_dict(url)
@@ -29,7 +29,7 @@ def load() -> str:
         parts = None
     is_url = scheme in {"postgresql", "postgres"} and bool(separator)
     if parts is None or (is_url and not _whole(rest)) or not _numbers(str(parts.get("port", ""))):
-        raise settings.SettingError(f"DATABASE_URL is not a connection string that can be used. {FORMS}")
+        raise settings.SettingError(f"{name} is not a connection string that can be used. {FORMS}")
     return url
 
 

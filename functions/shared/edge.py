@@ -19,7 +19,7 @@ from shared.metrics import REQUESTS
 from shared.problems import Problem
 
 Function = Callable[[Request], Awaitable[Response]]
-GET, POST = ("GET", "HEAD"), ("POST",)
+GET, POST, DELETE = ("GET", "HEAD"), ("POST",), ("DELETE",)
 Routes = Mapping[str, tuple[tuple[str, ...], Function]]
 """For each path, without a slash at its end: the methods allowed there, and what answers them. With a slash at its end,
 a path stands for everything below it."""
@@ -100,6 +100,16 @@ def _level(status: int) -> int:
     if status > HTTPStatus.INTERNAL_SERVER_ERROR:
         return logging.WARNING
     return logging.INFO if status >= HTTPStatus.BAD_REQUEST else logging.DEBUG
+
+
+def by_method(*routes: tuple[tuple[str, ...], Function]) -> tuple[tuple[str, ...], Function]:
+    """One route of several, each of which has methods of its own."""
+    functions = {method: function for methods, function in routes for method in methods}
+
+    async def answer(request: Request) -> Response:
+        return await functions[request.method](request)
+
+    return tuple(functions), answer
 
 
 async def route(request: Request, routes: Routes) -> Response:

@@ -16,7 +16,10 @@ def of_every_function(function: str, tokens: Sequence[bytes]) -> edge.Routes:
         "/metrics": (edge.GET, access.needs(tokens, metrics)),
         "/openapi.json": (
             edge.GET,
-            description.answers(_FUNCTIONS / function / "openapi.json", lambda *_: bool(tokens)),
+            description.answers(
+                _FUNCTIONS / function / "openapi.json",
+                lambda method, path: access.is_for_admins(method, path) or bool(tokens),
+            ),
         ),
         **documentation.ROUTES,
     }

@@ -134,7 +134,7 @@ class _Check:
                 break
             if len(rooms) < ROOMS_READ:
                 break
-        while retention and not self._over:
+        while not self._over:
             [(forgotten,)] = await self._slice(statements.FORGET, retention=retention, limit=MOST_ALARMS)
             if forgotten < MOST_ALARMS:
                 break

@@ -133,7 +133,7 @@ NEAR = """
         %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(since)s::timestamptz[]
     ) AS span (number, building_id, room_id, kind, since)
     JOIN alarms AS alarm USING (building_id, room_id, kind)
-    WHERE alarm.cleared IS NULL OR alarm.cleared >= since
+    WHERE alarm.removed IS NULL AND (alarm.cleared IS NULL OR alarm.cleared >= since)
     ORDER BY number, alarm.raised
 """
 """The alarms that are open, or ended after the beginning of a span."""
@@ -294,12 +294,18 @@ FORGET = """
             SELECT id FROM alarms
             WHERE cleared < now() - %(retention)s::interval AND noticed < now() - %(retention)s::interval
             LIMIT %(limit)s
+        ) OR id IN (
+            SELECT id FROM alarms WHERE removed IS NOT NULL AND NOT EXISTS (
+                SELECT FROM alarm_events WHERE alarm = id AND given_up IS NULL
+            )
+            LIMIT %(limit)s
         )
         RETURNING id
     )
     SELECT count(*) FROM forgotten
 """
-"""Alarms that ended, and were noticed, longer ago than they are kept."""
+"""Alarms that ended, and were noticed, longer ago than they are kept; and those whose readings were removed, once the
+sink has been told that they are over."""
 
 LISTEN = """
     UPDATE watching SET

@@ -26,6 +26,10 @@ BEGIN
         -- To drop is not to delete: an earlier snapshot would miss the readings, and not know of it. Whoever asks holds
         -- this table before the snapshot is taken.
         LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE;
+        -- Whoever begins a removal holds that too. Of what is being removed nothing is dropped.
+        IF EXISTS (SELECT FROM removals WHERE finished IS NULL AND since < boundary) THEN
+            RETURN false;
+        END IF;
         PERFORM drop_chunks('temperatures', older_than => boundary);
     EXCEPTION WHEN lock_not_available THEN
         RETURN false;

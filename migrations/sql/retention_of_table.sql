@@ -15,6 +15,11 @@ BEGIN
         )) FROM rooms
     );
     boundary := least(boundary, date_bin('1 hour', oldest, '2000-01-03 00:00+00') + interval '1 hour');
+    -- Whoever begins a removal holds this row too. Of what is being removed nothing is dropped.
+    PERFORM FROM upkeep FOR UPDATE;
+    IF EXISTS (SELECT FROM removals WHERE finished IS NULL AND since < boundary) THEN
+        RETURN false;
+    END IF;
     -- One statement, since it sees one state: a late reading that comes meanwhile is not dropped.
     WITH may AS (
         SELECT NOT EXISTS (SELECT FROM unsummarized WHERE since < boundary)

@@ -26,6 +26,7 @@ BEGIN
     END IF;
     -- A procedure that commits cannot have its own search_path.
     PERFORM set_config('search_path', @search_path@, true);
+    CALL finish_removals(deadline);
     SELECT array_agg(building_id ORDER BY building_id, room_id), array_agg(room_id ORDER BY building_id, room_id)
     INTO buildings, names FROM unsummarized;
     WHILE next <= cardinality(buildings) AND clock_timestamp() < deadline LOOP

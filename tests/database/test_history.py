@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import READER, WRITER
+from local.postgres import WRITER
 from tests import history
 from tests.support import SUPERUSER, Urls, embedded
 
@@ -22,7 +22,7 @@ def test_every_answer_is_exact_whatever_happened_before(
 ) -> None:
     monkeypatch.setenv("PGTZ", zone)
     ingests = [serve("ingest", DATABASE_URL=plain(WRITER)) for _ in range(2)]
-    average = serve("average", DATABASE_URL=plain(READER))
+    average = history.served(serve, plain)
     history.play(history.World(plain, average, ingests, hypertable=False, at_once=True), examples=5)
 
 
@@ -43,6 +43,6 @@ def test_every_answer_is_exact_although_the_server_crashes(
                     break
 
         ingests = [serve("ingest", DATABASE_URL=server.url(WRITER)) for _ in range(2)]
-        average = serve("average", DATABASE_URL=server.url(READER))
+        average = history.served(serve, server.url)
         world = history.World(server.url, average, ingests, hypertable=False, at_once=True, crash=crash)
         history.play(world, examples=2)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import READER, WRITER
+from local.postgres import WRITER
 from tests import history
 from tests.support import Urls
 
@@ -17,6 +17,6 @@ def test_every_answer_is_exact_whatever_happened_before(
 ) -> None:
     monkeypatch.setenv("PGTZ", zone)
     ingests = [serve("ingest", DATABASE_URL=community(WRITER)) for _ in range(2)]
-    average = serve("average", DATABASE_URL=community(READER))
+    average = history.served(serve, community)
     at_once = "TIMESCALE_URL" in os.environ
     history.play(history.World(community, average, ingests, hypertable=True, at_once=at_once), examples=4)
