@@ -44,7 +44,7 @@ def test_each_function_is_monitored_with_the_token_that_it_takes_in_production()
         (taken,) = [
             variable["valueFrom"]["secretKeyRef"]
             for variable in container["env"]
-            if variable["name"].endswith("_TOKENS")
+            if variable["name"] in {"READ_TOKENS", "WRITE_TOKENS"}
         ]
         assert sent[name] == taken
 
