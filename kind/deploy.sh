@@ -38,11 +38,14 @@ migrate() {
 
 # What the overlay does not have any more is removed.
 start_functions() {
-    local kind kinds=()
-    if grep -q 'name: tokens$' build/objects.yaml && ! k -n temperature get secret tokens >/dev/null 2>&1; then
+    local kind kinds=() tokens
+    # Those to remove readings may be missing: then nobody does.
+    tokens=$(k -n temperature get secret tokens --ignore-not-found -o jsonpath='{.data.write} {.data.read}')
+    if grep -qE 'key: (write|read)$' build/objects.yaml && [[ $tokens != ?*' '?* ]]; then
         echo "The functions need tokens, which clients send as Authorization: Bearer TOKEN. Make them, then try again:"
-        echo "  kubectl --context $CONTEXT -n temperature create secret generic tokens \\"
-        echo '    --from-literal=write="$(openssl rand -hex 32)" --from-literal=read="$(openssl rand -hex 32)"'
+        echo "  kubectl -n temperature create secret generic tokens --dry-run=client -o yaml \\"
+        echo '    --from-literal=write="$(openssl rand -hex 32)" --from-literal=read="$(openssl rand -hex 32)" |'
+        echo "    kubectl --context $CONTEXT apply --server-side -f -"
         return 1
     fi
     # It is the operator's from then on. What was made this way is never pruned, and nothing here applies it.

@@ -74,7 +74,7 @@ psql() {
     pod=$(primary)
     [ -n "$pod" ] || fail "The database has no primary at the moment: make status"
     secret=$(k -n temperature get secret "$user.temperature-db.credentials.postgresql.acid.zalan.do" \
-        -o jsonpath='{.data.password}') || fail "ROLE is reader, writer, watcher or owner"
+        -o jsonpath='{.data.password}') || fail "ROLE is reader, writer, watcher, admin or owner"
     k -n temperature exec -i "$pod" -c postgres -- sh -c "umask 077; printf '*:*:*:*:%s' \$(base64 -d) >/dev/shm/$user" <<<"$secret"
     [ -t 0 ] && set -- -it || set -- -i
     k -n temperature exec "$@" "$pod" -c postgres -- sh -c "PGPASSFILE=/dev/shm/$user \

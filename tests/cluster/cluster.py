@@ -76,9 +76,9 @@ def host(function: str) -> str:
 def headers_for(function: str) -> dict[str, str]:
     """What brings a request to the function and past its tokens, where the overlay needs them."""
     secret = kubectl("get", "secret", "tokens", "--ignore-not-found", "--output", "json")
+    encoded = json.loads(secret or "{}").get("data", {}).get("read" if function == "average" else "write")
     token = ""
-    if secret:
-        encoded = json.loads(secret)["data"]["read" if function == "average" else "write"]
+    if encoded:
         token = base64.b64decode(encoded).decode().replace(",", " ").split()[0]
     return {"Host": host(function), "Authorization": f"Bearer {token}"}
 

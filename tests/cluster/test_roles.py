@@ -32,6 +32,7 @@ EVERYBODY = [
 ]
 READ = ("SELECT * FROM avg_temperature_daily", "SELECT * FROM room_hours", "SELECT * FROM upkeep")
 READING = "INSERT INTO temperatures VALUES ('e2e', 'roles', '2024-12-01', 1) ON CONFLICT DO NOTHING"
+REMOVAL = "SELECT * FROM preview_removal('e2e', 'roles', '2024-12-01', '2024-12-02', NULL, NULL)"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,12 @@ def watcher() -> Iterator[psycopg.Connection]:
         yield connection
 
 
+@pytest.fixture(scope="module")
+def admin() -> Iterator[psycopg.Connection]:
+    with connected("admin") as connection:
+        yield connection
+
+
 def test_the_writer_stores(writer: psycopg.Connection) -> None:
     writer.execute(READING)
 
@@ -68,11 +75,17 @@ def test_the_watcher_reads_and_keeps_alarms(watcher: psycopg.Connection) -> None
     watcher.execute("UPDATE watching SET checked = now() WHERE false")
 
 
+def test_the_admin_removes_and_sees_what_was_removed(admin: psycopg.Connection) -> None:
+    admin.execute(REMOVAL)
+    admin.execute("SELECT * FROM removals LIMIT 1")
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         *EVERYBODY,
         *READ,
+        REMOVAL,
         "SELECT * FROM temperatures",
         "SELECT * FROM rooms",
         "SELECT * FROM alarms",
@@ -84,13 +97,22 @@ def test_the_writer_cannot(writer: psycopg.Connection, statement: str) -> None:
         writer.execute(statement)
 
 
-@pytest.mark.parametrize("statement", [*EVERYBODY, READING])
+@pytest.mark.parametrize("statement", [*EVERYBODY, READING, REMOVAL])
 def test_the_reader_cannot(reader: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         reader.execute(statement)
 
 
-@pytest.mark.parametrize("statement", [*EVERYBODY, *READ, READING, "DELETE FROM rooms"])
+@pytest.mark.parametrize("statement", [*EVERYBODY, *READ, READING, REMOVAL, "DELETE FROM rooms"])
 def test_the_watcher_cannot(watcher: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         watcher.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [*EVERYBODY, *READ, READING, "SELECT * FROM temperatures", "DELETE FROM removals", "UPDATE removals SET asked_by = ''"],
+)
+def test_the_admin_cannot(admin: psycopg.Connection, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        admin.execute(statement)

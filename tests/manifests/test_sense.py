@@ -196,13 +196,15 @@ def test_alarms_are_looked_for_every_minute(
     assert (timer["schedule"], timer["sink"]["ref"]["name"]) == ("* * * * *", "watch")
 
 
-def test_the_user_who_watches_is_made_and_gets_what_it_needs() -> None:
+def test_the_users_who_watch_and_who_remove_are_made_and_get_what_they_need() -> None:
     objects = overlay("kind")
     (database,) = of_kind(objects, "postgresql").values()
-    (user,) = database["spec"]["users"]
-    assert environment(templates(objects)["migrations"])["WATCHER_ROLE"] == user
-    secrets = json.dumps(templates(objects)["watch"])
-    assert f"{user.replace('_', '-')}.{database['metadata']['name']}.credentials" in secrets
+    roles = environment(templates(objects)["migrations"])
+    users = {roles["WATCHER_ROLE"]: "watch", roles["ADMIN_ROLE"]: "average"}
+    assert database["spec"]["users"].keys() == users.keys()
+    for user, function in users.items():
+        secrets = json.dumps(templates(objects)[function])
+        assert f"{user.replace('_', '-')}.{database['metadata']['name']}.credentials" in secrets
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
