@@ -145,7 +145,7 @@ def _database(data: Path) -> Iterator[Mapping[str, Mapping[str, str]]]:
             raise SettingError(f"The database that DATABASE_URL names does not answer: {said}") from None
         say("Database      the one that DATABASE_URL names")
         _migrate(url)
-        yield dict.fromkeys(("ingest", "average", "watch"), {"DATABASE_URL": url})
+        yield {function: {"DATABASE_URL": url} for function in ("ingest", "average", "watch")}
         return
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     backup: Backup | None = None

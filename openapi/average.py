@@ -299,7 +299,8 @@ _REMOVING = {
     "above": "Degrees Celsius: only readings that are warmer, or colder than `below`",
     "below": "Degrees Celsius: only readings that are colder, or warmer than `above`",
     "reason": "Why; it is kept with the removal",
-    "keep_out": "For how long none of it is stored again, in days; 0 for not at all; by default as long as the settings say",
+    "keep_out": "For how long none of it is stored again, in days; 0 for not at all; by default as long as the settings"
+    " say",
     "dry_run": "Whether only to say what would be removed",
 }
 
@@ -399,8 +400,8 @@ def document() -> dict[str, Any]:
                 "/v1/temperature/rooms",
                 FORGET,
                 summary="Forget a room or a building",
-                description="Its readings, summaries and alarms. It needs one of `ADMIN_TOKENS`. `202` says that it goes"
-                " on.",
+                description="Its readings, summaries and alarms. It needs one of `ADMIN_TOKENS`. `202` says that it"
+                " goes on.",
                 query_examples={**_ROOM, "dry_run": "true"},
             ),
             replace(

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from local.postgres import OWNER, READER, WATCHER, WRITER
+from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
 from tests.support import SUPERUSER, Urls, alembic, migrate
 
 OBJECTS = """
@@ -71,7 +71,7 @@ def assert_down_and_up_again_leave_nothing_behind(urls: Urls) -> None:
 
 
 def assert_roles_can_do_what_they_need_and_no_more(urls: Urls) -> None:
-    """Try everything as the writer, the reader and the watcher."""
+    """Try everything as the writer, the reader, the watcher and the administrator."""
     with psycopg.connect(urls(WRITER), autocommit=True) as writer:
         assert writer.execute(INSERT, ROW).rowcount == 1
         assert writer.execute(INSERT, ROW).rowcount == 0
@@ -102,13 +102,31 @@ def assert_roles_can_do_what_they_need_and_no_more(urls: Urls) -> None:
             _refused(watcher, statement)
         _refused(watcher, INSERT, ROW)
         _refused_to_all(watcher)
+    for role in (WRITER, READER, WATCHER):
+        with psycopg.connect(urls(role), autocommit=True) as other:
+            for statement in _REMOVALS:
+                _refused(other, statement)
+    with psycopg.connect(urls(ADMIN), autocommit=True) as admin:
+        for statement in _REMOVALS:
+            admin.execute(statement)
+        for statement in [*_CHANGES, ALARM, *_reads(), "SELECT * FROM alarms", *_WATCHERS]:
+            _refused(admin, statement)
+        _refused(admin, "DELETE FROM removals")
+        _refused(admin, INSERT, ROW)
+        _refused_to_all(admin)
     with psycopg.connect(urls(OWNER)) as owner:
-        for role in (OWNER, WRITER, READER, WATCHER):
+        for role in (OWNER, WRITER, READER, WATCHER, ADMIN):
             assert owner.execute(
                 "SELECT rolsuper, rolcreaterole, rolcreatedb, rolbypassrls FROM pg_roles WHERE rolname = %s", (role,)
             ).fetchone() == (False, False, False, False)
 
 
+_REMOVALS = [
+    "SELECT * FROM removals",
+    "SELECT * FROM preview_removal('B1', NULL, NULL, NULL, NULL, NULL)",
+    "SELECT begin_removal('B1', NULL, NULL, NULL, NULL, NULL, '', '', '1 day')",
+    "SELECT continue_removal(id) FROM removals",
+]
 _OWN_TABLE = "CREATE TEMPORARY TABLE own (building_id text, room_id text, timestamp timestamptz, temperature float8)"
 _CHANGES = [
     "DELETE FROM temperatures",

@@ -349,7 +349,8 @@ _OF_COURSES = _text(courses.OF_COURSES)
 _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
 _MEANT = b"""
-    {place} removed IS NULL AND (%(kind)s::text IS NULL OR kind = %(kind)s) AND raised < coalesce(%(end)s::timestamptz, 'infinity')
+    {place} removed IS NULL AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+    AND raised < coalesce(%(end)s::timestamptz, 'infinity')
 """
 _OPEN_ALARMS = (
     b"SELECT count(*) FROM alarms WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared'"

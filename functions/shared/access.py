@@ -57,7 +57,7 @@ def holders(allowed: Sequence[bytes], function: Function) -> Function:
 
 
 def is_for_admins(method: str, path: str) -> bool:
-    """Whether one of ADMIN_TOKENS is needed, whatever else the settings list: to remove readings, and to see who did."""
+    """Whether one of ADMIN_TOKENS is needed, whatever the settings list: to remove readings, and to see who did."""
     return method.upper() == "DELETE" or path == "/v1/temperature/removals"
 
 

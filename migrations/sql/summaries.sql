@@ -79,7 +79,7 @@ BEGIN
             greatest(kept.max, found.max), kept.sum_of_squares + found.sum_of_squares,
             kept.first_at, kept.first_temperature, kept.last_at, kept.last_temperature, kept.longest_gap, kept.degree_microseconds,
             kept.count, kept.sum, kept.min, kept.max
-        FROM found JOIN kept USING (building_id, room_id, hour) WHERE hour < horizon
+        FROM found JOIN kept USING (building_id, room_id, hour) WHERE found.hour < horizon AND kept.hour < horizon
     ), of_rooms AS (
         INSERT INTO room_hours AS kept (
             building_id, room_id, hour, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at,
@@ -217,6 +217,7 @@ SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
+    horizon constant timestamptz := (SELECT dropped_before FROM upkeep);
     sinces timestamptz[];
     befores timestamptz[];
     made record;
@@ -246,9 +247,9 @@ BEGIN
     WITH slice AS (
         SELECT * FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
     ), folded AS (
-        DELETE FROM temperatures USING slice CROSS JOIN upkeep
+        DELETE FROM temperatures USING slice
         WHERE temperatures.building_id = slice.building_id AND temperatures.room_id = slice.room_id
-          AND temperatures.timestamp >= slice.since AND temperatures.timestamp < least(slice.before, dropped_before)
+          AND temperatures.timestamp >= slice.since AND temperatures.timestamp < least(slice.before, horizon)
     ), done AS (
         UPDATE rooms SET
             late_from = CASE WHEN before < late_to THEN before END,

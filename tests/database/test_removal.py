@@ -6,9 +6,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from cloudevents.http import CloudEvent
 from starlette.testclient import TestClient
 
-from local.postgres import ADMIN, OWNER, READER, WRITER
+from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
+from tests.sink import Sink
 from tests.support import Urls
 
 TOKEN = "an-admin-token-0123456789"
@@ -39,18 +41,24 @@ def store(owner: psycopg.Connection[Any], *rows: tuple[str, str, datetime, float
         cursor.executemany(INSERT, rows)
 
 
-def remove(client: TestClient, path: str = READINGS, status: int = 200, **query: str | datetime) -> Any:
+def remove(client: TestClient, path: str = READINGS, status: int = 200, **query: Any) -> Any:
     answer = client.delete(path, params={name: str(value) for name, value in query.items()}, headers=BEARER)
     assert answer.status_code == status, answer.text
     return answer.json()
 
 
-def asked(client: TestClient, **query: str | datetime) -> Any:
+def data(event: CloudEvent) -> dict[str, Any]:
+    found = event.get_data()
+    assert isinstance(found, dict)
+    return found
+
+
+def asked(client: TestClient, **query: Any) -> Any:
     answer = client.get("/v1/temperature/average", params={name: str(value) for name, value in query.items()})
     return tuple(answer.json()[name] for name in ("count", "average_temperature", "min", "max"))
 
 
-EVERYTHING = {"start": START - timedelta(days=400), "end": START + timedelta(days=400)}
+EVERYTHING: dict[str, Any] = {"start": START - timedelta(days=400), "end": START + timedelta(days=400)}
 
 
 @pytest.mark.parametrize("summed_up", [True, False])
@@ -61,7 +69,7 @@ def test_what_is_removed_is_gone_from_readings_averages_and_rooms(
     store(owner, *(("B1", "102", at(10 * number), 10.0) for number in range(60)))
     if summed_up:
         owner.execute("CALL summarize()")
-    query = {"building_id": "B1", "room_id": "101", "start": at(90), "end": at(600)}
+    query: dict[str, Any] = {"building_id": "B1", "room_id": "101", "start": at(90), "end": at(600)}
     shown = remove(average, **query, dry_run="true")
     assert shown["readings"] == 51
     assert shown["rooms"] == [
@@ -83,7 +91,7 @@ def test_what_is_removed_is_gone_from_readings_averages_and_rooms(
 def test_only_readings_beyond_the_limits_are_removed(average: TestClient, owner: psycopg.Connection[Any]) -> None:
     store(owner, *(("B1", "101", at(number), float(number - 30)) for number in range(60)))
     owner.execute("CALL summarize()")
-    query = {"building_id": "B1", **EVERYTHING}
+    query: dict[str, Any] = {"building_id": "B1", **EVERYTHING}
     assert remove(average, **query, above="19.5", below="-20")["removed"] == 20
     assert asked(average, **query) == (40, -0.5, -20.0, 19.0)
 
@@ -113,7 +121,7 @@ def test_what_was_removed_does_not_come_back_for_as_long_as_it_is_kept_out(
         for room in ("101", "102")
     ]
     assert ingest.post("/", json=rows).status_code == 201
-    query = {"building_id": "B1", "room_id": "101", "start": at(2), "end": at(4)}
+    query: dict[str, Any] = {"building_id": "B1", "room_id": "101", "start": at(2), "end": at(4)}
     assert remove(average, **query)["removed"] == 2
     before = owner.execute("SELECT * FROM rooms ORDER BY room_id").fetchall()
     for _ in range(2):
@@ -139,3 +147,139 @@ def test_a_room_that_was_forgotten_begins_anew(
     new = {**old, "timestamp": (datetime.now(UTC) + timedelta(seconds=1)).isoformat()}
     assert ingest.post("/", json=[old, new]).status_code == 201
     assert owner.execute("SELECT count(*) FROM temperatures").fetchall() == [(1,)]
+
+
+def test_a_token_for_it_is_needed_to_remove_readings(average: TestClient, owner: psycopg.Connection[Any]) -> None:
+    store(owner, ("B1", "101", at(0), 20.0))
+    query: dict[str, Any] = {"building_id": "B1", **{name: value.isoformat() for name, value in EVERYTHING.items()}}
+    others: list[dict[str, str]] = [{}, {"authorization": "Bearer a-read-token-0123456789"}]
+    for headers in others:
+        assert average.delete(READINGS, params=query, headers=headers).status_code == 401
+        assert average.delete(ROOMS, params={"building_id": "B1"}, headers=headers).status_code == 401
+        assert average.get(REMOVALS, headers=headers).status_code == 401
+    assert owner.execute("SELECT FROM temperatures").rowcount == 1
+
+
+def test_nobody_removes_readings_where_the_settings_list_no_token_for_it(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve
+) -> None:
+    store(owner, ("B1", "101", at(0), 20.0))
+    off = serve("average", DATABASE_URL=plain(READER), ADMIN_DATABASE_URL=plain(ADMIN))
+    answer = off.delete(ROOMS, params={"building_id": "B1"}, headers=BEARER)
+    assert answer.status_code == 403
+    assert "ADMIN_TOKENS" in answer.json()["detail"]
+    assert owner.execute("SELECT FROM temperatures").rowcount == 1
+
+
+def test_who_asked_is_told_by_the_token(plain: Urls, serve: Serve) -> None:
+    another = "another-admin-token-01234"
+    tokens = {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": f"{TOKEN} {another}"}
+    client = serve("average", DATABASE_URL=plain(READER), **tokens)
+    query: dict[str, Any] = {"building_id": "B1", **{name: value.isoformat() for name, value in EVERYTHING.items()}}
+    for token in (TOKEN, another):
+        answer = client.delete(READINGS, params=query, headers={"authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
+    first, second = client.get(REMOVALS, headers=BEARER).json()["removals"]
+    assert first["asked_by"] != second["asked_by"]
+
+
+def test_a_role_that_may_not_remove_is_told_what_misses(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve
+) -> None:
+    store(owner, ("B1", "101", at(0), 20.0))
+    reader = serve("average", DATABASE_URL=plain(READER), ADMIN_TOKENS=TOKEN)
+    problem = remove(reader, status=503, building_id="B1", **EVERYTHING)
+    assert "ADMIN_ROLE" in problem["detail"]
+    assert owner.execute("SELECT FROM temperatures").rowcount == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "fields"),
+    [
+        (READINGS, {"building_id": "B1"}, ["start", "end"]),
+        (READINGS, {"building_id": "B1", "start": at(1), "end": at(0)}, ["start"]),
+        (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "rooms": "101"}, ["rooms"]),
+        (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "above": "hot"}, ["above"]),
+        (ROOMS, {}, ["building_id"]),
+        (ROOMS, {"building_id": "B1", "start": at(0)}, ["start"]),
+        (ROOMS, {"building_id": "B1", "keep_out": "1h"}, ["keep_out"]),
+    ],
+)
+def test_what_is_not_said_clearly_removes_nothing(
+    average: TestClient, path: str, query: dict[str, Any], fields: list[str]
+) -> None:
+    problem = remove(average, path, 422, **query)
+    assert [fault["field"] for fault in problem["errors"]] == fields
+
+
+def test_an_interval_of_which_readings_were_dropped_is_refused_and_a_room_is_forgotten(
+    average: TestClient, owner: psycopg.Connection[Any]
+) -> None:
+    store(owner, *(("B1", "101", at(10 * number), 20.0) for number in range(60)))
+    owner.execute("UPDATE upkeep SET retention = '1 day'")
+    owner.execute("CALL summarize()")
+    problem = remove(average, status=409, building_id="B1", start=at(0), end=at(60))
+    assert "RETENTION_DAYS" in problem["detail"]
+    assert asked(average, building_id="B1", **EVERYTHING)[0] == 60
+    assert remove(average, ROOMS, building_id="B1")["finished"]
+    assert asked(average, building_id="B1", **EVERYTHING)[0] == 0
+
+
+def test_many_readings_are_removed_little_by_little_and_whoever_asks_again_sees_it_through(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve
+) -> None:
+    owner.execute(
+        "INSERT INTO temperatures SELECT 'B1', room::text, at, 20 FROM generate_series(1, 4) AS room,"
+        " generate_series(%s::timestamptz, %s, '10 s') AS at",
+        (START, START + timedelta(days=3)),
+    )
+    owner.execute("CALL summarize()")
+    settings = {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN, "DEADLINE_SECONDS": "1"}
+    average = serve("average", DATABASE_URL=plain(READER), **settings)
+    query: dict[str, Any] = {
+        "building_id": "B1",
+        "start": START.isoformat(),
+        "end": (START + timedelta(days=4)).isoformat(),
+    }
+    removed = -1
+    for _ in range(200):
+        answer = average.delete(READINGS, params=query, headers=BEARER)
+        assert answer.status_code in {200, 202}, answer.text
+        assert answer.json()["removed"] > removed
+        removed = answer.json()["removed"]
+        left = owner.execute("SELECT FROM temperatures").rowcount
+        assert removed + left == 4 * (3 * 8640 + 1)
+        assert asked(average, building_id="B1", **EVERYTHING)[0] == left
+        if answer.status_code == 200:
+            break
+    assert left == 0
+    assert len(average.get(REMOVALS, headers=BEARER).json()["removals"]) == 1
+
+
+def test_an_alarm_of_a_reading_that_was_removed_is_withdrawn(
+    average: TestClient, owner: psycopg.Connection[Any], plain: Urls, serve: Serve, sink: Sink
+) -> None:
+    rules = '[{"building_id": "B1", "above": 30}]'
+    watch = serve("watch", DATABASE_URL=plain(WATCHER), ALARM_RULES=rules, ALARM_SINK_URL=sink.url)
+    now = datetime.now(UTC)
+    store(owner, ("B1", "101", now - timedelta(minutes=9), 20.0), ("B1", "102", now - timedelta(minutes=9), 20.0))
+    assert watch.post("/watch").status_code == 200
+    # One sensor in the sun for a moment, and a room that is really too warm.
+    store(owner, ("B1", "101", now - timedelta(minutes=5), 45.0))
+    store(owner, ("B1", "102", now - timedelta(minutes=5), 45.0), ("B1", "102", now - timedelta(minutes=4), 31.0))
+    assert watch.post("/watch").json()["raised"] == 2
+    interval: dict[str, Any] = {"start": now - timedelta(minutes=6), "end": now - timedelta(minutes=4.5)}
+    assert remove(average, building_id="B1", **interval, above=40)["removed"] == 2
+    left = average.get("/v1/temperature/alarms").json()
+    assert [(alarm["room_id"], alarm["temperature"]) for alarm in left["alarms"]] == [("102", 31.0)]
+    assert left["open"] == 1
+    for _ in range(2):
+        assert watch.post("/watch").json()["raised"] == 0
+    told = sorted((event["room_id"], event["state"]) for event in map(data, sink.events))
+    assert told == [("101", "cleared"), ("101", "raised"), ("102", "raised")]
+    assert owner.execute("SELECT room_id FROM alarms").fetchall() == [("102",)]
+    remove(average, ROOMS, building_id="B1")
+    for _ in range(2):
+        watch.post("/watch")
+    assert average.get("/v1/temperature/alarms").json()["alarms"] == []
+    assert owner.execute("SELECT FROM alarms").rowcount == 0
