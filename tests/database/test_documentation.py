@@ -1,6 +1,7 @@
 """What the documentation and `make run` tell users to type works when it is typed, and their links lead somewhere."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from tests.database.test_local import Stack
 from tests.support import DOCUMENTS, ROOT, program
 
 HERE = "http://localhost:8080"
+# To read and to write takes none, to remove readings takes one.
+TOKEN = "an-admin-token-0123456789"
 # Every answer that is no success is a failure here.
 CURL = 'curl() { command curl --fail-with-body -sS "$@"; }\n'
 
@@ -21,7 +24,7 @@ CURL = 'curl() { command curl --fail-with-body -sS "$@"; }\n'
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     program("curl")
-    running = Stack(tmp_path_factory.mktemp("documentation") / "data")
+    running = Stack(tmp_path_factory.mktemp("documentation") / "data", ADMIN_TOKENS=TOKEN)
     with running.process:
         running.wait_for("Log in ")
         yield running
@@ -34,7 +37,14 @@ def commands() -> list[str]:
 
 
 def run(command: str) -> str:
-    done = subprocess.run(["bash", "-ec", CURL + command], capture_output=True, check=False, cwd=ROOT, text=True)
+    done = subprocess.run(
+        ["bash", "-ec", CURL + command],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "ADMIN_TOKENS": TOKEN},
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
