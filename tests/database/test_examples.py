@@ -1,6 +1,7 @@
 """The examples do what they say, on the functions as `make run` and a cluster serve them."""
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from bench.stack import command, serve, target
-from local.postgres import OWNER, READER, WRITER
+from local.postgres import ADMIN, OWNER, READER, WRITER
 from tests.support import ROOT, Urls, free_port, program
 
 EXAMPLES = ROOT / "examples"
@@ -26,8 +27,11 @@ ROWS = "SELECT room_id, temperature FROM temperatures ORDER BY timestamp"
 def addresses(plain: Urls, tmp_path: Path) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         served = {
-            name: stack.enter_context(serve(command(), target(name, plain(role)), log=tmp_path / name))
-            for name, role in (("ingest", WRITER), ("average", READER))
+            name: stack.enter_context(serve(command(), {**target(name, plain(role)), **more}, log=tmp_path / name))
+            for name, role, more in (
+                ("ingest", WRITER, {}),
+                ("average", READER, {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN}),
+            )
         }
         yield {name: f"http://127.0.0.1:{function.port}" for name, function in served.items()}
 
@@ -112,16 +116,26 @@ def test_the_event_of_the_sdk_is_stored(addresses: dict[str, str], plain: Urls) 
 def test_the_commands_for_curl_store_and_ask(addresses: dict[str, str], plain: Urls, tmp_path: Path) -> None:
     # One address has both, as `make run` and the cluster do.
     script = (EXAMPLES / "curl.sh").read_text()
-    script = script.replace('-G "$address', f'-G "{addresses["average"]}')
+    script = re.sub(r'(-G|-X DELETE) "\$address', rf'\1 "{addresses["average"]}', script)
     program("curl")
-    run = subprocess.run(["sh", "-c", script, "sh", addresses["ingest"]], capture_output=True, check=True, text=True)
-    stored, average, header, row, header_of_days, day = run.stdout.strip().splitlines()
+    run = subprocess.run(
+        ["sh", "-c", script, "sh", addresses["ingest"]],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={**os.environ, "ADMIN_TOKEN": TOKEN},
+    )
+    stored, average, header, row, header_of_days, day, over_time, removal = run.stdout.strip().splitlines()
     assert json.loads(stored)["accepted"] == 1
     assert json.loads(average)["average_temperature"] == 22.5
     assert header.startswith("start,average_temperature")
     assert ",22.5,1,22.5,22.5" in row
     assert header_of_days == header
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT00:00:00\+0[12]:00,22\.5,1,22\.5,22\.5", day)
+    held = json.loads(over_time)
+    assert (held["average_temperature"], held["last"]["temperature"]) == (22.5, 22.5)
+    assert held["above"]["seconds"] == held["covered_seconds"]
+    assert json.loads(removal)["readings"] == 1
     assert rows(plain) == [("106", 22.5)]
 
 
