@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from functions_framework import aio
 from pydantic_core import to_json
@@ -22,6 +22,9 @@ from shared import access, conninfo, database, edge, logs, negotiation, routes, 
 from shared.pages import Site
 from shared.problems import Problem
 from shared.readings import written
+
+if TYPE_CHECKING:
+    from average.removals import Removals
 
 logs.configure()
 edge.spare_collections()
@@ -46,6 +49,7 @@ DASHBOARD = Site(
 
 # Made by the first question: the framework imports this module before the server forks, and the pool needs its loop.
 _temperatures: Temperatures | None = None
+_admins: "Removals | None" = None
 
 
 @aio.http
@@ -172,27 +176,23 @@ async def _forget(request: Request) -> Response:
 
 
 async def _removed(request: Request, asked: dict[str, Any]) -> Response:
-    # A start would pay for it.
     from average import removals
 
-    admin = removals.Removals(_admin_database())
     if asked["dry_run"]:
-        rooms = await admin.preview(asked)
+        rooms = await _removals_of_database().preview(asked)
         meant = {name: asked[name] for name in ("building_id", "room_id", "start", "end", "above", "below")}
         readings = sum(room.readings for room in rooms)
         return edge.json({"dry_run": True, **meant, "readings": readings, "rooms": [room._asdict() for room in rooms]})
-    removal = await admin.remove(asked, access.fingerprint(request))
+    removal = await _removals_of_database().remove(asked, access.fingerprint(request))
     if removal.finished:
         return edge.json(removal._asdict())
     return edge.json({**removal._asdict(), "message": removals.UNFINISHED}, HTTPStatus.ACCEPTED)
 
 
 async def _removals(request: Request) -> Response:
-    from average import removals
-
     building_id, after, limit = questions.removals(edge.query(request))
     # One more tells whether there are more.
-    found = await removals.Removals(_admin_database()).listed(building_id, after, limit + 1)
+    found = await _removals_of_database().listed(building_id, after, limit + 1)
     shown = found[:limit]
     return edge.json(
         {
@@ -202,8 +202,13 @@ async def _removals(request: Request) -> Response:
     )
 
 
-def _admin_database() -> database.Database:
-    return replace(DATABASE, url=ADMIN_URL or DATABASE.url)
+def _removals_of_database() -> "Removals":
+    # A start would pay for it.
+    from average.removals import Removals
+
+    global _admins
+    _admins = _admins or Removals(replace(DATABASE, url=ADMIN_URL or DATABASE.url))
+    return _admins
 
 
 def _admin(function: edge.Function) -> edge.Function:

@@ -96,7 +96,7 @@ class Share(NamedTuple):
 
 
 class Removals:
-    """The removals of a database, reached as the role that may remove.
+    """The removals of a database, reached as the role that may remove, one request at a time.
 
     Every method raises Problem: 409 for readings of which only summaries are left, 503 if the database does not answer
     within the deadline, or does not let the role do it.
@@ -104,6 +104,8 @@ class Removals:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Each holds a connection of its own, beside those of questions.
+        self._turn = asyncio.Semaphore(1)
 
     async def preview(self, asked: Mapping[str, Any]) -> list[Share]:
         """What would be removed, room by room."""
@@ -171,12 +173,13 @@ class Removals:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        try:
-            connection = await psycopg.AsyncConnection.connect(self._database.url, **self._database.options)
-        except psycopg.OperationalError as error:
-            raise unavailable("not_set_up", NO_CONNECTION, 5) from error
-        async with connection:
-            yield connection
+        async with self._turn:
+            try:
+                connection = await psycopg.AsyncConnection.connect(self._database.url, **self._database.options)
+            except psycopg.OperationalError as error:
+                raise unavailable("not_set_up", NO_CONNECTION, 5) from error
+            async with connection:
+                yield connection
 
     async def _answered(self, work: Coroutine[Any, Any, T]) -> T:
         try:
