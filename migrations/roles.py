@@ -91,7 +91,7 @@ def reserve(connection: Connection, functions: list[str]) -> None:
         text(
             "SELECT pg_proc.oid::regprocedure::text, quote_ident(rolname)"
             " FROM pg_proc CROSS JOIN aclexplode(proacl) AS acl JOIN pg_roles ON pg_roles.oid = acl.grantee"
-            " WHERE pronamespace = current_schema()::regnamespace AND proname = ANY(:functions)"
+            " WHERE pronamespace = quote_ident(current_schema())::regnamespace AND proname = ANY(:functions)"
             " AND acl.grantee <> proowner"
         ),
         {"functions": functions},

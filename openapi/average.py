@@ -381,7 +381,7 @@ def document() -> dict[str, Any]:
                 HTTPStatus.CONFLICT,
                 summary="Remove wrong readings of an interval",
                 description="With what was made of them. It needs one of `ADMIN_TOKENS`. `202` says that it goes on.",
-                query_examples={**_ROOM, **_INTERVAL, "above": "40", "dry_run": "true"},
+                query_examples={**_ROOM, **_INTERVAL, "above": 40, "dry_run": True},
             ),
             _get(
                 "listRooms",
@@ -402,7 +402,7 @@ def document() -> dict[str, Any]:
                 summary="Forget a room or a building",
                 description="Its readings, summaries and alarms. It needs one of `ADMIN_TOKENS`. `202` says that it"
                 " goes on.",
-                query_examples={**_ROOM, "dry_run": "true"},
+                query_examples={**_ROOM, "dry_run": True},
             ),
             replace(
                 _get(

@@ -82,7 +82,7 @@ class Operation:
     problems: Sequence[HTTPStatus] = ()
     query: CoreSchema | None = None
     query_descriptions: Mapping[str, str] = field(default_factory=dict)
-    query_examples: Mapping[str, str] = field(default_factory=dict)
+    query_examples: Mapping[str, str | float] = field(default_factory=dict)
     body: Sequence[Content] = ()
     body_required: bool = True
     token: bool = True

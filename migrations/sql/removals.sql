@@ -283,7 +283,7 @@ BEGIN
         part.writers := coalesce((
             SELECT array_agg(virtualtransaction) FROM pg_locks
             WHERE relation = 'temperatures'::regclass AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
-              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+              AND database = (SELECT datid FROM pg_stat_get_activity(pg_backend_pid()))
         ), '{}');
     END IF;
     WHILE part.finished IS NULL AND looked < most AND clock_timestamp() < ends LOOP

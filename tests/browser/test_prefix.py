@@ -77,7 +77,7 @@ def test_the_dashboard_fills(visit: Visit, proxy: str, way: str) -> None:
 @pytest.mark.parametrize(("way", "slash"), [*zip(WAYS, ["", "/"], strict=True)])
 def test_a_request_is_tried_from_the_docs(visit: Visit, proxy: str, way: str, slash: str) -> None:
     page = visit(f"/{way}/docs{slash}", proxy)
-    operation = page.locator(".opblock").filter(has_text="/v1/temperature/rooms")
+    operation = page.locator(".opblock-get").filter(has_text="/v1/temperature/rooms")
     operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Execute", exact=True).click()
     answer = operation.locator(".live-responses-table .response").first

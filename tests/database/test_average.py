@@ -425,11 +425,15 @@ def test_settings_and_health_are_those_of_the_original(average: TestClient) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/temperature/average", "/v1/temperature/series", "/v1/temperature/rooms", "/health", "/settings"]
+    ("path", "allowed"),
+    [
+        *((path, "GET, HEAD, OPTIONS") for path in ("/v1/temperature/average", "/v1/temperature/series", "/health")),
+        *((path, "GET, HEAD, DELETE, OPTIONS") for path in ("/v1/temperature/readings", "/v1/temperature/rooms")),
+    ],
 )
-def test_only_reading_is_allowed(average: TestClient, path: str) -> None:
+def test_another_method_is_told_which_are_allowed(average: TestClient, path: str, allowed: str) -> None:
     response = average.post(path)
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
     assert response.headers["content-type"] == "application/problem+json"
 
 
