@@ -28,12 +28,7 @@ prepare_database() {
 migrate() {
     k -n temperature delete job/migrations --ignore-not-found
     k apply -f build/objects.yaml -l app.kubernetes.io/component=migrations
-    for _ in $(seq 130); do
-        k -n temperature wait job/migrations --for condition=Complete --timeout 5s >/dev/null 2>&1 && return
-        k -n temperature wait job/migrations --for condition=Failed --timeout 0s >/dev/null 2>&1 && break
-    done
-    k -n temperature logs job/migrations --tail 20
-    return 1
+    await_job migrations 130
 }
 
 # What the overlay does not have any more is removed.

@@ -63,12 +63,7 @@ spec:
   resources: {requests: {storage: $(k "${database[@]}" -o jsonpath='{.spec.volume.size}')}}
 YAML
     render ../knative/restore | sed "/name: UNTIL\$/{n;s|value: .*|value: \"$UNTIL\"|;}" | k apply -f -
-    for _ in $(seq 720); do
-        k -n temperature wait job/restore --for condition=Complete --timeout 5s >/dev/null 2>&1 && return
-        k -n temperature wait job/restore --for condition=Failed --timeout 0s >/dev/null 2>&1 && break
-    done
-    k -n temperature logs job/restore --tail 20
-    return 1
+    await_job restore 720
 }
 
 # Not whether it writes: with strict replication nobody does before there is a standby.

@@ -37,6 +37,16 @@ k() {
     kubectl --context "$CONTEXT" "$@"
 }
 
+# await_job NAME LOOKS: of five seconds each, until it is complete; what it said where it is not.
+await_job() {
+    for _ in $(seq "$2"); do
+        k -n temperature wait "job/$1" --for condition=Complete --timeout 5s >/dev/null 2>&1 && return
+        k -n temperature wait "job/$1" --for condition=Failed --timeout 0s >/dev/null 2>&1 && break
+    done
+    k -n temperature logs "job/$1" --tail 20
+    return 1
+}
+
 # apply OPTION...: the files of a release, as they are.
 apply() {
     k apply --server-side --force-conflicts "$@"

@@ -67,9 +67,7 @@ class Course(NamedTuple):
         """The average of the readings, None if there are none."""
         if self.sum is None or self.min is None or self.max is None:
             return None
-        numerator, denominator = self.sum.as_integer_ratio()
-        # The sum is of multiples of 2^-109.
-        return min(max(numerator / (denominator * self.readings), self.min), self.max)
+        return exact_average(self.sum, self.readings, self.min, self.max)
 
     @property
     def average_over_time(self) -> float | None:
@@ -112,6 +110,14 @@ EMPTY = Course(
 """That of an interval without readings, in which none holds either."""
 
 
+def exact_average(total: Decimal, count: int, lowest: float, highest: float) -> float:
+    """The average of so many readings, rounded once, of their sum without any rounding."""
+    # To divide integers is to round once, to the nearest number there is.
+    numerator, denominator = total.as_integer_ratio()
+    # The sum is of multiples of 2^-109.
+    return min(max(numerator / (denominator * count), lowest), highest)
+
+
 def values(course: Course, wish: Wish, zone: tzinfo | None) -> dict[str, Any]:
     """What is answered of a course."""
     answer: dict[str, Any] = {
@@ -126,12 +132,13 @@ def values(course: Course, wish: Wish, zone: tzinfo | None) -> dict[str, Any]:
         answer["above"] = _beyond(course.above, course.above_degree_microseconds, wish.above)
     if wish.below is not None:
         answer["below"] = _beyond(course.below, course.below_degree_microseconds, wish.below)
-    of = {
-        "stddev": course.stddev,
-        "first": _reading(course.first_at, course.first_temperature, zone),
-        "last": _reading(course.last_at, course.last_temperature, zone),
-    }
-    return {**answer, **{name: of[name] for name in wish.statistics}}
+    if "stddev" in wish.statistics:
+        answer["stddev"] = course.stddev
+    if "first" in wish.statistics:
+        answer["first"] = _reading(course.first_at, course.first_temperature, zone)
+    if "last" in wish.statistics:
+        answer["last"] = _reading(course.last_at, course.last_temperature, zone)
+    return answer
 
 
 def columns(wish: Wish | None) -> list[str]:

@@ -319,11 +319,7 @@ class _Progress:
 
 
 def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summary:
-    # To divide integers is to round once, to the nearest number there is.
-    numerator, denominator = total.as_integer_ratio()
-    average = numerator / (denominator * count)
-    # The sum is of multiples of 2^-109.
-    return Summary(count, min(max(average, lowest), highest), lowest, highest)
+    return Summary(count, courses.exact_average(total, count, lowest, highest), lowest, highest)
 
 
 def _parameters(scope: "Scope | AlarmScope") -> dict[str, Any]:

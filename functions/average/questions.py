@@ -136,7 +136,6 @@ ALARMS = _fields(
 
 LONGEST_REASON = 1_000
 """Characters of the reason for a removal."""
-_DEGREES = rule(degrees(strict=False), DEGREES)
 _REMOVAL = {
     "reason": rule(
         core_schema.str_schema(max_length=LONGEST_REASON, pattern=r"^[^\x00]*$"),
@@ -151,7 +150,7 @@ _REMOVAL = {
 }
 REMOVE = _fields(
     {"building_id": IDENTIFIER, "start": TIMESTAMP, "end": TIMESTAMP},
-    {"room_id": IDENTIFIER, "above": _DEGREES, "below": _DEGREES, **_REMOVAL},
+    {"room_id": IDENTIFIER, "above": _LIMIT, "below": _LIMIT, **_REMOVAL},
 )
 FORGET = _fields({"building_id": IDENTIFIER}, {"room_id": IDENTIFIER, **_REMOVAL})
 MOST_REMOVALS = 1_000
