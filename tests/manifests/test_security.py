@@ -20,6 +20,7 @@ CONFINED = {
 }
 ROLES = {
     "average": "reader",
+    "health": "monitor",
     "ingest": "writer",
     "migrations": "owner",
     "summaries": "owner",
