@@ -56,6 +56,7 @@ start_functions() {
     fi
     k apply -f build/objects.yaml --prune -l app.kubernetes.io/part-of=temperature "${kinds[@]}"
     k -n temperature wait ksvc --all --for condition=Ready --timeout 600s
+    k -n temperature rollout status deployment -l app.kubernetes.io/component=eventing --timeout 300s
 }
 
 step Database prepare_database

@@ -38,9 +38,12 @@ HOST = {"Ingress localhost", "NetworkPolicy host", "Service temperature-db-host"
 EVENTS = {
     "Broker default",
     "ConfigMap dead-letters",
+    "Deployment dead-letter-box",
+    "NetworkPolicy dead-letter-box",
+    "PersistentVolumeClaim dead-letters",
     "PingSource every-minute",
     "PingSource every-minute-watch",
-    "Service dead-letters",
+    "Service dead-letter-box",
     "SinkBinding simulate",
     "SinkBinding watch",
     "Trigger ingest",
