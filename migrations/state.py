@@ -122,6 +122,7 @@ def _run(connection: Connection, name: str, path: str) -> None:
         "@mark_all@": mark.replace("@chosen@", ""),
         "@mark_others@": mark.replace("@chosen@", f"WHERE NOT {kept_out}"),
         "@kept_out@": kept_out,
+        "@bucket_averages@": _read("bucket_averages").rstrip(),
     }
     statements = _read(name)
     for placeholder, part in parts.items():
