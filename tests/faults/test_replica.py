@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 from local.postgres import OWNER, READER, WATCHER, WRITER
 from tests.exactness import assert_exact
 from tests.faults.pair import Pair
-from tests.faults.test_replication import soon
-from tests.support import SUPERUSER, python
+from tests.support import SUPERUSER, python, wait_until
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC)
@@ -127,7 +126,7 @@ def test_a_question_that_keeps_it_from_following_is_asked_again(pair: Pair, aver
             assert answer.json()["detail"] == "The database was changed meanwhile, again and again; ask again"
     print(f"{conflicts() - before} conflicts, {len(answers)} answers")
     assert conflicts() > before
-    soon(lambda: average.get("/v1/temperature/series", params=query).json() == expected)
+    wait_until(lambda: average.get("/v1/temperature/series", params=query).json() == expected)
 
 
 def test_a_question_waits_for_what_is_locked_and_is_not_told_to_be_shorter(pair: Pair, average: TestClient) -> None:
@@ -136,7 +135,7 @@ def test_a_question_waits_for_what_is_locked_and_is_not_told_to_be_shorter(pair:
         owner.execute("LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE")
         # For the lock to get to the standby.
         owner.execute("SELECT pg_logical_emit_message(false, 'temperature', '')")
-        soon(lambda: _locked(pair))
+        wait_until(lambda: _locked(pair))
         answer = average.get("/v1/temperature/average", params=query)
         assert (answer.status_code, answer.json()["detail"]) == (503, "The database does not answer; ask again")
     assert average.get("/v1/temperature/average", params=query).status_code == 200

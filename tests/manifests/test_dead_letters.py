@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import requests
@@ -10,7 +9,7 @@ from cloudevents.conversion import to_binary
 from cloudevents.http import CloudEvent
 
 from tests.manifests.support import environment, functions, of_kind, overlay
-from tests.support import ROOT, free_port
+from tests.support import ROOT, free_port, listens, wait_until
 
 
 def test_a_dead_letter_is_logged_with_the_reason(tmp_path: Path) -> None:
@@ -35,7 +34,8 @@ def test_a_dead_letter_is_logged_with_the_reason(tmp_path: Path) -> None:
         address = f"http://127.0.0.1:{port}/"
         event = CloudEvent({"type": "dev.x", "source": "/x", "id": "lost", "knativeerrorcode": "422"}, {"a": 1})
         headers, body = to_binary(event)
-        answer = _post(address, headers, body, server)
+        wait_until(lambda: server.poll() is not None or listens(port), seconds=30)
+        answer = requests.post(address, data=body, headers=headers, timeout=10)
         assert (answer.status_code, answer.content) == (204, b"")
         assert requests.post(address, data=b"no event", timeout=10).status_code == 400
     finally:
@@ -44,13 +44,3 @@ def test_a_dead_letter_is_logged_with_the_reason(tmp_path: Path) -> None:
     said = log.read_text()
     assert "'id': 'lost'" in said and "'knativeerrorcode': '422'" in said
     assert "Traceback" not in said
-
-
-def _post(address: str, headers: dict[str, str], body: bytes, server: "subprocess.Popen[bytes]") -> requests.Response:
-    end = time.monotonic() + 30
-    while True:
-        try:
-            return requests.post(address, data=body, headers=headers, timeout=10)
-        except requests.ConnectionError:
-            assert server.poll() is None and time.monotonic() < end
-            time.sleep(0.1)
