@@ -179,6 +179,7 @@ def test_standbys_slots_and_the_archive_are_watched(pair: Pair) -> None:
         with pair.connected("postgres") as superuser:
             superuser.execute("SELECT pg_drop_replication_slot('gone')")
         migrate(pair.postgres.url(OWNER))
-    wait_until(lambda: measured(pair.standby.url(MONITOR)).keys() >= {("summaries_seconds", ""), ("database_bytes", "")})
+    wanted = {("summaries_seconds", ""), ("database_bytes", "")}
+    wait_until(lambda: measured(pair.standby.url(MONITOR)).keys() >= wanted)
     # What only a primary has.
     assert not {metric for metric, _ in measured(pair.standby.url(MONITOR))} & {"slot_bytes", "standbys_missing"}
