@@ -384,10 +384,10 @@ BEGIN
         slice := remove_slice(part, room, most, hours, emptied);
         looked := looked + slice.looked;
         part.removed := part.removed + slice.removed;
-        IF slice.reached IS NOT NULL THEN
-            part.reached := slice.reached;
-            CONTINUE;
-        END IF;
+        part.reached := coalesce(slice.reached, part.reached);
+        -- A room of which nothing is left is gone by now.
+        CONTINUE WHEN slice.reached IS NOT NULL
+            AND EXISTS (SELECT FROM rooms WHERE building_id = part.building_id AND room_id = next);
         IF part.everything THEN
             EXIT WHEN forget_hours(
                 part.building_id, next,
