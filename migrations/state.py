@@ -23,10 +23,18 @@ SUMMARIES = ("rooms", "room_hours", "room_days", "building_hours", "building_day
 WATCHED = ("watched_until", "came_from", "came_to", "low", "high")
 """What `watch` takes of a room: that readings came since it looked last."""
 REMOVING = ("preview_removal", "begin_removal", "continue_removal")
-AS_OWNER = ("mark_rooms", "forget_rooms", *REMOVING)
-"""Functions that run with the rights of the owner, whoever calls them."""
+HEALTH = ("database_health", "schema_health", "jobs_health", "server_health")
+AS_OWNER = ("mark_rooms", "forget_rooms", *REMOVING, *HEALTH)
+"""Functions that run with the rights of the owner, whoever calls them, or that only some may call."""
 ROOMS_AT_ONCE = 200
 """Rooms made known in one transaction, during which their writers wait."""
+
+FORGET = """
+    DROP FUNCTION IF EXISTS database_health, schema_health, jobs_health, server_health;
+    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words;
+    DROP SEQUENCE IF EXISTS summarized
+"""
+"""Removes what no revision knows of and all of the rest would leave behind."""
 
 _SQL = Path(__file__).parent / "sql"
 _FROM_READINGS = """
@@ -43,7 +51,7 @@ def bring_about(settings: Settings) -> Edition:
     """
     with transaction() as connection:
         edition = detect(connection)
-        _make_functions(connection, edition)
+        _make_functions(connection, edition, settings)
     _make_rooms_known()
     with transaction() as connection:
         _make_bucket_averages(connection, edition, settings)
@@ -58,7 +66,7 @@ def bring_about(settings: Settings) -> Edition:
     return edition
 
 
-def _make_functions(connection: Connection, edition: Edition) -> None:
+def _make_functions(connection: Connection, edition: Edition, settings: Settings) -> None:
     schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
     # That of the extension is for what is called in there.
     extension = connection.scalar(
@@ -71,8 +79,11 @@ def _make_functions(connection: Connection, edition: Edition) -> None:
     connection.exec_driver_sql(f"SET LOCAL search_path = {path}")
     kind = "hypertable" if has_hypertable(connection) else "table"
     of_kind = f"room_readings_of_{kind}", f"retention_of_{kind}"
-    for name in ("rooms", "readings", "courses", "summaries", "removals", *of_kind, "summarize"):
+    for name in ("rooms", "readings", "courses", "summaries", "removals", *of_kind, "summarize", "health"):
         _run(connection, name, path)
+    connection.exec_driver_sql(
+        f"CREATE OR REPLACE FUNCTION standbys_meant() RETURNS integer LANGUAGE sql IMMUTABLE RETURN {settings.standbys}"
+    )
     if not connection.scalar(
         text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")
     ):
@@ -107,6 +118,7 @@ def _run(connection: Connection, name: str, path: str) -> None:
         "@mark_all@": mark.replace("@chosen@", ""),
         "@mark_others@": mark.replace("@chosen@", f"WHERE NOT {kept_out}"),
         "@kept_out@": kept_out,
+        "@bucket_averages@": _read("bucket_averages").rstrip(),
     }
     statements = _read(name)
     for placeholder, part in parts.items():
@@ -249,7 +261,7 @@ def _make_bucket_averages(connection: Connection, edition: Edition, settings: Se
 
 def _grant(connection: Connection, settings: Settings) -> None:
     roles.reserve(connection, list(AS_OWNER))
-    for role in (settings.writer, settings.reader, settings.watcher, settings.admin):
+    for role in settings.roles:
         roles.let_in(connection, role)
     roles.grant(connection, "INSERT", ["temperatures"], settings.writer)
     roles.grant(connection, "SELECT", ["temperatures", "alarms", *SUMMARIES, *VIEWS], settings.reader)
@@ -259,3 +271,4 @@ def _grant(connection: Connection, settings: Settings) -> None:
     roles.grant(connection, "SELECT, UPDATE", ["watching"], settings.watcher)
     roles.grant(connection, "SELECT", ["removals"], settings.admin)
     roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in REMOVING], settings.admin)
+    roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in HEALTH], settings.monitor)

@@ -22,7 +22,7 @@ from tests.manifests.support import (
 IN_FRONT = {"activator", "gateway"}
 # What it asks, it asks of the functions themselves.
 OBSERVERS = {"prometheus"}
-CLIENTS = {"average", "backup", "ingest", "migrations", "summaries", "watch"}
+CLIENTS = {"average", "backup", "health", "ingest", "migrations", "summaries", "watch"}
 MANAGERS = {"database", "operator", "pooler"}
 
 
@@ -114,6 +114,8 @@ def test_only_those_who_must_reach_the_database_and_the_functions_do(name: str) 
     expected |= {(function, 8080): IN_FRONT | OBSERVERS for function in functions(objects)}
     if "dead-letter-box" in peers:
         expected["dead-letter-box", 8080] = {"broker"}
+    # It has no token, and no path that leads there from outside.
+    expected["health", 9187] = OBSERVERS
     assert expected == {
         (target, port): {peer for peer in peers if _reaches(peers[peer], peers[target], port, policies)}
         for target, port in expected

@@ -18,6 +18,7 @@ CONFINED = {
 }
 ROLES = {
     "average": "reader",
+    "health": "monitor",
     "ingest": "writer",
     "migrations": "owner",
     "summaries": "owner",

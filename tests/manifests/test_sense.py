@@ -160,6 +160,7 @@ def test_production_may_lose_an_instance_of_the_database_and_still_has_two_copie
     assert environment(templates(objects)["migrations"])["BUCKET_MINUTES"] == "15"
     # An alarm says when one of them has no copy.
     assert environment(templates(objects)["ingest"])["COPIES"] == "2"
+    assert environment(templates(objects)["migrations"])["STANDBYS"] == "2"
 
 
 def test_the_simulator_is_triggered_every_minute_and_sends_to_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +209,11 @@ def test_alarms_are_looked_for_every_minute(
     assert (timer["schedule"], timer["sink"]["ref"]["name"]) == ("* * * * *", "watch")
 
 
-def test_the_users_who_watch_and_who_remove_are_made_and_get_what_they_need() -> None:
+def test_the_users_who_watch_who_remove_and_who_monitor_are_made_and_get_what_they_need() -> None:
     objects = overlay("kind")
     (database,) = of_kind(objects, "postgresql").values()
     roles = environment(templates(objects)["migrations"])
-    users = {roles["WATCHER_ROLE"]: "watch", roles["ADMIN_ROLE"]: "average"}
+    users = {roles["WATCHER_ROLE"]: "watch", roles["ADMIN_ROLE"]: "average", roles["MONITOR_ROLE"]: "health"}
     assert database["spec"]["users"].keys() == users.keys()
     for user, function in users.items():
         secrets = json.dumps(templates(objects)[function])
