@@ -1,6 +1,5 @@
 """`make deploy` with a program in the place of kubectl, which builds the manifests and answers as a cluster would."""
 
-import json
 import os
 import re
 import shutil
@@ -26,17 +25,16 @@ COMPLETE = {
     r"get secret tokens-of-the-house ": "tokens-of-the-house write read",
     r"get secret temperature-db-tls ": "temperature-db-tls ca.crt tls.crt tls.key",
 }
-PROGRAM = """#!{python}
-import json, re, subprocess, sys
-if sys.argv[1] == "kustomize":
-    sys.exit(subprocess.run([{kustomize!r}, "build", *sys.argv[2:4], {build!r}]).returncode)
-command = " ".join(sys.argv[3:])
-with open({log!r}, "a") as log:
-    print(command, file=log)
-for pattern, answer in json.load(open({answers!r})).items():
-    if re.search(pattern, command):
-        print(answer or "", end="")
-        sys.exit(answer is None)
+PROGRAM = """#!/bin/bash
+[ "$1" != kustomize ] || exec '{kustomize}' build "$2" "$3" '{build}'
+command="${{*:3}}"
+printf '%s\\n' "$command" >>'{log}'
+while IFS=$'\\t' read -r pattern status answer; do
+    if [[ $command =~ $pattern ]]; then
+        [ -z "$answer" ] || printf '%b' "$answer"
+        exit "$status"
+    fi
+done <'{answers}'
 """
 
 
@@ -49,7 +47,8 @@ class Deployment:
 
     def run(self, overlay: str) -> "subprocess.CompletedProcess[str]":
         """Deploy it."""
-        (self.folder / "answers").write_text(json.dumps(self.answers))
+        lines = [(key, str(int(value is None)), repr(value or "")[1:-1]) for key, value in self.answers.items()]
+        (self.folder / "answers").write_text("".join("\t".join(line) + "\n" for line in lines))
         path = f"{self.folder}/programs:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "OVERLAY": overlay, "CONTEXT": "somewhere"}
         command = ["bash", str(self.folder / "kind/deploy.sh")]
@@ -88,7 +87,6 @@ def deployment(tmp_path: Path, kustomize: str) -> Deployment:
     program.parent.mkdir()
     program.write_text(
         PROGRAM.format(
-            python=sys.executable,
             kustomize=kustomize,
             build=str((tmp_path / "build").resolve()),
             log=str(tmp_path / "log"),
