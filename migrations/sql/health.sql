@@ -16,16 +16,17 @@ RETURNS TABLE (metric text, of text, value double precision, most double precisi
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT SET jit = off AS $$
     WITH room AS MATERIALIZED (
         SELECT
-            count(*) AS number, count(*) FILTER (WHERE waits) AS waiting,
+            count(*) AS number, count(since) AS waiting, min(since) AS since,
             -- Every hour is over for all of them at once, and summed up some minutes later.
-            count(*) FILTER (WHERE waits AND since < now() - interval '2:00') AS behind,
-            min(since) FILTER (WHERE waits) AS since, count(courses_missing_before) AS without_courses
+            count(*) FILTER (WHERE since < (SELECT now() - interval '2:00')) AS behind,
+            count(courses_missing_before) AS without_courses
         FROM rooms CROSS JOIN LATERAL (
-            SELECT
-                coalesce(late_from, summed_until) AS since,
-                late_from IS NOT NULL OR (
-                    timestamp >= summed_until AND summed_until < date_bin('1 hour', now(), '2000-01-03 00:00+00')
-                ) AS waits
+            -- As `unsummarized` has it, in half of the time: what is the same for all of them is computed once.
+            SELECT CASE
+                WHEN late_from IS NOT NULL THEN late_from
+                WHEN summed_until < (SELECT date_bin('1 hour', now(), '2000-01-03 00:00+00')) AND timestamp >= summed_until
+                THEN summed_until
+            END AS since
         ) AS part
     ), removal AS (
         SELECT count(*) AS number, min(asked) AS asked FROM removals WHERE finished IS NULL
@@ -126,7 +127,7 @@ BEGIN
             max(job_id) FILTER (WHERE last_run_status = 'Failed') AS failed, max(age) AS age,
             -- What runs for the first time, or after an import, may take hours.
             max(3 * extract(epoch FROM schedule_interval) + 600
-                + CASE WHEN job_status = 'Running' THEN 6 * 3600 ELSE 0 END) AS most,
+                + CASE WHEN job_status = 'Running' THEN 6 * 3600 ELSE 0 END) AS patience,
             bool_and(has_succeeded) AS has_succeeded
         FROM meant LEFT JOIN job USING (name) GROUP BY meant.name
     )
@@ -140,7 +141,7 @@ BEGIN
                 SELECT trim(TRAILING '.' FROM left(err_message, 200)) FROM timescaledb_information.job_errors
                 WHERE job_id = failed ORDER BY finish_time DESC NULLS LAST LIMIT 1
             ), 'the log of the server says why') || '. docs/reliability.md#jobs-fail'),
-        ('job_seconds', age, state.most,
+        ('job_seconds', age, patience,
             'The job ' || name || ' of TimescaleDB has not succeeded for ' || duration_in_words(age)
             || CASE WHEN has_succeeded THEN '' ELSE ', nor ever' END || '. docs/reliability.md#jobs-fail')
     ) AS health (metric, value, most, fault);
@@ -172,10 +173,14 @@ BEGIN
         FROM pg_stat_activity WHERE datid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
         UNION ALL
         SELECT 'database_transaction_age', of, age, most,
-            'The oldest ' || of || ' of the server is ' || age / 1000000 || ' million old, and at 2000 million it stops'
-            || ' taking readings. docs/reliability.md#transaction-ids-run-out'
+            'The oldest ' || of || ' id of the server is ' || age / 1000000 || ' million old, and at 2000 million it'
+            || ' stops taking readings. docs/reliability.md#transaction-ids-run-out'
         FROM (
-            SELECT max(age(datfrozenxid)) AS transactions, max(mxid_age(datminmxid)) AS multixacts FROM pg_database
+            -- What has none yet is infinitely old.
+            SELECT
+                max(age(datfrozenxid)) FILTER (WHERE age(datfrozenxid) < 2147483647) AS transactions,
+                max(mxid_age(datminmxid)) FILTER (WHERE mxid_age(datminmxid) < 2147483647) AS multixacts
+            FROM pg_database
         ) AS oldest CROSS JOIN LATERAL (VALUES
             ('transaction', transactions, current_setting('autovacuum_freeze_max_age')::numeric),
             ('multixact', multixacts, current_setting('autovacuum_multixact_freeze_max_age')::numeric)

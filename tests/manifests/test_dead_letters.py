@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from cloudevents.http import CloudEvent
 
 from local.postgres import OWNER, WRITER
 from tests.manifests.support import environment, of_kind, overlay, templates
-from tests.support import NOWHERE, ROOT, Urls, free_port
+from tests.support import NOWHERE, ROOT, Urls, free_port, listens, wait_until
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
 PROBLEM = {
@@ -40,14 +39,7 @@ def _server(log: Path, **variables: str) -> Iterator[str]:
         server = subprocess.Popen(command, env={**variables, **passed}, stderr=output, stdout=output)
     address = f"http://127.0.0.1:{port}/"
     try:
-        end = time.monotonic() + 30
-        while True:
-            try:
-                requests.get(f"{address}health", timeout=10)
-                break
-            except requests.ConnectionError:
-                assert server.poll() is None and time.monotonic() < end, log.read_text()
-                time.sleep(0.1)
+        wait_until(lambda: server.poll() is not None or listens(port), seconds=30)
         yield address
     finally:
         server.terminate()

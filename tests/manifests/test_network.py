@@ -112,10 +112,10 @@ def test_only_those_who_must_reach_the_database_and_the_functions_do(name: str) 
     # Knative's proxy, the function behind it, and what the autoscaler asks.
     expected |= {(function, port): IN_FRONT for function in functions(objects) for port in (8012, 9090)}
     expected |= {(function, 8080): IN_FRONT | OBSERVERS for function in functions(objects)}
-    if "dead-letter-box" in peers:
-        expected["dead-letter-box", 8080] = {"broker"}
     # It has no token, and no path that leads there from outside.
     expected["health", 9187] = OBSERVERS
+    if "dead-letter-box" in peers:
+        expected["dead-letter-box", 8080] = {"broker"}
     assert expected == {
         (target, port): {peer for peer in peers if _reaches(peers[peer], peers[target], port, policies)}
         for target, port in expected

@@ -301,3 +301,14 @@ def test_the_example_of_a_source_asks_the_simulator_for_what_it_understands() ->
     assert faults(source) == []
     asked = simulation.parse(source["spec"]["data"].encode())
     assert (len(asked.rooms), len(asked.instants)) == (1, 7)
+
+
+def test_the_image_of_the_database_is_made_of_the_same_images_everywhere_by_exact_tags() -> None:
+    settings = (ROOT / "kind" / "settings.sh").read_text()
+    dockerfile = (KNATIVE / "database" / "Dockerfile").read_text()
+    documentation = (ROOT / "docs" / "kubernetes.md").read_text()
+    for name, tag in (("SPILO_IMAGE", r"\d+\.\d+-p\d+"), ("TIMESCALEDB_IMAGE", r"pg17\.\d+-ts2\.\d+\.\d+")):
+        (image,) = re.findall(rf"^: \"\$\{{{name}:=(\S+)\}}\"$", settings, re.MULTILINE)
+        assert re.findall(rf"^ARG {name}=(\S+)$", dockerfile, re.MULTILINE) == [image]
+        assert re.fullmatch(tag, image.partition(":")[2])
+        assert f"`{image}`" in documentation
