@@ -90,7 +90,7 @@ torture: install ## what takes long: faults and overload that last, ten times as
 	.venv/bin/python -m pytest tests/faults tests/local tests/unit/test_writer.py tests/database/test_bad_input.py \
 		tests/database/test_description.py tests/database/test_history.py tests/database/test_summaries.py \
 		tests/database/test_excursions.py tests/database/test_year.py tests/timescale/test_watch.py \
-		tests/timescale/test_history.py tests/clients tests/browser/test_lighthouse.py --timeout 1800
+		tests/timescale/test_jobs.py tests/timescale/test_history.py tests/clients tests/browser/test_lighthouse.py --timeout 1800
 
 bench: install ## measure it; settings: FIGURES (all), LONG=1, RESULTS (build/bench)
 	@PYTHONPATH=functions:. .venv/bin/python -m bench $(FIGURES) $(if $(LONG),--long)
