@@ -224,7 +224,7 @@ def _days(
 
 async def _statements(database: str, url: str, asked: Sequence[Question], rooms: int, repeats: int) -> list[Row]:
     rows: list[Row] = []
-    temperatures = Temperatures(Database(url, connections=1, pooled=False, deadline=DEADLINE_SECONDS))
+    temperatures = Temperatures(Database(url, connections=1, pooled=False, deadline_seconds=DEADLINE_SECONDS))
     async with AsyncConnectionPool(url, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
         for question in asked:
             # Another room each time, as if nobody had just asked for the same.

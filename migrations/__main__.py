@@ -12,12 +12,13 @@ from alembic.config import Config
 
 from migrations import database, roles, settings, state, summaries
 from migrations.edition import Edition, detect
-from shared import logs
+from migrations.settings import Settings
+from shared import conninfo, logs
 from shared.settings import SettingError
 
 log = logging.getLogger("migrations")
 
-OLDEST = 15
+OLDEST_POSTGRESQL = 15
 """The oldest version of PostgreSQL that has all that the schema is made of."""
 
 
@@ -28,23 +29,27 @@ def config() -> Config:
     return alembic
 
 
-def main() -> Edition:
-    """Upgrade, apply the settings and return what the database is.
+def main(chosen: Settings | None = None) -> Edition:
+    """Upgrade, apply the settings, by default those of the environment, and return what the database is.
 
     Raises SettingError for a database that cannot be used, or whose averages could not be built as the settings say.
     """
     logs.configure()
-    chosen = settings.load()
-    with database.transaction() as connection:
+    chosen = chosen or settings.load()
+    with database.transaction(chosen.url) as connection:
         version = connection.exec_driver_sql("SHOW server_version").scalar()
-        if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST * 10_000:
-            raise SettingError(f"PostgreSQL {OLDEST} or newer is needed, and the database is of version {version}")
+        if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST_POSTGRESQL * 10_000:
+            raise SettingError(
+                f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed, and the database is of version {version}"
+            )
         if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
             raise SettingError("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
         if chosen.require_timescaledb and detect(connection) is Edition.PLAIN:
             raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
         roles.check(connection)
-    command.upgrade(config(), "head")
+    alembic = config()
+    alembic.attributes["settings"] = chosen
+    command.upgrade(alembic, "head")
     edition = state.bring_about(chosen)
     if unused := chosen.unused(edition):
         log.warning("%s", unused)
@@ -60,4 +65,4 @@ if __name__ == "__main__":
     with database.explained():
         if not task:
             main()
-        summaries.bring_up_to_date()
+        summaries.bring_up_to_date(conninfo.load())

@@ -202,7 +202,7 @@ def test_a_role_that_may_not_remove_is_told_what_misses(
         (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "above": "hot"}, ["above"]),
         (ROOMS, {}, ["building_id"]),
         (ROOMS, {"building_id": "B1", "start": at(0)}, ["start"]),
-        (ROOMS, {"building_id": "B1", "keep_out": "1h"}, ["keep_out"]),
+        (ROOMS, {"building_id": "B1", "keep_out": "1w"}, ["keep_out"]),
     ],
 )
 def test_what_is_not_said_clearly_removes_nothing(
