@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
@@ -23,10 +24,10 @@ import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
-from local import gateway
+from local import gateway, observer
 from local.backup import Backup
 from local.keeper import Keeper
-from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER, Postgres
+from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
 from migrations.database import explained
 from shared import access, conninfo, database, logs, settings
@@ -159,7 +160,8 @@ def _database(data: Path) -> Iterator[Connections]:
         raise SettingError(f"The database that DATABASE_URL names does not answer: {said}") from None
     say("Database      the one that DATABASE_URL names")
     _migrate(url)
-    yield Connections(url, {function: {"DATABASE_URL": url} for function in ("ingest", "average", "watch")})
+    with _at_work(partial(observer.observe, lambda: observer.faults(url), say), seconds=ENDING_SECONDS):
+        yield Connections(url, {function: {"DATABASE_URL": url} for function in ("ingest", "average", "watch")})
 
 
 @contextmanager
@@ -175,6 +177,8 @@ def _own_database(data: Path) -> Iterator[Connections]:
         if folder := settings.text("BACKUP_DIR"):
             backup = Backup(postgres, Path(folder), say)
             jobs.append(backup.keep)
+        backups = Path(folder) if folder else None
+        jobs.append(partial(observer.observe, lambda: observer.faults(postgres.url(MONITOR), data, backups), say))
         with _at_work(*jobs), ExitStack() as stack:
             # A start that is under way ends, and with it the keeper's thread.
             stack.callback(postgres.give_up)

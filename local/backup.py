@@ -25,7 +25,7 @@ from shared.settings import SettingError
 BACKUP_INTERVAL = timedelta(days=1)
 LOOK_SECONDS = 0.5
 FAILED_RECEIVER_SECONDS = 5
-"""A receiver that ends within so long cannot go on. One that ends later has lost the server."""
+"""A receiver that ends within them cannot go on; another one that ends lost the server."""
 FIRST_LOG_SECONDS = 30
 """After which a receiver that has written nothing is given up."""
 _FOLDER_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -73,20 +73,33 @@ class Backup:
             self._receiver = None
             if time.monotonic() - self._received > FAILED_RECEIVER_SECONDS:
                 return
-            # The log that it needs is gone, or the server has begun another history.
+            # What it needs is gone, or the server has a history of its own since.
             self._current = None
-        if self._current is None or datetime.now(UTC) - _begun(self._current) > BACKUP_INTERVAL:
+        if self._current is None or datetime.now(UTC) - begun(self._current) > BACKUP_INTERVAL:
             self._begin()
 
     def _begin(self) -> None:
         with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET wal_keep_size = '{_LOG_KEPT}'")
             connection.execute("SELECT pg_reload_conf()")
-        place = self._place()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        place = self._folder / datetime.now(UTC).strftime(_FOLDER_NAME_FORMAT)
+        (place / "wal").mkdir(parents=True)
+        self._postgres.let_pass(self._folder)
+        for each in (self._folder, place, place / "wal"):
+            self._postgres.give(each)
         receiver = self._receive(place)
         try:
             _wait_for_the_log(place, receiver)
-            self._copy(place)
+            # Only a whole one is called `base`.
+            copied = self._postgres.program(
+                "pg_basebackup", "--dbname", self._postgres.url(), "--pgdata", place / "base.new", "--checkpoint=fast"
+            )
+            if copied.returncode != 0:
+                raise PostgresError(
+                    f"no copy could be made in {place}: {copied.stderr.decode(errors='replace').strip()}"
+                )
+            (place / "base.new").rename(place / "base")
         except BaseException:
             receiver.kill()
             receiver.wait()
@@ -98,25 +111,6 @@ class Backup:
             if older != place and _is_backup(older):
                 shutil.rmtree(older, ignore_errors=True)
         self._once(f"Backup        {place}, and all that is written from now on")
-
-    def _place(self) -> Path:
-        """A new folder for a backup, which is the server's."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        place = self._folder / datetime.now(UTC).strftime(_FOLDER_NAME_FORMAT)
-        (place / "wal").mkdir(parents=True)
-        self._postgres.let_pass(self._folder)
-        for each in (self._folder, place, place / "wal"):
-            self._postgres.give(each)
-        return place
-
-    def _copy(self, place: Path) -> None:
-        """Copy the data to `base`, which is there once it is whole. Raises PostgresError."""
-        copied = self._postgres.program(
-            "pg_basebackup", "--dbname", self._postgres.url(), "--pgdata", place / "base.new", "--checkpoint=fast"
-        )
-        if copied.returncode != 0:
-            raise PostgresError(f"no copy could be made in {place}: {copied.stderr.decode(errors='replace').strip()}")
-        (place / "base.new").rename(place / "base")
 
     def _receive(self, place: Path) -> "subprocess.Popen[bytes]":
         self._received = time.monotonic()
@@ -152,8 +146,8 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
         raise PostgresError(f"{folder} has no backup")
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
-    if until and until < _begun(backup):
-        raise PostgresError(f"The backup in {folder} begins at {_begun(backup):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL")
+    if until and until < begun(backup):
+        raise PostgresError(f"The backup in {folder} begins at {begun(backup):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL")
     with leftovers.half_made(postgres.folder.parent) as place:
         new = place / "postgres"
         shutil.copytree(backup / "base", new)
@@ -212,13 +206,14 @@ def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.05)
 
 
-def _begun(backup: Path) -> datetime:
+def begun(backup: Path) -> datetime:
+    """When a backup began, by its name."""
     return datetime.strptime(backup.name, _FOLDER_NAME_FORMAT).replace(tzinfo=UTC)
 
 
 def _is_backup(folder: Path) -> bool:
     try:
-        _begun(folder)
+        begun(folder)
     except ValueError:
         return False
     return folder.is_dir()

@@ -5,15 +5,18 @@
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import Connection
 
 from migrations import database, roles, settings, state, summaries
 from migrations.edition import Edition, detect
+from migrations.failures import EXIT_CODE, Final, final
 from migrations.settings import Settings
-from shared import conninfo, logs
+from shared import logs
 from shared.settings import SettingError
 
 log = logging.getLogger("migrations")
@@ -32,21 +35,19 @@ def config() -> Config:
 def main(chosen: Settings | None = None) -> Edition:
     """Upgrade, apply the settings, by default those of the environment, and return what the database is.
 
-    Raises SettingError for a database that cannot be used, or whose averages could not be built as the settings say.
+    Raises SettingError for a database that cannot be used yet, and Final for settings or a database that cannot be
+    used at all, or averages that could not be built as the settings say: then nothing is changed.
     """
     logs.configure()
-    chosen = chosen or settings.load()
+    with final():
+        chosen = chosen or settings.load()
     with database.transaction(chosen.url) as connection:
-        version = connection.exec_driver_sql("SHOW server_version").scalar()
-        if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST_POSTGRESQL * 10_000:
-            raise SettingError(
-                f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed, and the database is of version {version}"
-            )
-        if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
-            raise SettingError("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
+        _check_server(connection)
+        # Whoever provides the database may make its extension, and the role's rights, a moment after it.
         if chosen.require_timescaledb and detect(connection) is Edition.PLAIN:
             raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
         roles.check(connection)
+        state.check(connection, chosen)
     alembic = config()
     alembic.attributes["settings"] = chosen
     command.upgrade(alembic, "head")
@@ -57,12 +58,30 @@ def main(chosen: Settings | None = None) -> Edition:
     return edition
 
 
-if __name__ == "__main__":
+def _check_server(connection: Connection) -> None:
+    version = connection.exec_driver_sql("SHOW server_version").scalar()
+    if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST_POSTGRESQL * 10_000:
+        raise Final(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed, and the database is of version {version}")
+    if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
+        raise Final("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
+
+
+def _run() -> None:
     parser = argparse.ArgumentParser(prog="python -m migrations", description=__doc__)
     parser.add_argument("task", nargs="?", choices=["summarize"], help="only bring the summaries up to date")
     task = parser.parse_args().task
     logs.configure()
-    with database.explained():
-        if not task:
-            main()
-        summaries.bring_up_to_date(conninfo.load())
+    try:
+        with database.explained():
+            with final():
+                chosen = settings.load()
+            if not task:
+                main(chosen)
+            summaries.bring_up_to_date(chosen.url)
+    except Final as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(EXIT_CODE)
+
+
+if __name__ == "__main__":
+    _run()

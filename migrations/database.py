@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
@@ -98,3 +99,9 @@ def name_revision_table(connection: Connection) -> None:
     if set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars()) <= {"0001", "0002", "0003"}:
         connection.execute(text(f"ALTER TABLE alembic_version RENAME TO {REVISION_TABLE}"))
         connection.execute(text(f"ALTER INDEX alembic_version_pkc RENAME TO {REVISION_TABLE}_pkc"))
+
+
+def interval(width: timedelta) -> str:
+    """The width as an SQL literal, in hours and minutes: a day may be longer in the zone of a session."""
+    minutes = int(width.total_seconds()) // 60
+    return f"interval '{minutes // 60}:{minutes % 60:02}'"

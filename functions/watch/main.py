@@ -62,8 +62,9 @@ async def _check(request: Request) -> Response:
 
 
 async def _checked(request: Request) -> Response:
-    found = await alarms.check(DATABASE, RULES, _addressee(request), RETENTION, CHECK_SECONDS)
-    sent, unsent, reason = await _send() if found.due else (0, found.unsent, "")
+    addressee = _addressee(request)
+    found = await alarms.check(DATABASE, RULES, addressee, RETENTION, CHECK_SECONDS)
+    sent, unsent, reason = await _send(addressee.dataschema) if found.due else (0, found.unsent, "")
     counts = {"raised": found.raised, "cleared": found.cleared, "sent": sent, "unsent": unsent}
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
     if found.unfinished:
@@ -86,12 +87,12 @@ def _addressee(request: Request) -> alarms.Addressee:
     )
 
 
-async def _send() -> tuple[int, int, str]:
+async def _send(dataschema: str) -> tuple[int, int, str]:
     # What sends is not loaded before there is something to send.
     from watch import outbox
 
     SINK.check()
-    found = await outbox.send(DATABASE, SINK)
+    found = await outbox.send(DATABASE, SINK, dataschema)
     return found.sent, found.unsent, found.reason
 
 

@@ -104,18 +104,22 @@ class Sent:
     reason: str
 
 
-async def send(database: Database, sink: Sink) -> Sent:
-    """Send what is due. Raises TimeoutError or psycopg.Error if the database does not answer."""
+async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
+    """Send what is due; `dataschema` is that of events which have none yet.
+
+    Raises TimeoutError or psycopg.Error if the database does not answer.
+    """
     async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
-        return await _Outbox(connection, database, sink).send()
+        return await _Outbox(connection, database, sink, dataschema).send()
 
 
 class _Outbox:
-    def __init__(self, connection: psycopg.AsyncConnection, database: Database, sink: Sink) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection, database: Database, sink: Sink, dataschema: str) -> None:
         self._connection = connection
         self._confirm = confirming(connection)
         self._database = database
         self._sink = sink
+        self._dataschema = dataschema
 
     async def send(self) -> Sent:
         ends = time.monotonic() + SENDING_SECONDS
@@ -144,7 +148,7 @@ class _Outbox:
         return await within(self._database.deadline_seconds, work)
 
     async def _claim(self) -> list[Message]:
-        rows = await self._run(_CLAIM, seconds=CLAIM_SECONDS, limit=MOST_EVENTS_CLAIMED)
+        rows = await self._run(_CLAIM, dataschema=self._dataschema, seconds=CLAIM_SECONDS, limit=MOST_EVENTS_CLAIMED)
         # Nobody is told of what a failover could undo.
         self._confirm()
         return [Message(*row) for row in rows]
@@ -202,7 +206,8 @@ _CLAIM = """
         ORDER BY attempts, next_attempt LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE alarm_events AS event
-        SET next_attempt = now() + make_interval(secs => %(seconds)s), sink = %(sink)s
+        SET next_attempt = now() + make_interval(secs => %(seconds)s), sink = %(sink)s,
+            dataschema = coalesce(event.dataschema, %(dataschema)s)
         FROM due WHERE event.alarm = due.alarm AND event.state = due.state
         RETURNING event.*
     )

@@ -106,6 +106,48 @@ def test_an_average_of_a_building_reads_its_own_summaries(reader: psycopg.Connec
     assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
 
 
+HOURS_OF_A_STEP, READINGS_OF_AN_HOUR = 4, 20
+MOST_ROWS_OF_A_STEP = 10 * HOURS_OF_A_STEP * READINGS_OF_AN_HOUR
+"""What a step reads again and again of its own hours, of their days and of its room."""
+READ = """
+    SELECT relname, pg_stat_get_xact_tuples_returned(oid) + pg_stat_get_xact_tuples_fetched(oid)
+    FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')
+"""
+STEP = "SELECT * FROM summarize_rooms(ARRAY['B1'], ARRAY['101'], %s, patient => true)"
+
+
+def rows_read(connection: psycopg.Connection[Any], statement: str, *parameters: object) -> dict[str, int]:
+    """How many rows and entries of each table and index a statement reads, whatever it calls."""
+    with connection.transaction():
+        before = dict(connection.execute(READ.encode()).fetchall())
+        connection.execute(statement.encode(), parameters)
+        after = dict(connection.execute(READ.encode()).fetchall())
+    return {name: number - before[name] for name, number in after.items() if number != before[name]}
+
+
+def test_a_step_of_a_backlog_reads_its_own_hours_also_where_nothing_was_analysed(plain: Urls) -> None:
+    """As after a large import. A plan that is made of guesses may read all of a room for each step of it."""
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        for table in ("temperatures", "rooms", "room_hours", "room_days", "building_hours", "building_days"):
+            owner.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', '101', %s + number * interval '3 minutes', 20"
+            " FROM generate_series(0, 19999) AS number",
+            (FIRST,),
+        )
+        assert owner.execute("SELECT FROM pg_class WHERE relname = 'temperatures' AND reltuples >= 0").rowcount == 0
+        # A plan that is kept is made after a few times.
+        for _ in range(30):
+            read = rows_read(owner, STEP, HOURS_OF_A_STEP)
+            assert sum(read.values()) < MOST_ROWS_OF_A_STEP, read
+        # Late readings, which are folded into hours of which readings were dropped.
+        owner.execute("UPDATE upkeep SET dropped_before = %s", (FIRST + timedelta(hours=40),))
+        owner.execute("INSERT INTO temperatures VALUES ('B1', '101', %s, 21)", (FIRST + timedelta(hours=7, seconds=1),))
+        for _ in range(3):
+            read = rows_read(owner, STEP, HOURS_OF_A_STEP)
+            assert sum(read.values()) < MOST_ROWS_OF_A_STEP, read
+
+
 @pytest.mark.parametrize("begin", [0, 1_950])
 def test_a_page_of_readings_reads_little_more_than_its_lines(
     reader: psycopg.Connection[Any], plain: Urls, begin: int
