@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run restore import migrate up down images deploy eventing backup recover status logs psql urls e2e install check format describe test coverage torture bench audit requirements upgrade clean
+.PHONY: help run restore import migrate health up down images deploy eventing backup recover status logs psql urls e2e install check format describe test coverage torture bench audit requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -26,6 +26,9 @@ import: .venv/run ## store a file of readings, CSV or NDJSON: FILE; settings: UR
 
 migrate: .venv/run ## bring the database at DATABASE_URL to the newest schema
 	@PYTHONPATH=functions:. .venv/bin/python -m migrations
+
+health: .venv/run ## what is wrong with the database at DATABASE_URL, in words
+	@PYTHONPATH=functions:. .venv/bin/python -m migrations.health --words
 
 ##@ Kubernetes
 up: ## a kind cluster with all of it running inside; needs docker, kind and kubectl

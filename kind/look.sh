@@ -10,13 +10,24 @@ need_cluster
 status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
-    faults=$(database_faults; backup_faults; function_faults)
+    faults=$(database_faults; health_faults; backup_faults; timer_faults; function_faults)
     printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
 }
 
 # What an instance answers its superuser.
 ask() {
     k -n temperature exec "$1" -c postgres -- psql -U postgres -d temperature -qXAtc "$2" 2>/dev/null
+}
+
+# standby_fault POD LEADER: why it does not follow. Whether the log that it needs next is gone is asked of the one that has it.
+standby_fault() {
+    local reached
+    if reached=$(ask "$1" 'SELECT pg_last_wal_replay_lsn()') &&
+        [ "$(ask "$2" "SELECT substr(pg_walfile_name('$reached'::pg_lsn + 1), 9) < min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'")" = t ]; then
+        echo "$1 cannot follow the primary any more, since the log is gone that it needs. Have it copied anew: kubectl -n temperature exec $2 -c postgres -- patronictl reinit temperature-db $1 --force"
+    else
+        echo "$1 does not follow the primary: it is no copy, and cannot take over. If that lasts: docs/reliability.md#a-standby-does-not-follow"
+    fi
 }
 
 database_faults() {
@@ -33,8 +44,7 @@ database_faults() {
     fi
     following=$(ask "$leader" "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
     for pod in $pods; do
-        [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" ||
-            echo "$pod does not follow the primary: it is no copy, and cannot take over. If that lasts: docs/reliability.md#a-standby-does-not-follow"
+        [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" || standby_fault "$pod" "$leader"
     done
     [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" != true ] ||
         k -n temperature exec "$leader" -c postgres -- patronictl show-config | grep -q '^synchronous_mode_strict: true' ||
@@ -44,6 +54,28 @@ database_faults() {
     elif [ -n "$names" ] && [ "$(ask "$leader" "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")" = 0 ]; then
         echo "There is no standby to confirm what is stored, and readings are refused (503): docs/reliability.md#copies-are-missing"
     fi
+}
+
+# What the database knows of itself, and how full its volumes are.
+health_faults() {
+    local pod
+    ask "$(primary)" 'SELECT fault FROM database_health() WHERE fault IS NOT NULL' ||
+        echo "The database does not say how it is: docs/reliability.md#the-database-does-not-say-how-it-is"
+    for pod in $(k -n temperature get pod -l cluster-name=temperature-db,application=spilo -o jsonpath='{.items[*].metadata.name}'); do
+        k -n temperature exec "$pod" -c postgres -- df --output=pcent,avail -BM /home/postgres/pgdata 2>/dev/null |
+            awk -v pod="$pod" 'NR == 2 && $1 + 0 > 90 { print "The volume of " pod " is " $1 " full, " $2 " are left: docs/reliability.md#the-disk-fills" }'
+    done
+}
+
+# What should happen every few minutes, and was switched off.
+timer_faults() {
+    k -n temperature get cronjob -o jsonpath='{range .items[?(@.spec.suspend==true)]}{.metadata.name}{"\n"}{end}' |
+        awk '{ print "The timer " $1 " is suspended. It goes on with suspend: false, kubectl -n temperature edit cronjob " $1 }'
+    ! k get crd pingsources.sources.knative.dev >/dev/null 2>&1 ||
+        k -n temperature get pingsource,sinkbinding,broker,trigger -o jsonpath='{range .items[*]}{.kind}{" "}{.metadata.name}{"\t"}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' |
+        awk -F '\t' '$2 != "True" { print $1 " is not ready: kubectl -n temperature describe " $1 }'
+    [ "$(k -n temperature get deployment health --ignore-not-found -o jsonpath='{.status.readyReplicas}')" = 1 ] ||
+        echo "Nothing asks the database how it is, for a Prometheus: kubectl -n temperature describe deployment health"
 }
 
 backup_faults() {
@@ -74,7 +106,7 @@ psql() {
     pod=$(primary)
     [ -n "$pod" ] || fail "The database has no primary at the moment: make status"
     secret=$(k -n temperature get secret "$user.temperature-db.credentials.postgresql.acid.zalan.do" \
-        -o jsonpath='{.data.password}') || fail "ROLE is reader, writer, watcher, admin or owner"
+        -o jsonpath='{.data.password}') || fail "ROLE is reader, writer, watcher, admin, monitor or owner"
     k -n temperature exec -i "$pod" -c postgres -- sh -c "umask 077; printf '*:*:*:*:%s' \$(base64 -d) >/dev/shm/$user" <<<"$secret"
     [ -t 0 ] && set -- -it || set -- -i
     k -n temperature exec "$@" "$pod" -c postgres -- sh -c "PGPASSFILE=/dev/shm/$user \

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,10 +22,10 @@ import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
-from local import gateway
+from local import gateway, observer
 from local.backup import Backup
 from local.keeper import keep_running
-from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER, Postgres
+from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
 from migrations.database import explained
 from shared import access, conninfo, database, settings
@@ -145,6 +145,7 @@ def _database(data: Path) -> Iterator[Mapping[str, Mapping[str, str]]]:
             raise SettingError(f"The database that DATABASE_URL names does not answer: {said}") from None
         say("Database      the one that DATABASE_URL names")
         _migrate(url)
+        _observer(lambda: observer.faults(url), threading.Event()).start()
         yield {function: {"DATABASE_URL": url} for function in ("ingest", "average", "watch")}
         return
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
@@ -158,6 +159,8 @@ def _database(data: Path) -> Iterator[Mapping[str, Mapping[str, str]]]:
         if folder := settings.text("BACKUP_DIR"):
             backup = Backup(postgres, Path(folder), say)
             at_work.append(threading.Thread(target=backup.keep, args=(stopping,), daemon=True))
+        backups = Path(folder) if folder else None
+        at_work.append(_observer(lambda: observer.faults(postgres.url(MONITOR), data, backups), stopping))
         for thread in at_work:
             thread.start()
         try:
@@ -174,6 +177,10 @@ def _database(data: Path) -> Iterator[Mapping[str, Mapping[str, str]]]:
         postgres.stop()
         if backup:
             backup.end()
+
+
+def _observer(look: Callable[[], observer.Faults], stopping: threading.Event) -> threading.Thread:
+    return threading.Thread(target=observer.observe, args=(look, say, stopping), daemon=True)
 
 
 def _migrate(url: str) -> None:

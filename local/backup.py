@@ -75,7 +75,7 @@ class Backup:
                 return
             # What it needs is gone, or the server has a history of its own since.
             self._current = None
-        if self._current is None or datetime.now(UTC) - _begun(self._current) > EVERY:
+        if self._current is None or datetime.now(UTC) - begun(self._current) > EVERY:
             self._begin()
 
     def _begin(self) -> None:
@@ -146,8 +146,8 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
         raise PostgresError(f"{folder} has no backup")
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
-    if until and until < _begun(backup):
-        raise PostgresError(f"The backup in {folder} begins at {_begun(backup):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL")
+    if until and until < begun(backup):
+        raise PostgresError(f"The backup in {folder} begins at {begun(backup):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL")
     with leftovers.half_made(postgres.folder.parent) as place:
         new = place / "postgres"
         shutil.copytree(backup / "base", new)
@@ -206,13 +206,14 @@ def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.05)
 
 
-def _begun(backup: Path) -> datetime:
+def begun(backup: Path) -> datetime:
+    """When a backup began, by its name."""
     return datetime.strptime(backup.name, _NAME).replace(tzinfo=UTC)
 
 
 def _is_backup(folder: Path) -> bool:
     try:
-        _begun(folder)
+        begun(folder)
     except ValueError:
         return False
     return folder.is_dir()

@@ -25,8 +25,8 @@ from psycopg import pq
 from local import leftovers, user
 from local.user import PASS, PostgresError, User
 
-OWNER, WRITER, READER, WATCHER, ADMIN = (
-    f"temperature_{role}" for role in ("owner", "writer", "reader", "watcher", "admin")
+OWNER, WRITER, READER, WATCHER, ADMIN, MONITOR = (
+    f"temperature_{role}" for role in ("owner", "writer", "reader", "watcher", "admin", "monitor")
 )
 DATABASE = "temperature"
 PORT = 5432
@@ -152,7 +152,7 @@ class Postgres:
         """Start one of PostgreSQL's programs as the user of the server; what it says is in the log of the server."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [PROGRAMS / name, *arguments],
+                [self._programs / name, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -319,9 +319,12 @@ class Postgres:
     def _provide(self) -> None:
         """The roles and the database, where they are missing."""
         with psycopg.connect(self.url(database="postgres"), autocommit=True, connect_timeout=PATIENCE) as connection:
-            for role in (OWNER, WRITER, READER, WATCHER, ADMIN):
+            for role in (OWNER, WRITER, READER, WATCHER, ADMIN, MONITOR):
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount:
                     connection.execute(f"CREATE ROLE {role} LOGIN")
+            # A standby has what its primary has.
+            if not connection.execute("SELECT WHERE pg_has_role(%s, 'pg_monitor', 'MEMBER')", (MONITOR,)).rowcount:
+                connection.execute(f"GRANT pg_monitor TO {MONITOR}")
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).rowcount:
                 connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
 

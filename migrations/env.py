@@ -1,14 +1,34 @@
 """Run by Alembic for each of its commands."""
 
-from alembic import context
+from collections.abc import Collection, Mapping
+from typing import Any
 
-from migrations import database, roles, settings
+from alembic import context
+from alembic.runtime.migration import MigrationContext, MigrationInfo
+from sqlalchemy import text
+
+from migrations import database, roles, settings, state
 from migrations.schema import metadata
+
+FIRST_WITH_SUMMARIES = "0004"
+
+
+def forget(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]) -> None:
+    """Remove with the tables what is made of them and no revision knows of."""
+    if not step.is_upgrade and step.up_revision_id == FIRST_WITH_SUMMARIES:
+        assert ctx.connection is not None
+        ctx.connection.execute(text(state.FORGET))
+
 
 chosen = settings.load()
 with database.transaction() as connection:
     # Before Alembic creates its own table.
-    roles.withdraw_defaults(connection, (chosen.writer, chosen.reader, chosen.watcher, chosen.admin))
+    roles.withdraw_defaults(connection, chosen.roles)
     database.name_revision_table(connection)
-    context.configure(connection=connection, target_metadata=metadata, version_table=database.REVISION_TABLE)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        version_table=database.REVISION_TABLE,
+        on_version_apply=forget,
+    )
     context.run_migrations()

@@ -25,8 +25,17 @@ class Settings:
     """Role that raises alarms about them: WATCHER_ROLE."""
     admin: str
     """Role that removes readings: ADMIN_ROLE."""
+    monitor: str
+    """Role that sees how the database is: MONITOR_ROLE."""
+    standbys: int
+    """Standbys that are to follow the primary; fewer are a fault: STANDBYS."""
     require_timescaledb: bool
     """Whether to refuse a database without TimescaleDB, or without it yet: REQUIRE_TIMESCALEDB."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles that get something."""
+        return self.writer, self.reader, self.watcher, self.admin, self.monitor
 
     def unused(self, edition: Edition) -> str:
         """A sentence about the settings that do nothing on this edition; empty if all do what they say."""
@@ -59,5 +68,7 @@ def load() -> Settings:
         reader=settings.text("READER_ROLE", "temperature_reader"),
         watcher=settings.text("WATCHER_ROLE", "temperature_watcher"),
         admin=settings.text("ADMIN_ROLE", "temperature_admin"),
+        monitor=settings.text("MONITOR_ROLE", "temperature_monitor"),
+        standbys=settings.number("STANDBYS", 0, least=0, most=100),
         require_timescaledb=settings.switch("REQUIRE_TIMESCALEDB"),
     )

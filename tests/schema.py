@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
+from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER
 from tests.support import SUPERUSER, Urls, alembic, migrate
 
 OBJECTS = """
@@ -102,10 +102,22 @@ def assert_roles_can_do_what_they_need_and_no_more(urls: Urls) -> None:
             _refused(watcher, statement)
         _refused(watcher, INSERT, ROW)
         _refused_to_all(watcher)
-    for role in (WRITER, READER, WATCHER):
+    for role in (WRITER, READER, WATCHER, MONITOR):
         with psycopg.connect(urls(role), autocommit=True) as other:
             for statement in _REMOVALS:
                 _refused(other, statement)
+    for role in (WRITER, READER, WATCHER, ADMIN):
+        with psycopg.connect(urls(role), autocommit=True) as other:
+            for statement in _HEALTH:
+                _refused(other, statement)
+    with psycopg.connect(urls(MONITOR), autocommit=True) as monitor:
+        # All of it at once asks what PGlite keeps from others than its superuser: see tests/database/test_health.py.
+        for statement in _HEALTH[:2]:
+            monitor.execute(statement)
+        for statement in [*_CHANGES, ALARM, *_reads(), "SELECT * FROM alarms", *_WATCHERS, _HEALTH[-1]]:
+            _refused(monitor, statement)
+        _refused(monitor, INSERT, ROW)
+        _refused_to_all(monitor)
     with psycopg.connect(urls(ADMIN), autocommit=True) as admin:
         for statement in _REMOVALS:
             admin.execute(statement)
@@ -115,7 +127,7 @@ def assert_roles_can_do_what_they_need_and_no_more(urls: Urls) -> None:
         _refused(admin, INSERT, ROW)
         _refused_to_all(admin)
     with psycopg.connect(urls(OWNER)) as owner:
-        for role in (OWNER, WRITER, READER, WATCHER, ADMIN):
+        for role in (OWNER, WRITER, READER, WATCHER, ADMIN, MONITOR):
             assert owner.execute(
                 "SELECT rolsuper, rolcreaterole, rolcreatedb, rolbypassrls FROM pg_roles WHERE rolname = %s", (role,)
             ).fetchone() == (False, False, False, False)
@@ -126,6 +138,13 @@ _REMOVALS = [
     "SELECT * FROM preview_removal('B1', NULL, NULL, NULL, NULL, NULL)",
     "SELECT begin_removal('B1', NULL, NULL, NULL, NULL, NULL, '', '', '1 day')",
     "SELECT continue_removal(id) FROM removals",
+]
+_HEALTH = [
+    "SELECT * FROM schema_health()",
+    "SELECT * FROM jobs_health()",
+    "SELECT * FROM database_health()",
+    "SELECT * FROM server_health()",
+    "SELECT last_value FROM summarized",
 ]
 _OWN_TABLE = "CREATE TEMPORARY TABLE own (building_id text, room_id text, timestamp timestamptz, temperature float8)"
 _CHANGES = [

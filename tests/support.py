@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
 
 import migrations.__main__ as migrations
-from local.postgres import ADMIN, DATABASE, OWNER, PROGRAMS, READER, WATCHER, WRITER, Postgres
+from local.postgres import ADMIN, DATABASE, MONITOR, OWNER, PROGRAMS, READER, WATCHER, WRITER, Postgres
 from migrations.edition import Edition
 
 ROOT = Path(__file__).parent.parent
@@ -156,7 +156,7 @@ def _prepared(urls: Urls) -> Urls:
         connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         # Jobs are run where they are wanted: one refresh refuses another at the same time.
         connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
-        for role in (OWNER, WRITER, READER, WATCHER, ADMIN):
+        for role in (OWNER, WRITER, READER, WATCHER, ADMIN, MONITOR):
             if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount:
                 connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'postgres'")
         connection.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}")

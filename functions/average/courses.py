@@ -319,7 +319,8 @@ OF_COURSES = b"""
         FROM followed CROSS JOIN LATERAL generate_series(
             bucket + 1, least(width_bucket(held_until, %(bounds)s), cardinality(%(bounds)s) - 1)
         ) AS next
-        WHERE held IS NOT NULL AND held_until > greatest(held_from, (%(bounds)s)[next])
+        WHERE held IS NOT NULL AND held_until > (%(bounds)s)[bucket + 1]
+          AND held_until > greatest(held_from, (%(bounds)s)[next])
     )
     SELECT
         bucket, count, sum, min, max,

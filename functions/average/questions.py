@@ -373,8 +373,10 @@ def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]
     names = [name for name, _ in query.multi_items()]
     if repeated := [name for name in query if names.count(name) > 1]:
         raise _refused([_fault(name, "must be given once") for name in repeated])
-    # In an offset a plus sign that was not encoded arrives as a space.
+    # In an offset, and in Etc/GMT+5, a plus sign that was not encoded arrives as a space.
     values = {name: _OFFSET.sub(r"\1+", value) if name in _TIMESTAMPS else value for name, value in query.items()}
+    if "tz" in values:
+        values["tz"] = values["tz"].replace(" ", "+")
     try:
         found: dict[str, Any] = validator.validate_python(values)
     except ValidationError as error:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.postgres import types
 from psycopg.pq import Format
 from starlette.requests import Request
 from starlette.responses import Response
@@ -49,9 +50,20 @@ class _Instant(Loader):
             raise psycopg.DataError("Python has no instant that late or early") from error
 
 
+class _Length(Dumper):
+    """Writes a length of time without days, which PostgreSQL lets last 23 or 25 hours in the zone of the session."""
+
+    format = Format.BINARY
+    oid = types["interval"].oid
+
+    def dump(self, obj: Any) -> bytes:
+        return (obj // timedelta(microseconds=1)).to_bytes(8, signed=True) + bytes(8)
+
+
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """From which PostgreSQL counts microseconds."""
 psycopg.adapters.register_loader("timestamptz", _Instant)
+psycopg.adapters.register_dumper(timedelta, _Length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,9 @@ async def _check(request: Request) -> Response:
 
 async def _checked(request: Request) -> Response:
     url = sink.url("ALARM_SINK_URL")
-    found = await alarms.check(DATABASE, RULES, _told(request, url), RETENTION, CHECK_SECONDS)
-    sent, unsent, reason = await _send(url) if found.due else (0, found.unsent, "")
+    told = _told(request, url)
+    found = await alarms.check(DATABASE, RULES, told, RETENTION, CHECK_SECONDS)
+    sent, unsent, reason = await _send(url, told.dataschema) if found.due else (0, found.unsent, "")
     counts = {"raised": found.raised, "cleared": found.cleared, "sent": sent, "unsent": unsent}
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
     if found.unfinished:
@@ -89,12 +90,12 @@ def _told(request: Request, url: str) -> alarms.Told:
     )
 
 
-async def _send(url: str) -> tuple[int, int, str]:
+async def _send(url: str, dataschema: str) -> tuple[int, int, str]:
     # What sends is not loaded before there is something to send.
     from shared.delivery import Sink
     from watch import outbox
 
-    found = await outbox.send(DATABASE, Sink(url, TOKEN, PATIENCE), EXTENSIONS)
+    found = await outbox.send(DATABASE, Sink(url, TOKEN, PATIENCE), EXTENSIONS, dataschema)
     return found.sent, found.unsent, found.reason
 
 

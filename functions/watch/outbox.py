@@ -104,8 +104,11 @@ class Sent:
     reason: str
 
 
-async def send(database: Database, sink: delivery.Sink, extensions: Mapping[str, str]) -> Sent:
-    """Send what is due. Raises TimeoutError or psycopg.Error if the database does not answer."""
+async def send(database: Database, sink: delivery.Sink, extensions: Mapping[str, str], dataschema: str) -> Sent:
+    """Send what is due; `dataschema` is that of events which have none yet.
+
+    Raises TimeoutError or psycopg.Error if the database does not answer.
+    """
     stop = Event()
     ends = time.monotonic() + SECONDS
     timer = asyncio.get_running_loop().call_later(SECONDS, stop.set)
@@ -119,8 +122,9 @@ async def send(database: Database, sink: delivery.Sink, extensions: Mapping[str,
                 return await within(database.deadline, work)
 
             await run(_EXPIRE, kept=KEPT)
+            claim = {"dataschema": dataschema, "seconds": CLAIM_SECONDS, "limit": BATCH}
             while time.monotonic() < ends and not reason:
-                messages = [Message(*row) for row in await run(_CLAIM, seconds=CLAIM_SECONDS, limit=BATCH)]
+                messages = [Message(*row) for row in await run(_CLAIM, **claim)]
                 # Nobody is told of what a failover could undo.
                 confirm()
                 if not messages:
@@ -199,7 +203,8 @@ _CLAIM = """
         ORDER BY attempts, next_attempt LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE alarm_events AS event
-        SET next_attempt = now() + make_interval(secs => %(seconds)s), sink = %(sink)s
+        SET next_attempt = now() + make_interval(secs => %(seconds)s), sink = %(sink)s,
+            dataschema = coalesce(event.dataschema, %(dataschema)s)
         FROM due WHERE event.alarm = due.alarm AND event.state = due.state
         RETURNING event.*
     )

@@ -57,6 +57,8 @@ for place in /backup/*Z; do [ -e "$place/base" ] || rm -rf "$place"; done
 current=$(whole | tail -n 1)
 current=${current%/base}
 while true; do
+    # Where no copy can be made any more, the last one goes on, and would hide it.
+    [ -z "$current" ] || [ -z "$(find "$current" -maxdepth 0 -mmin "+$((2 * every_minutes))")" ] || rm -f /tmp/receiving
     if ! pg_isready --quiet; then
         rm -f /tmp/receiving
     elif [ -z "$current" ] || [ "$failed" -ge 3 ] || [ -n "$(find "$current" -maxdepth 0 -mmin "+$every_minutes")" ]; then

@@ -87,7 +87,8 @@ $$;
 
 -- Writes down what is to be removed; continue_removal() does it. From its commit on, none of it is stored again for so
 -- long. Without `before` everything that is known of the room or building is meant. Asked for twice, what is not
--- finished is one removal; of what is finished, the later one says for how long nothing comes back.
+-- finished is one removal, unless some of it may have come back; of what is finished, the later one says for how long
+-- nothing comes back.
 CREATE OR REPLACE FUNCTION begin_removal(
     building text, room text, since timestamptz, before timestamptz, above double precision, below double precision,
     who text, why text, keep_out interval, OUT removal uuid
@@ -103,17 +104,14 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('temperature removals of ' || current_schema()));
     since := coalesce(since, '-infinity');
     before := coalesce(before, 'infinity');
-    IF NOT everything THEN
-        PERFORM refuse_dropped(building, room, since, before);
-    END IF;
     FOR meant IN
-        SELECT id, finished FROM removals AS other
+        SELECT id, finished, until FROM removals AS other
         WHERE other.building_id = building AND other.room_id IS NOT DISTINCT FROM room
           AND other.since = since AND other.before = before
           AND other.above IS NOT DISTINCT FROM above AND other.below IS NOT DISTINCT FROM below
           AND (other.finished IS NULL OR other.until > now())
     LOOP
-        IF meant.finished IS NULL THEN
+        IF meant.finished IS NULL AND (meant.until > now() OR keep_out = interval '0') THEN
             removal := meant.id;
         ELSE
             UPDATE removals SET until = now() WHERE id = meant.id;
@@ -122,6 +120,9 @@ BEGIN
     IF removal IS NOT NULL THEN
         UPDATE removals SET until = now() + keep_out WHERE id = removal;
         RETURN;
+    END IF;
+    IF NOT everything THEN
+        PERFORM refuse_dropped(building, room, since, before);
     END IF;
     INSERT INTO removals (
         building_id, room_id, since, before, above, below, everything, known_until, until, asked_by, reason
@@ -154,7 +155,12 @@ LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
+    width constant interval := avg_temperature_bucket_width();
+    name constant text := room;
     forgotten record;
+    first timestamptz;
+    reached timestamptz;
+    averages text;
 BEGIN
     WITH gone AS (
         DELETE FROM room_hours WHERE building_id = building AND room_id = room AND hour < coalesce((
@@ -169,8 +175,12 @@ BEGIN
     )
     SELECT
         count(*)::integer AS number, array_agg(hour) FILTER (WHERE was_extreme) AS extremes,
-        array_agg(DISTINCT date_bin('1 day', hour, '2000-01-03 00:00+00')) AS days
+        array_agg(DISTINCT date_bin('1 day', hour, '2000-01-03 00:00+00')) AS days,
+        min(hour) AS first, max(hour) + interval '1 hour' AS reached
     INTO forgotten FROM of_building;
+    first := forgotten.first;
+    reached := forgotten.reached;
+    @bucket_averages@;
     IF forgotten.extremes IS NOT NULL THEN
         PERFORM find_extremes(array_fill(building, ARRAY[cardinality(forgotten.extremes)]), forgotten.extremes);
     END IF;
@@ -238,7 +248,7 @@ BEGIN
               END
             ORDER BY reading.timestamp, abs(reading.temperature - alarm.threshold) DESC LIMIT 1;
             IF FOUND THEN
-                IF going_on.timestamp > alarm.raised THEN
+                IF (going_on.timestamp, going_on.temperature) IS DISTINCT FROM (alarm.raised, alarm.temperature) THEN
                     UPDATE alarms SET raised = going_on.timestamp, temperature = going_on.temperature
                     WHERE id = alarm.id;
                 END IF;
@@ -370,7 +380,12 @@ DECLARE
     end_ constant timestamptz := least(part.before, part.known_until);
     above constant double precision := part.above;
     below constant double precision := part.below;
+    width constant interval := avg_temperature_bucket_width();
+    hours constant integer := greatest(1, least(1000, 20000 / (
+        SELECT count(*) FROM (SELECT FROM rooms WHERE building_id = building LIMIT 20000) AS among
+    )));
     span record;
+    averages text;
 BEGIN
     looked := 0;
     removed := 0;
@@ -382,14 +397,15 @@ BEGIN
     IF first IS NULL THEN
         RETURN;
     END IF;
-    looked := most;
     reached := (
         SELECT reading.timestamp FROM temperatures AS reading
         WHERE building_id = building AND room_id = name AND reading.timestamp > first AND reading.timestamp < end_
         ORDER BY reading.timestamp OFFSET most LIMIT 1
     );
-    -- Each hour has its summaries.
-    reached := least(coalesce(reached, end_), first + interval '1000:00');
+    -- What has no limits is counted below.
+    looked := CASE WHEN reached IS NULL THEN 0 ELSE most END;
+    -- Each hour has its summaries, and where all of it goes the extremes of all its rooms are found anew.
+    reached := least(coalesce(reached, end_), first + hours * interval '1 hour');
     WITH gone AS (
         DELETE FROM temperatures AS reading
         WHERE building_id = building AND room_id = name AND reading.timestamp >= first AND reading.timestamp < reached
@@ -397,12 +413,21 @@ BEGIN
         RETURNING reading.timestamp, reading.temperature
     )
     SELECT
-        count(*)::integer AS number, date_bin('1 hour', min(gone.timestamp), '2000-01-03 00:00+00') AS since,
+        count(*)::integer AS number,
+        -- What came late to hours that were dropped is in no summary yet.
+        greatest(
+            date_bin('1 hour', min(gone.timestamp), '2000-01-03 00:00+00'), (SELECT dropped_before FROM upkeep)
+        ) AS since,
         least(date_bin('1 hour', max(gone.timestamp), '2000-01-03 00:00+00') + interval '1 hour', room.summed_until)
             AS before,
         bool_or((gone.timestamp, gone.temperature) = (room.timestamp, room.temperature)) AS was_latest
     INTO span FROM gone;
     removed := span.number;
+    looked := greatest(looked, removed + 1);
+    IF removed = 0 THEN
+        RETURN;
+    END IF;
+    @bucket_averages@;
     IF span.since < span.before THEN
         PERFORM summarize_again(building, name, span.since, span.before);
     END IF;
@@ -417,9 +442,12 @@ CREATE OR REPLACE PROCEDURE finish_removals(deadline timestamptz)
 LANGUAGE plpgsql AS $$
 DECLARE
     unfinished record;
+    before removals;
+    place removals;
 BEGIN
     PERFORM set_config('search_path', @search_path@, true);
     FOR unfinished IN SELECT id FROM removals WHERE finished IS NULL ORDER BY asked LOOP
+        before := NULL;
         WHILE clock_timestamp() < deadline LOOP
             BEGIN
                 EXIT WHEN (continue_removal(unfinished.id)).is_finished;
@@ -427,6 +455,10 @@ BEGIN
                 -- The next run tries again.
                 EXIT;
             END;
+            SELECT * INTO place FROM removals WHERE id = unfinished.id;
+            -- So it does where the step had to wait for somebody.
+            EXIT WHEN place IS NOT DISTINCT FROM before;
+            before := place;
             COMMIT;
             PERFORM set_config('search_path', @search_path@, true);
         END LOOP;

@@ -38,3 +38,11 @@ BEGIN
     RETURN true;
 END
 $$;
+
+-- For how long what drop_expired() would drop next has been old enough; NULL if there is nothing.
+CREATE OR REPLACE FUNCTION retention_overdue() RETURNS interval
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT now() - min(range_end + retention) FROM timescaledb_information.chunks, upkeep
+    WHERE hypertable_schema = current_schema() AND hypertable_name = 'temperatures'
+      AND range_end <= now() - retention AND range_end = date_bin('1 hour', range_end, '2000-01-03 00:00+00')
+$$;

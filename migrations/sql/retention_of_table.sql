@@ -33,3 +33,9 @@ BEGIN
     RETURN FOUND;
 END
 $$;
+
+-- For how long what drop_expired() would drop next has been old enough; NULL if nothing was ever dropped.
+CREATE OR REPLACE FUNCTION retention_overdue() RETURNS interval
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT now() - (dropped_before + retention) FROM upkeep WHERE isfinite(dropped_before)
+$$;

@@ -111,8 +111,9 @@ BEGIN
     ), shrunk AS (
         SELECT array_agg(building_id) AS buildings, array_agg(hour) AS hours
         FROM (
-            SELECT DISTINCT building_id, hour FROM new
-            WHERE count IS NULL OR min > old_min OR max < old_max
+            SELECT DISTINCT building_id, hour FROM new LEFT JOIN building_hours AS of_all USING (building_id, hour)
+            WHERE (new.count IS NULL OR new.min > old_min OR new.max < old_max)
+              AND (old_min > of_all.min AND old_max < of_all.max) IS NOT TRUE
         ) AS hour
     ), touched AS (
         SELECT array_agg(building_id) AS buildings, array_agg(room_id) AS rooms, array_agg(day) AS days

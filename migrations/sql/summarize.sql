@@ -1,3 +1,7 @@
+-- When summarize() last came to its end, in seconds since 1970. A row would be locked for as long as somebody else keeps
+-- it, and leaves a dead one behind every minute.
+CREATE SEQUENCE IF NOT EXISTS summarized;
+
 -- Brings all summaries up to date, and drops what is older than the retention: as a job of TimescaleDB, whose arguments
 -- it has, or by CALL summarize(). It commits often, and holds up a writer for less than 0.1 s each time; it may end
 -- anywhere, and run twice at once, when one of the two leaves the work to the other. {"seconds": 5} in `config` says how
@@ -8,7 +12,7 @@ DECLARE
     deadline constant timestamptz := clock_timestamp()
         + make_interval(secs => coalesce((config ->> 'seconds')::double precision, 50));
     most_rooms constant integer := 500;
-    -- For one transaction. A processor takes 1.3 µs for a reading, or 2 µs in the columnstore.
+    -- For one transaction. A processor takes 1.4 µs for a reading, or 2 in the columnstore.
     readings_wanted constant integer := 15000;
     few_room_hours constant integer := 16;
     room_hours integer := few_room_hours;
@@ -103,5 +107,7 @@ BEGIN
         COMMIT;
         PERFORM set_config('search_path', @search_path@, true);
     END LOOP;
+    PERFORM set_config('synchronous_commit', 'off', true),
+        setval('summarized', extract(epoch FROM clock_timestamp())::bigint);
 END
 $$;

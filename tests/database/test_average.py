@@ -351,6 +351,12 @@ def test_a_local_time_is_an_instant_of_the_zone(average: TestClient, zone: str, 
     assert answer["start"] == instant
 
 
+@pytest.mark.parametrize("plus", ["+", "%2B", "%20"])
+def test_the_name_of_a_zone_may_have_a_plus_sign(average: TestClient, plus: str) -> None:
+    answer = average.get(f"/v1/temperature/average?building_id=B1&tz=Etc/GMT{plus}5&start=2024-12-01&end=2024-12-02")
+    assert (answer.json()["tz"], answer.json()["start"]) == ("Etc/GMT+5", "2024-12-01T00:00:00-05:00")
+
+
 @pytest.mark.parametrize(
     ("days", "bucket", "seconds"),
     [(1, "5m", 300), (90, "6h", 21_600), (365, "1d", None), (3_000, "1w", None), (9_000, "1mo", None)],

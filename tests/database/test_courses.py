@@ -69,6 +69,21 @@ def test_the_reading_before_the_interval_holds_into_it(average: TestClient, owne
     assert (quiet["average_temperature"], quiet["count"], "message" in quiet) == (24.0, 0, False)
 
 
+@pytest.mark.parametrize("change", [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinfo=UTC)])
+def test_a_day_has_24_hours_whatever_the_zone_of_the_session_is(
+    serve: Callable[..., TestClient],
+    plain: Urls,
+    owner: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    change: datetime,
+) -> None:
+    monkeypatch.setenv("PGTZ", "Europe/Berlin")
+    average = serve("average", DATABASE_URL=plain(READER))
+    store(owner, (change - 12 * HOUR, 20.0))
+    answer = ask(average, change, change + DAY, weighting="time")
+    assert (answer["average_temperature"], answer["covered_seconds"]) == (20.0, 12 * 3600)
+
+
 def test_a_reading_holds_no_longer_than_is_asked_for(average: TestClient, owner: psycopg.Connection[Any]) -> None:
     store(owner, (NOON, 20.0), (NOON + 45 * MINUTE, 24.0))
     answer = ask(average, NOON, NOON + HOUR, weighting="time", max_gap="15m")

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, READER, WATCHER, WRITER
+from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
 from migrations import summaries
 from migrations.database import connect
 from shared import database
@@ -39,7 +39,7 @@ def pooled(plain: Urls) -> Iterator[Urls]:
         # As if each transaction had another connection to the database.
         "server_reset_query_always = 1\n"
     )
-    (folder / "users").write_text("".join(f'"{role}" ""\n' for role in (OWNER, READER, WRITER, WATCHER)))
+    (folder / "users").write_text("".join(f'"{role}" ""\n' for role in (OWNER, READER, WRITER, WATCHER, ADMIN)))
     # It does not run as root.
     options = ["--quiet", *(["--user", "nobody"] if os.geteuid() == 0 else [])]
     with subprocess.Popen([pgbouncer, *options, settings]) as process:
@@ -62,6 +62,27 @@ def test_readings_are_stored_and_averaged_through_it(serve: Callable[..., TestCl
         reading = {**READING, "timestamp": f"2024-12-01T12:{minute:02}:00Z"}
         assert ingest.post("/", json=[reading, reading]).json()["duplicates"] == 1
         assert average.get("/v1/temperature/average", params=DAY).json()["count"] == minute + 1
+
+
+def test_readings_are_removed_through_it(serve: Callable[..., TestClient], plain: Urls, pooled: Urls) -> None:
+    token = "an-admin-token-0123456789"
+    environment = {"DATABASE_POOLER": "true", "ADMIN_DATABASE_URL": pooled(ADMIN), "ADMIN_TOKENS": token}
+    average = serve("average", DATABASE_URL=pooled(READER), **environment)
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, at, 20 FROM generate_series(1, 4) AS room,"
+            " generate_series('2024-12-01'::timestamptz, '2024-12-02', '5 s') AS at"
+        )
+        owner.execute("CALL summarize()")
+        query = {**DAY, "end": "2024-12-01T18:00:00Z"}
+        headers = {"Authorization": f"Bearer {token}"}
+        shown = average.delete("/v1/temperature/readings", params={**query, "dry_run": "true"}, headers=headers).json()
+        removed = average.delete("/v1/temperature/readings", params=query, headers=headers).json()
+        assert shown["readings"] == removed["removed"] == 4 * 18 * 720
+        assert removed["finished"]
+        assert average.get("/v1/temperature/average", params=DAY).json()["count"] == 4 * 6 * 720
+        [listed] = average.get("/v1/temperature/removals", headers=headers).json()["removals"]
+        assert listed == removed
 
 
 def test_alarms_are_raised_and_sent_through_it(

@@ -1,5 +1,6 @@
 """Wrong readings are removed over HTTP, and with them what was made of them."""
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -288,6 +289,7 @@ def test_an_alarm_of_a_reading_that_was_removed_is_withdrawn(
     assert left["open"] == 1
     for _ in range(2):
         assert watch.post("/watch").json()["raised"] == 0
+    assert {event["dataschema"] for event in sink.events} == {"http://testserver/watch/alarm.v1.json"}
     told = sorted((event["room_id"], event["state"]) for event in map(data, sink.events))
     assert told == [("101", "cleared"), ("101", "raised"), ("102", "raised")]
     assert owner.execute("SELECT room_id FROM alarms").fetchall() == [("102",)]
@@ -296,3 +298,68 @@ def test_an_alarm_of_a_reading_that_was_removed_is_withdrawn(
         watch.post("/watch")
     assert average.get("/v1/temperature/alarms").json()["alarms"] == []
     assert owner.execute("SELECT FROM alarms").rowcount == 0
+
+
+def test_a_removal_that_waits_for_a_writer_does_not_keep_summaries_waiting(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve
+) -> None:
+    settings = {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN, "DEADLINE_SECONDS": "1"}
+    average = serve("average", DATABASE_URL=plain(READER), **settings)
+    store(owner, ("B1", "101", at(0), 20.0), ("B2", "201", at(0), 20.0))
+    with psycopg.connect(plain(WRITER)) as writer:
+        writer.execute(INSERT, ("B3", "301", at(0), 20.0))
+        assert remove(average, ROOMS, status=202, building_id="B1")["removed"] == 1
+        started = time.monotonic()
+        owner.execute("CALL summarize(0, '{\"seconds\": 5}')")
+        assert time.monotonic() - started < 2
+        assert owner.execute("SELECT building_id, count FROM room_hours").fetchall() == [("B2", 1)]
+    owner.execute("CALL summarize()")
+    assert owner.execute("SELECT FROM removals WHERE finished IS NULL").rowcount == 0
+
+
+def test_what_came_back_while_it_was_let_in_goes_with_the_next_request(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve
+) -> None:
+    owner.execute(
+        "INSERT INTO temperatures SELECT 'B1', '101', at, 20 FROM generate_series(%s::timestamptz, %s, '1 s') AS at",
+        (START, START + timedelta(days=3)),
+    )
+    query: dict[str, Any] = {"building_id": "B1", "start": START, "end": START + timedelta(days=4)}
+    settings = {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN}
+    hasty = serve("average", DATABASE_URL=plain(READER), **settings, DEADLINE_SECONDS="1")
+    assert remove(hasty, status=202, **query, keep_out="0")["finished"] is None
+    store(owner, ("B1", "101", START, 20.0))
+    patient = serve("average", DATABASE_URL=plain(READER), **settings, DEADLINE_SECONDS="60")
+    assert remove(patient, **query)["finished"]
+    assert owner.execute("SELECT FROM temperatures").rowcount == 0
+
+
+def test_what_came_late_to_a_dropped_hour_is_counted_once_although_others_of_it_are_removed(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve
+) -> None:
+    settings = {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN, "DEADLINE_SECONDS": "1"}
+    average = serve("average", DATABASE_URL=plain(READER), **settings)
+    store(owner, ("B1", "101", datetime.now(UTC), 20.0), ("B2", "201", at(0), 20.0))
+    owner.execute("UPDATE upkeep SET retention = '1 day'")
+    owner.execute("CALL summarize()")
+    query: dict[str, Any] = {"building_id": "B1", "start": at(0), "end": at(60)}
+    with psycopg.connect(plain(WRITER)) as writer, writer.cursor() as cursor:
+        cursor.executemany(INSERT, [("B1", "101", at(5), 20.0), ("B1", "101", at(6), 45.0)])
+        remove(average, status=202, **query, above=40)
+    assert remove(average, **query, above=40)["removed"] == 1
+    for _ in range(2):
+        assert asked(average, **query) == (1, 20.0, 20.0, 20.0)
+        owner.execute("CALL summarize()")
+
+
+def test_an_alarm_has_the_temperature_that_is_left_of_its_instant(
+    average: TestClient, owner: psycopg.Connection[Any], plain: Urls, serve: Serve
+) -> None:
+    watch = serve("watch", DATABASE_URL=plain(WATCHER), ALARM_RULES='[{"above": 30}]')
+    instant = datetime.now(UTC) - timedelta(minutes=5)
+    store(owner, ("B1", "101", instant, 45.0), ("B1", "101", instant, 31.0))
+    assert watch.post("/watch").json()["raised"] == 1
+    query: dict[str, Any] = {"start": instant, "end": instant + timedelta(minutes=1)}
+    assert remove(average, building_id="B1", **query, above=40)["removed"] == 1
+    [alarm] = average.get("/v1/temperature/alarms").json()["alarms"]
+    assert (alarm["temperature"], alarm["cleared"]) == (31.0, None)

@@ -10,10 +10,11 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, READER, WATCHER, WRITER
+from local.postgres import MONITOR, OWNER, READER, WATCHER, WRITER
+from migrations import health
 from tests.exactness import assert_exact
 from tests.faults.pair import Pair
-from tests.support import SUPERUSER, python, wait_until
+from tests.support import SUPERUSER, migrate, python, wait_until
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC)
@@ -148,3 +149,37 @@ def _locked(pair: Pair) -> bool:
                 "SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'public.upkeep'::regclass"
             ).rowcount
         )
+
+
+def measured(url: str) -> dict[tuple[str, str], health.Measure]:
+    return {(measure.metric, measure.of): measure for measure in health.look(url)}
+
+
+def test_standbys_slots_and_the_archive_are_watched(pair: Pair) -> None:
+    primary = pair.postgres.url(MONITOR)
+    usual = {metric for (metric, _), measure in measured(primary).items() if measure.fault}
+    assert not usual & {"standbys_missing", "standby_seconds", "slot_unused", "archive_failing"}
+    assert [of for metric, of in measured(primary) if metric == "standby_seconds"] == ["walreceiver"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STANDBYS", "2")
+        migrate(pair.postgres.url(OWNER))
+    with pair.connected("postgres") as superuser:
+        superuser.execute("SELECT pg_create_physical_replication_slot('gone', true)")
+    try:
+        found = measured(primary)
+        assert found["standbys_missing", ""].fault == (
+            "Of 2 standbys 1 follow the primary. docs/reliability.md#a-standby-does-not-follow"
+        )
+        assert found["slot_unused", "gone"].fault == (
+            "Nobody reads the log that the slot gone is for. docs/reliability.md#a-standby-does-not-follow"
+        )
+        # Whoever is no member of pg_monitor counts the slots that are read.
+        assert measured(pair.postgres.url(OWNER))["standbys_missing", ""].value == 2
+    finally:
+        with pair.connected("postgres") as superuser:
+            superuser.execute("SELECT pg_drop_replication_slot('gone')")
+        migrate(pair.postgres.url(OWNER))
+    wanted = {("summaries_seconds", ""), ("database_bytes", "")}
+    wait_until(lambda: measured(pair.standby.url(MONITOR)).keys() >= wanted)
+    # What only a primary has.
+    assert not {metric for metric, _ in measured(pair.standby.url(MONITOR))} & {"slot_bytes", "standbys_missing"}

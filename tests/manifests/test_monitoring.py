@@ -6,7 +6,17 @@ import subprocess
 import pytest
 import yaml
 
-from tests.manifests.support import OVERLAYS, Object, containers, functions, knative, overlay
+from migrations import health
+from tests.manifests.support import (
+    OVERLAYS,
+    Object,
+    containers,
+    functions,
+    knative,
+    of_kind,
+    overlay,
+    templates,
+)
 from tests.manifests.test_schema import faults
 from tests.support import DOCUMENTS, ROOT
 
@@ -26,7 +36,7 @@ def test_the_operator_takes_the_monitors_and_the_rules_as_the_documentation_make
 
 
 def test_a_mistake_in_a_monitor_is_found() -> None:
-    (monitor, _) = _monitors()
+    monitor = _monitors()[0]
     monitor["spec"]["podMetricsEndpoints"][0]["ports"] = "user-port"
     assert len(faults(monitor)) == 1
 
@@ -35,7 +45,7 @@ def test_each_function_is_monitored_with_the_token_that_it_takes_in_production()
     sent = {
         function: monitor["spec"]["podMetricsEndpoints"][0]["authorization"]["credentials"]
         for monitor in _monitors()
-        for expression in monitor["spec"]["selector"]["matchExpressions"]
+        for expression in monitor["spec"]["selector"].get("matchExpressions", [])
         for function in expression["values"]
     }
     assert sent.keys() == functions(overlay("kind")).keys()
@@ -51,17 +61,36 @@ def test_each_function_is_monitored_with_the_token_that_it_takes_in_production()
 
 def test_a_monitor_names_the_port_as_knative_does() -> None:
     source = (knative("serving") / "pkg/apis/serving/v1/revision_helpers.go").read_text()
-    ports = {endpoint["port"] for monitor in _monitors() for endpoint in monitor["spec"]["podMetricsEndpoints"]}
+    ports = {endpoint["port"] for monitor in _monitors()[:2] for endpoint in monitor["spec"]["podMetricsEndpoints"]}
     assert ports == set(re.findall(r'^\tUserPortName = "(.+)"$', source, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_each_function_says_where_its_metrics_are(name: str) -> None:
-    for function, value in functions(overlay(name)).items():
+    for value in functions(overlay(name)).values():
         annotations = value["spec"]["template"]["metadata"]["annotations"]
         found = {key: text for key, text in annotations.items() if key.startswith("prometheus.io/")}
-        assert function == "dead-letters" or found == {
+        assert found == {
             "prometheus.io/scrape": "true",
             "prometheus.io/port": "8080",
             "prometheus.io/path": "/metrics",
         }
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_what_asks_the_database_how_it_is_is_found_where_it_answers(name: str) -> None:
+    pod = templates(overlay(name))["health"]
+    (container,) = containers(pod)
+    (port,) = container["ports"]
+    monitor = _monitors()[-1]["spec"]
+    assert monitor["selector"]["matchLabels"] == pod["metadata"]["labels"] | monitor["selector"]["matchLabels"]
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == [port["name"]]
+    assert port["containerPort"] == health.PORT
+    assert pod["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(health.PORT),
+        "prometheus.io/path": "/metrics",
+    }
+    assert container["command"] == ["python", "-m", "migrations.health", "0.0.0.0"]
+    # No Service, and so no name, leads there.
+    assert "health" not in of_kind(overlay(name), "Service")

@@ -22,7 +22,7 @@ from tests.manifests.support import (
 IN_FRONT = {"activator", "gateway"}
 # What it asks, it asks of the functions themselves.
 OBSERVERS = {"prometheus"}
-CLIENTS = {"average", "backup", "ingest", "migrations", "summaries", "watch"}
+CLIENTS = {"average", "backup", "health", "ingest", "migrations", "summaries", "watch"}
 MANAGERS = {"database", "operator", "pooler"}
 
 
@@ -47,6 +47,7 @@ def _peers(objects: list[Object]) -> dict[str, Peer]:
         "operator": Peer(release["spec"]["template"]["metadata"]["labels"], "default"),
         "activator": Peer({"app": "activator"}, "knative-serving"),
         "gateway": Peer({"app": "3scale-kourier-gateway"}, "kourier-system"),
+        "broker": Peer({"app": "imc-dispatcher"}, "knative-eventing"),
         "host": Peer({}, None, "172.18.0.1"),
         "prometheus": Peer({"app.kubernetes.io/name": "prometheus"}, "monitoring"),
         "stranger": Peer({}),
@@ -111,6 +112,10 @@ def test_only_those_who_must_reach_the_database_and_the_functions_do(name: str) 
     # Knative's proxy, the function behind it, and what the autoscaler asks.
     expected |= {(function, port): IN_FRONT for function in functions(objects) for port in (8012, 9090)}
     expected |= {(function, 8080): IN_FRONT | OBSERVERS for function in functions(objects)}
+    # It has no token, and no path that leads there from outside.
+    expected["health", 9187] = OBSERVERS
+    if "dead-letter-box" in peers:
+        expected["dead-letter-box", 8080] = {"broker"}
     assert expected == {
         (target, port): {peer for peer in peers if _reaches(peers[peer], peers[target], port, policies)}
         for target, port in expected

@@ -12,10 +12,8 @@ DASHBOARD = ROOT / "monitoring" / "dashboard.json"
 
 
 def rules() -> list[dict[str, Any]]:
-    """The rules of the only group."""
-    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
-    found: list[dict[str, Any]] = group["rules"]
-    return found
+    """The rules of all groups."""
+    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 
 
 def alerts() -> dict[str, dict[str, Any]]:

@@ -7,6 +7,8 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from local.postgres import MONITOR
+from migrations import health
 from tests.monitoring.files import panels, rules
 from tests.support import DOCUMENTS
 
@@ -26,15 +28,39 @@ def _families(serve: Callable[..., TestClient]) -> list[Any]:
     return [family for family in families if family.name.startswith("temperature_")]
 
 
+OF_THE_DATABASE = {health.UP, *(f"temperature_{metric}" for metric in health.METRICS)}
+NEVER_A_FAULT = {
+    "temperature_rooms",
+    "temperature_rooms_unsummarized",
+    "temperature_rooms_without_courses",
+    "temperature_unsummarized_seconds",
+    "temperature_removals_unfinished",
+    "temperature_alarm_events_unsent",
+    "temperature_database_bytes",
+}
+
+
 def test_the_documentation_lists_the_metrics_that_there_are(serve: Callable[..., TestClient]) -> None:
     there_are = {f"{family.name}_total" if family.type == "counter" else family.name for family in _families(serve)}
     sections = [path.read_text().partition("\n## Watch\n")[2].partition("\n## ")[0] for path in DOCUMENTS]
-    assert _names(" ".join(sections)) == there_are
+    # A limit stands beside what it is a limit of.
+    listed = {
+        name
+        for name in _names(" ".join(sections)) - {MONITOR}
+        if name.removesuffix("_limit") not in OF_THE_DATABASE - {name}
+    }
+    assert listed == there_are | OF_THE_DATABASE
 
 
 def test_the_alarms_and_the_dashboard_use_metrics_that_there_are(serve: Callable[..., TestClient]) -> None:
     suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
     there_are = {f"{family.name}{suffix}" for family in _families(serve) for suffix in suffixes[family.type]}
+    there_are |= OF_THE_DATABASE | {f"{name}_limit" for name in OF_THE_DATABASE}
     used = [rule["expr"] for rule in rules()]
     used += [expression for lines in panels().values() for expression in lines.values()]
     assert _names(" ".join(used)) <= there_are
+
+
+def test_whatever_can_be_a_fault_of_the_database_has_an_alarm() -> None:
+    used = _names(" ".join(rule["expr"] for rule in rules()))
+    assert used & OF_THE_DATABASE == OF_THE_DATABASE - NEVER_A_FAULT

@@ -1,0 +1,259 @@
+"""What only the database knows of how it is: each fault is found, and over when it is mended; what is usual is none."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from local.postgres import MONITOR, OWNER, READER
+from migrations import health
+from tests.support import NOWHERE, ROOT, SUPERUSER, Urls, alembic, free_port, migrate, python
+
+Owner = psycopg.Connection[Any]
+ROOMS = """
+    INSERT INTO temperatures
+    SELECT 'B1', room::text, now() - hours * interval '1 hour', 20
+    FROM generate_series(1, 10) AS room, generate_series(0, 5) AS hours
+"""
+
+
+@pytest.fixture
+def owner(plain: Urls) -> Iterator[Owner]:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        yield connection
+
+
+def measured(urls: Urls, role: str = MONITOR) -> dict[tuple[str, str], health.Measure]:
+    return {(measure.metric, measure.of): measure for measure in health.look(urls(role))}
+
+
+def faults(urls: Urls) -> dict[str, str]:
+    return {metric: measure.fault for (metric, _), measure in measured(urls).items() if measure.fault}
+
+
+def make_it_well(owner: Owner) -> None:
+    """Ten rooms, of which everything is summed up, and a look for alarms that was a moment ago."""
+    owner.execute(ROOMS)
+    owner.execute("CALL summarize()")
+    owner.execute("UPDATE watching SET checked = now()")
+
+
+def test_a_database_that_has_just_been_made_is_well(plain: Urls) -> None:
+    assert faults(plain) == {}
+    found = measured(plain)
+    assert found["rooms", ""].value == found["unsummarized_seconds", ""].value == 0
+    assert found["database_bytes", ""].value > 1_000_000
+
+
+def test_one_that_is_used_is_well(plain: Urls, owner: Owner) -> None:
+    make_it_well(owner)
+    assert faults(plain) == {}
+    assert measured(plain)["rooms", ""].value == 10
+
+
+ALARM = (
+    "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
+    " VALUES ('B1', '1', 'low', 1, 0, now())"
+)
+EVENT = (
+    f"{ALARM}; INSERT INTO alarm_events (alarm, state, sink, raised, made, attempts, next_attempt, given_up)"
+    " SELECT id, 'raised', 'x', raised, now() - interval '1 hour', {} FROM alarms"
+)
+REMOVAL = (
+    "INSERT INTO removals (building_id, since, before, everything, until, asked_by, known_until, asked)"
+    " VALUES ('B1', '-infinity', 'infinity', true, now(), '', now(), now() - interval '2 hours')"
+)
+FAULTS = {
+    "nothing is summed up": (
+        "SELECT setval('summarized', extract(epoch FROM now() - interval '20 minutes')::bigint)",
+        "CALL summarize()",
+        {"summaries_seconds": "Nothing has summed up readings for 20 minutes, and averages get slower."},
+    ),
+    "what is summed up is less than what comes": (
+        "INSERT INTO temperatures SELECT 'B1', room::text, now() - interval '3 hours', 21"
+        " FROM generate_series(1, 6) AS room",
+        "CALL summarize()",
+        {"rooms_behind": "Of 10 rooms 6 have readings older than two hours that are not summed up:"},
+    ),
+    "nobody looks for alarms": (
+        "UPDATE watching SET checked = now() - interval '11 minutes'",
+        "UPDATE watching SET checked = now()",
+        {"watch_seconds": "Alarms have not been looked for for 11 minutes."},
+    ),
+    "a removal stands still, and retention with it": (
+        f"{REMOVAL}; UPDATE upkeep SET retention = '7 days', dropped_before = now() - interval '10 days'",
+        "CALL summarize()",
+        {
+            "removal_seconds": "A removal of readings has not been finished for 2 hours.",
+            "retention_seconds": "Readings are there 3 days longer than RETENTION_DAYS says; a removal is not",
+        },
+    ),
+    "the sink is away": (
+        EVENT.format("5, now() + interval '5 minutes', NULL"),
+        "DELETE FROM alarms",
+        {"alarm_event_seconds": "The sink of alarms has not taken an event for 60 minutes."},
+    ),
+    "the sink refuses": (
+        EVENT.format("10, now(), now()"),
+        "DELETE FROM alarms",
+        {"alarm_events_given_up": "The sink of alarms was not told of 1 events in the last day, which were given up."},
+    ),
+}
+
+
+@pytest.mark.parametrize(("breaks", "mends", "said"), FAULTS.values(), ids=FAULTS)
+def test_what_stops_silently_is_found_and_over_when_it_is_mended(
+    plain: Urls, owner: Owner, breaks: str, mends: str, said: dict[str, str]
+) -> None:
+    make_it_well(owner)
+    owner.execute(breaks)
+    found = faults(plain)
+    assert found.keys() == said.keys()
+    assert [metric for metric, words in said.items() if not found[metric].startswith(words)] == []
+    owner.execute(mends)
+    assert faults(plain) == {}
+
+
+NO_FAULTS = {
+    "a backlog comes late to a room": "INSERT INTO temperatures VALUES ('B1', '1', now() - interval '9 days', 21)",
+    "a room is new, with its past": "INSERT INTO temperatures VALUES ('B1', 'new', now() - interval '1 year', 1)",
+    "an event waits for a sink that there is not any more": EVENT.format("5, now() - interval '1 hour', NULL"),
+    "an event has not been tried yet": EVENT.format("0, now() - interval '1 hour', NULL"),
+    "an event was given up days ago": EVENT.format("10, now(), now() - interval '2 days'"),
+    "looks are rare": "UPDATE watching SET checked = now() - interval '1 day', rarely = true",
+    "a removal has just begun": REMOVAL.replace("2 hours", "5 minutes"),
+    "retention has just begun": "UPDATE upkeep SET retention = '7 days', dropped_before = now() - interval '170:00'",
+}
+
+
+@pytest.mark.parametrize("happens", NO_FAULTS.values(), ids=NO_FAULTS)
+def test_what_is_usual_is_no_fault(plain: Urls, owner: Owner, happens: str) -> None:
+    make_it_well(owner)
+    owner.execute(happens)
+    assert faults(plain) == {}
+
+
+def test_alarms_that_were_never_looked_for_are_a_fault_where_there_are_rooms(plain: Urls, owner: Owner) -> None:
+    assert ("watch_seconds", "") not in measured(plain)
+    owner.execute(ROOMS)
+    [(uptime,)] = owner.execute("SELECT extract(epoch FROM now() - pg_postmaster_start_time())::float8").fetchall()
+    assert measured(plain)["watch_seconds", ""].value >= uptime
+
+
+def test_a_transaction_that_stays_open_and_connections_are_measured(plain: Urls, owner: Owner) -> None:
+    with psycopg.connect(plain(READER)) as reader:
+        reader.execute("SELECT 1")
+        time.sleep(0.1)
+        found = measured(plain)
+    assert found["database_transaction_seconds", ""].value >= 0.1
+    assert found["database_connections", ""].value >= 3
+    # Of 50 three are for superusers.
+    assert found["database_connections", ""].most == 37
+
+
+def test_without_pg_monitor_only_that_is_missing(plain: Urls) -> None:
+    everything, less = (measured(plain, role).keys() for role in (SUPERUSER, OWNER))
+    assert everything - less == {("database_transaction_seconds", "")}
+    assert less <= everything
+    assert {metric for metric, _ in everything} <= health.METRICS.keys()
+
+
+def test_each_fault_leads_to_a_section_of_the_runbook() -> None:
+    sources = [ROOT / "migrations/sql/health.sql", ROOT / "local/observer.py", ROOT / "kind/look.sh"]
+    anchors = {anchor for file in sources for anchor in re.findall(r"docs/reliability\.md#([a-z-]+)", file.read_text())}
+    headings = re.findall(r"^### (.+)$", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE)
+    assert len(anchors) > 10
+    assert anchors <= {heading.lower().replace(" ", "-") for heading in headings}
+
+
+def test_it_is_said_in_words_with_a_status_for_programs(plain: Urls, owner: Owner) -> None:
+    make_it_well(owner)
+    well = python("-m", "migrations.health", "--words", DATABASE_URL=plain(MONITOR))
+    assert (well.returncode, well.stdout) == (0, "Nothing is wrong that the database knows of.\n")
+    owner.execute("UPDATE watching SET checked = now() - interval '1 hour'")
+    ill = python("-m", "migrations.health", "--words", DATABASE_URL=plain(MONITOR))
+    assert (ill.returncode, ill.stdout.splitlines()) == (
+        1,
+        ["Alarms have not been looked for for 60 minutes. docs/reliability.md#watch-stops"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (NOWHERE, "The database does not answer: connection"),
+        ("reader", "This role may not see how the database is: it is MONITOR_ROLE of the migrations that may"),
+        ("not migrated", "The database has no database_health() yet: run the migrations"),
+    ],
+)
+def test_why_it_cannot_be_said_is_said(plain: Urls, url: str, words: str) -> None:
+    if url == "not migrated":
+        alembic(plain(OWNER), "downgrade", "base")
+    url = url if url == NOWHERE else plain(READER if url == "reader" else MONITOR)
+    run = python("-m", "migrations.health", "--words", DATABASE_URL=url)
+    assert run.returncode == 1
+    assert words in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.fixture
+def exporter(plain: Urls, tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]", Path]]:
+    """What answers a Prometheus, as a process of its own; its address and its log."""
+    port, log = free_port(), tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "migrations.health"],
+            env={"PYTHONPATH": f"{ROOT}/functions:{ROOT}", "PORT": str(port), "DATABASE_URL": plain(MONITOR)},
+            stderr=output,
+        )
+    yield f"http://127.0.0.1:{port}", process, log
+    process.kill()
+    process.wait()
+
+
+def scraped(address: str) -> dict[str, float]:
+    end = time.monotonic() + 20
+    while True:
+        try:
+            text = requests.get(f"{address}/metrics", timeout=10).text
+        except requests.ConnectionError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        else:
+            families: Any = text_string_to_metric_families(text)
+            return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def test_a_prometheus_is_answered_while_the_database_is_away_too(
+    plain: Urls, owner: Owner, exporter: tuple[str, "subprocess.Popen[bytes]", Path]
+) -> None:
+    address, process, log = exporter
+    found = scraped(address)
+    assert found["temperature_database_up"] == 1
+    assert (found["temperature_summaries_seconds_limit"], found["temperature_rooms"]) == (900, 0)
+    # A limit of nothing is none of its own.
+    assert "temperature_alarm_events_given_up_limit" not in found
+    owner.execute(ROOMS)
+    # What was measured a moment ago is not measured again.
+    assert scraped(address)["temperature_rooms"] == 0
+    owner.execute("DROP FUNCTION database_health")
+    time.sleep(health.FRESH_SECONDS)
+    assert scraped(address) == {"temperature_database_up": 0}
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert log.read_text().count("The database has no database_health() yet") == 1
+
+
+def test_the_migrations_leave_the_time_of_the_last_summary_alone(plain: Urls, owner: Owner) -> None:
+    owner.execute("SELECT setval('summarized', 1000)")
+    migrate(plain(OWNER))
+    assert owner.execute("SELECT last_value FROM summarized").fetchall() == [(1000,)]

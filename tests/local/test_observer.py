@@ -1,0 +1,76 @@
+"""`make run` says what nobody would notice: once, when it has lasted, and that it is over."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from local import observer
+from local.postgres import MONITOR, OWNER
+from tests.local.test_keeper import wait_for
+from tests.support import Urls
+
+
+@contextmanager
+def observed(urls: Urls, *folders: Path) -> Iterator[list[str]]:
+    """What is said of the database."""
+    said: list[str] = []
+    stopping = threading.Event()
+    thread = threading.Thread(
+        target=observer.observe, args=(lambda: observer.faults(urls(MONITOR), *folders), said.append, stopping)
+    )
+    thread.start()
+    try:
+        yield said
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_a_fault_is_said_once_and_that_it_is_over(plain: Urls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observer, "LOOK_SECONDS", 0.05)
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner, observed(plain) as said:
+        owner.execute("SELECT setval('summarized', extract(epoch FROM now() - interval '1 hour')::bigint)")
+        wait_for(lambda: bool(said))
+        # Its words are other ones by then.
+        owner.execute("SELECT setval('summarized', extract(epoch FROM now() - interval '3 hours')::bigint)")
+        owner.execute("SELECT pg_sleep(0.5)")
+        owner.execute("CALL summarize()")
+        wait_for(lambda: len(said) == 2)
+    assert said[0].startswith("Health        Nothing has summed up readings for 60 minutes")
+    assert said[1].startswith("              That is over: Nothing has summed up readings for 60 minutes")
+
+
+def test_what_is_late_for_a_moment_is_not_said(plain: Urls, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[observer.Faults] = [{("a", ""): "A"}, {}, {("a", ""): "A"}, {("b", ""): "B"}]
+    monkeypatch.setattr(observer, "LOOK_SECONDS", 0.001)
+    said: list[str] = []
+    stopping = threading.Event()
+
+    def look() -> observer.Faults:
+        if looks:
+            return looks.pop(0)
+        stopping.set()
+        raise psycopg.OperationalError
+
+    observer.observe(look, said.append, stopping)
+    assert said == []
+
+
+def test_a_disk_that_fills_and_a_backup_that_does_not_go_on_are_found(
+    plain: Urls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for days in (4, 3):
+        (tmp_path / (datetime.now(UTC) - timedelta(days=days)).strftime("%Y%m%dT%H%M%SZ") / "base").mkdir(parents=True)
+    monkeypatch.setattr(observer, "FREE_SHARE", 1)
+    monkeypatch.setattr(observer, "FREE_BYTES", 2**60)
+    found = observer.faults(plain(MONITOR), tmp_path, tmp_path)
+    assert found["disk", ""].startswith(f"The disk of {tmp_path} is nearly full: ")
+    assert found["backup", ""].startswith(f"The backup in {tmp_path} is 3 days old")
+    monkeypatch.undo()
+    (tmp_path / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ") / "base").mkdir(parents=True)
+    assert ("backup", "") not in observer.faults(plain(MONITOR), tmp_path, tmp_path)

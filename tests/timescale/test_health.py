@@ -1,0 +1,73 @@
+"""The jobs of TimescaleDB: one that is paused or gone is found. That it fails is tried where they run by themselves."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from local.postgres import OWNER
+from migrations import health
+from tests.support import SUPERUSER, Urls, migrate
+
+
+@pytest.fixture
+def owner(community: Urls, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection[Any]]:
+    monkeypatch.setenv("COLUMNSTORE_AFTER_DAYS", "7")
+    migrate(community(OWNER))
+    with psycopg.connect(community(OWNER), autocommit=True) as connection:
+        connection.execute("CALL summarize()")
+        yield connection
+    monkeypatch.undo()
+    migrate(community(OWNER))
+
+
+def faults(urls: Urls) -> dict[tuple[str, str], str]:
+    """What is wrong, but that jobs and looks for alarms do not run by themselves here, since the server started."""
+    return {
+        (each.metric, each.of): each.fault
+        for each in health.look(urls(SUPERUSER))
+        if each.fault and each.metric not in {"job_seconds", "watch_seconds"}
+    }
+
+
+def test_each_job_is_known_and_well(community: Urls, owner: psycopg.Connection[Any]) -> None:
+    found = {each.of: each for each in health.look(community(SUPERUSER)) if each.metric == "job_seconds"}
+    assert found.keys() == {"columnstore", "refresh", "summarize"}
+    # Three times its interval, and ten minutes.
+    assert (found["refresh"].most, found["summarize"].most) == (960, 780)
+    assert faults(community) == {}
+
+
+def test_a_job_that_is_paused_or_missing_is_found(community: Urls, owner: psycopg.Connection[Any]) -> None:
+    owner.execute(
+        "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
+        " WHERE proc_name = 'policy_compression'"
+    )
+    owner.execute(
+        "SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name IN ("
+        " 'policy_refresh_continuous_aggregate', 'summarize')"
+    )
+    where = "docs/reliability.md#jobs-fail"
+    assert faults(community) == {
+        ("job_off", "columnstore"): f"The job columnstore of TimescaleDB is paused. {where}",
+        ("job_off", "refresh"): f"The job refresh of TimescaleDB is missing. {where}",
+        ("job_off", "summarize"): f"The job summarize of TimescaleDB is missing. {where}",
+    }
+    owner.execute(
+        "SELECT alter_job(job_id, scheduled => true) FROM timescaledb_information.jobs"
+        " WHERE proc_name = 'policy_compression'"
+    )
+    migrate(community(OWNER))
+    assert faults(community) == {}
+
+
+def test_readings_that_should_have_been_dropped_are_found_by_chunk(
+    community: Urls, owner: psycopg.Connection[Any]
+) -> None:
+    owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now() - interval '40 days', 20)")
+    owner.execute("UPDATE upkeep SET retention = interval '7 days'")
+    owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now(), 20)")
+    assert faults(community).keys() == {("retention_seconds", "")}
+    owner.execute("CALL summarize()")
+    assert faults(community) == {}
