@@ -4,11 +4,24 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
+. kind/needs.sh
 
+# A name in knative/overlays, or any folder.
+overlay=knative/overlays/$OVERLAY
+[ -f "$overlay/kustomization.yaml" ] || overlay=$OVERLAY
+[ -f "$overlay/kustomization.yaml" ] ||
+    fail "There is no overlay $OVERLAY: neither knative/overlays/$OVERLAY nor $OVERLAY has a kustomization.yaml"
 need_cluster
-[ -d "knative/overlays/$OVERLAY" ] || fail "There is no overlay $OVERLAY in knative/overlays"
 need_images
-render "../knative/overlays/$OVERLAY" >build/objects.yaml
+# Kustomize takes no absolute paths, but goes where a link leads to.
+ln -sfn "$(cd "$overlay" && pwd)" build/overlay
+render overlay >build/objects.yaml
+needs=$(lacking build/objects.yaml)
+[ -z "$needs" ] || fail "Nothing was changed. The cluster of $CONTEXT lacks:" "$needs"
+changes=$(changed)
+[ -z "$changes" ] || printf '%s\n' \
+    "Changed on the cluster since the last make deploy, and set back by this one (- is, + will be). What is to stay belongs" \
+    "into an overlay of your own: docs/kubernetes.md#an-overlay-of-your-own" "$changes"
 
 prepare_database() {
     local applied
@@ -33,20 +46,12 @@ migrate() {
 
 # What the overlay does not have any more is removed.
 start_functions() {
-    local kind kinds=() tokens
-    # Those to remove readings may be missing: then nobody does.
-    tokens=$(k -n temperature get secret tokens --ignore-not-found -o jsonpath='{.data.write} {.data.read}')
-    if grep -qE 'key: (write|read)$' build/objects.yaml && [[ $tokens != ?*' '?* ]]; then
-        echo "The functions need tokens, which clients send as Authorization: Bearer TOKEN. Make them, then try again:"
-        echo "  kubectl -n temperature create secret generic tokens --dry-run=client -o yaml \\"
-        echo '    --from-literal=write="$(openssl rand -hex 32)" --from-literal=read="$(openssl rand -hex 32)" |'
-        echo "    kubectl --context $CONTEXT apply --server-side -f -"
-        return 1
-    fi
+    local kind kinds=()
     # It is the operator's from then on. What was made this way is never pruned, and nothing here applies it.
     k -n temperature get configmap alarms >/dev/null 2>&1 ||
         k -n temperature create configmap alarms --from-literal=rules.json='[]'
-    for kind in core/v1/ConfigMap batch/v1/CronJob serving.knative.dev/v1/Service; do
+    for kind in apps/v1/Deployment batch/v1/CronJob core/v1/{ConfigMap,Service} networking.k8s.io/v1/NetworkPolicy \
+        policy/v1/PodDisruptionBudget serving.knative.dev/v1/Service; do
         kinds+=(--prune-allowlist "$kind")
     done
     if k get crd brokers.eventing.knative.dev >/dev/null 2>&1; then
@@ -56,6 +61,7 @@ start_functions() {
     fi
     k apply -f build/objects.yaml --prune -l app.kubernetes.io/part-of=temperature "${kinds[@]}"
     k -n temperature wait ksvc --all --for condition=Ready --timeout 600s
+    k -n temperature rollout status deployment -l app.kubernetes.io/component=eventing --timeout 300s
 }
 
 step Database prepare_database

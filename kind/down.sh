@@ -17,7 +17,7 @@ remove_images() {
     images=$(docker images --quiet --filter "reference=$REGISTRY/*" | sort -u)
     [ -z "$images" ] || docker rmi --force $images
     # What else is in that folder was measured or drawn.
-    rm -f build/images.yaml build/kustomization.yaml build/objects.yaml
+    rm -f build/images.yaml build/kustomization.yaml build/objects.yaml build/overlay
 }
 
 step Cluster kind delete cluster --name "$CLUSTER"

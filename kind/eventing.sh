@@ -12,6 +12,7 @@ install_eventing() {
     # Knative's webhooks refuse objects while they start.
     retry 120 apply -f "$EVENTING/eventing-core.yaml" -f "$EVENTING/in-memory-channel.yaml" \
         -f "$EVENTING/mt-channel-broker.yaml"
+    retry 120 apply --field-manager temperature -f kind/eventing-features.yaml
     k -n knative-eventing rollout status deployment --timeout 600s
 }
 

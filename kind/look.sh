@@ -19,6 +19,17 @@ ask() {
     k -n temperature exec "$1" -c postgres -- psql -U postgres -d temperature -qXAtc "$2" 2>/dev/null
 }
 
+# standby_fault POD LEADER: why it does not follow. Whether the log that it needs next is gone is asked of the one that has it.
+standby_fault() {
+    local reached
+    if reached=$(ask "$1" 'SELECT pg_last_wal_replay_lsn()') &&
+        [ "$(ask "$2" "SELECT substr(pg_walfile_name('$reached'::pg_lsn + 1), 9) < min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'")" = t ]; then
+        echo "$1 cannot follow the primary any more, since the log is gone that it needs. Have it copied anew: kubectl -n temperature exec $2 -c postgres -- patronictl reinit temperature-db $1 --force"
+    else
+        echo "$1 does not follow the primary: it is no copy, and cannot take over. If that lasts: docs/reliability.md#a-standby-does-not-follow"
+    fi
+}
+
 database_faults() {
     local wanted pods pod leader following names
     wanted=$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.numberOfInstances}')
@@ -33,8 +44,7 @@ database_faults() {
     fi
     following=$(ask "$leader" "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
     for pod in $pods; do
-        [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" ||
-            echo "$pod does not follow the primary: it is no copy, and cannot take over. If that lasts: docs/reliability.md#a-standby-does-not-follow"
+        [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" || standby_fault "$pod" "$leader"
     done
     [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" != true ] ||
         k -n temperature exec "$leader" -c postgres -- patronictl show-config | grep -q '^synchronous_mode_strict: true' ||

@@ -22,4 +22,4 @@
 : "${REGISTRY_IMAGE:=registry:2}"
 : "${PYTHON_IMAGE:=python:3.13-slim}"
 : "${SPILO_IMAGE:=ghcr.io/zalando/spilo-17:4.0-p3}"
-: "${TIMESCALEDB_IMAGE:=timescale/timescaledb-ha:pg17-ts2.29}"
+: "${TIMESCALEDB_IMAGE:=timescale/timescaledb-ha:pg17.11-ts2.29.2}"

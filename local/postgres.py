@@ -152,7 +152,7 @@ class Postgres:
         """Start one of PostgreSQL's programs as the user of the server; what it says is in the log of the server."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [PROGRAMS / name, *arguments],
+                [self._programs / name, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -5,13 +5,16 @@
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import Connection
 
 from migrations import database, roles, settings, state, summaries
 from migrations.edition import Edition, detect
+from migrations.failures import EXIT_CODE, Final, final
 from shared import logs
 from shared.settings import SettingError
 
@@ -31,19 +34,19 @@ def config() -> Config:
 def main() -> Edition:
     """Upgrade, apply the settings and return what the database is.
 
-    Raises SettingError for a database that cannot be used, or whose averages could not be built as the settings say.
+    Raises SettingError for a database that cannot be used yet, and Final for settings or a database that cannot be
+    used at all, or averages that could not be built as the settings say: then nothing is changed.
     """
     logs.configure()
-    chosen = settings.load()
+    with final():
+        chosen = settings.load()
     with database.transaction() as connection:
-        version = connection.exec_driver_sql("SHOW server_version").scalar()
-        if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST * 10_000:
-            raise SettingError(f"PostgreSQL {OLDEST} or newer is needed, and the database is of version {version}")
-        if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
-            raise SettingError("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
+        _check_server(connection)
+        # Whoever provides the database may make its extension, and the role's rights, a moment after it.
         if chosen.require_timescaledb and detect(connection) is Edition.PLAIN:
             raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
         roles.check(connection)
+        state.check(connection, chosen)
     command.upgrade(config(), "head")
     edition = state.bring_about(chosen)
     if unused := chosen.unused(edition):
@@ -52,12 +55,28 @@ def main() -> Edition:
     return edition
 
 
-if __name__ == "__main__":
+def _check_server(connection: Connection) -> None:
+    version = connection.exec_driver_sql("SHOW server_version").scalar()
+    if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST * 10_000:
+        raise Final(f"PostgreSQL {OLDEST} or newer is needed, and the database is of version {version}")
+    if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
+        raise Final("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
+
+
+def _run() -> None:
     parser = argparse.ArgumentParser(prog="python -m migrations", description=__doc__)
     parser.add_argument("task", nargs="?", choices=["summarize"], help="only bring the summaries up to date")
     task = parser.parse_args().task
     logs.configure()
-    with database.explained():
-        if not task:
-            main()
-        summaries.bring_up_to_date()
+    try:
+        with database.explained():
+            if not task:
+                main()
+            summaries.bring_up_to_date()
+    except Final as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(EXIT_CODE)
+
+
+if __name__ == "__main__":
+    _run()

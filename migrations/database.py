@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from migrations.failures import final
 from shared import conninfo
 from shared.confirmation import confirming
 from shared.masking import masked
@@ -40,7 +42,9 @@ _SETTINGS = """
 def connect() -> "psycopg.Connection[tuple[object, ...]]":
     """A connection to the database that DATABASE_URL (or libpq's own variables) names."""
     # The encoding whatever the variables of libpq, the role or the database say; and nothing that a pooler would lose.
-    return psycopg.connect(conninfo.load(), client_encoding="UTF8", prepare_threshold=None)
+    with final():
+        url = conninfo.load()
+    return psycopg.connect(url, client_encoding="UTF8", prepare_threshold=None)
 
 
 @contextmanager
@@ -99,3 +103,9 @@ def name_revision_table(connection: Connection) -> None:
     if set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars()) <= {"0001", "0002", "0003"}:
         connection.execute(text(f"ALTER TABLE alembic_version RENAME TO {REVISION_TABLE}"))
         connection.execute(text(f"ALTER INDEX alembic_version_pkc RENAME TO {REVISION_TABLE}_pkc"))
+
+
+def interval(width: timedelta) -> str:
+    """The width as an SQL literal, in hours and minutes: a day may be longer in the zone of a session."""
+    minutes = int(width.total_seconds()) // 60
+    return f"interval '{minutes // 60}:{minutes % 60:02}'"

@@ -22,6 +22,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 
+BUCKET = "avg_temperature_time_interval"
+"""The averages that people read by SQL: a continuous aggregate or a view, which is no table of these."""
+
 metadata = MetaData()
 
 temperatures = Table(

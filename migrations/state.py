@@ -5,21 +5,19 @@ licences that came later. What is as it should be is left alone, so that jobs ke
 """
 
 import logging
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, text
 
-from migrations import roles
-from migrations.database import transaction
+from migrations import jobs, roles
+from migrations.database import interval, transaction
 from migrations.edition import Edition, detect, has_aggregate, has_hypertable
+from migrations.failures import Final
+from migrations.schema import BUCKET
 from migrations.settings import Settings
-from shared.settings import SettingError
 
 log = logging.getLogger("migrations")
 
-BUCKET = "avg_temperature_time_interval"
 VIEWS = (BUCKET, "avg_temperature_hourly", "avg_temperature_daily", "avg_temperature_stale")
 SUMMARIES = ("rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep")
 WATCHED = ("watched_until", "came_from", "came_to", "low", "high")
@@ -28,8 +26,6 @@ REMOVING = ("preview_removal", "begin_removal", "continue_removal")
 HEALTH = ("database_health", "schema_health", "jobs_health", "server_health")
 AS_OWNER = ("mark_rooms", "forget_rooms", *REMOVING, *HEALTH)
 """Functions that run with the rights of the owner, whoever calls them, or that only some may call."""
-REFRESH_BATCH_BUCKETS = 1000
-"""Buckets refreshed in one transaction. With the default of 10, the backlog of a device makes thousands of them."""
 ROOMS_AT_ONCE = 200
 """Rooms made known in one transaction, during which their writers wait."""
 
@@ -51,7 +47,7 @@ _FROM_READINGS = """
 def bring_about(settings: Settings) -> Edition:
     """Bring the database to what the settings say, and return its edition. It may end anywhere and begin again.
 
-    Raises SettingError for a bucket width whose averages could not be built anew from the readings that are left.
+    Raises Final for a bucket width whose averages could not be built anew from the readings that are left.
     """
     with transaction() as connection:
         edition = detect(connection)
@@ -63,7 +59,7 @@ def bring_about(settings: Settings) -> Edition:
             f"UPDATE upkeep SET retention = {interval(settings.retention) if settings.retention else 'NULL'}"
         )
         if edition is Edition.COMMUNITY:
-            _keep_jobs(connection, settings)
+            jobs.keep(connection, settings)
         if edition is not Edition.PLAIN and not has_hypertable(connection):
             log.warning("the extension timescaledb came after the readings, which stay in a plain table")
         _grant(connection, settings)
@@ -200,23 +196,49 @@ def _make_rooms_known() -> None:
         log.info("%d rooms are known", known)
 
 
+def check(connection: Connection, settings: Settings) -> None:
+    """Raise Final if the averages could not be built as the settings say: before anything is changed."""
+    if connection.scalar(text("SELECT to_regclass(quote_ident(current_schema()) || '.upkeep') IS NOT NULL")):
+        _outdated(connection, detect(connection), settings)
+
+
+def _outdated(connection: Connection, edition: Edition, settings: Settings) -> str:
+    """Why the continuous aggregate has to be built anew; empty if it has not, or if there is none.
+
+    Raises Final if it would be without readings that were dropped.
+    """
+    if not has_aggregate(connection, BUCKET):
+        return ""
+    wanted, built = (
+        int(width.total_seconds()) // 60
+        for width in (settings.bucket, connection.scalar(text("SELECT avg_temperature_bucket_width()")))
+    )
+    if edition is not Edition.COMMUNITY:
+        # Its trigger refuses all readings then.
+        reason = f"TimescaleDB's licence does not allow {BUCKET} to be a continuous aggregate any more"
+        otherwise = "Allow it (timescaledb.license = 'timescale')"
+    elif wanted != built:
+        reason = f"BUCKET_MINUTES is {wanted}, but {BUCKET} has buckets of {built} minutes"
+        otherwise = f"Set BUCKET_MINUTES to {built}"
+    else:
+        return ""
+    if connection.scalar(text("SELECT dropped_before > '-infinity' FROM upkeep")):
+        raise Final(
+            f"{reason}. It is left as it is: built anew, it would lack the readings that were dropped since"
+            f" (RETENTION_DAYS). {otherwise} to keep it. To do without its old averages (those by hour and day stay),"
+            f" drop it as the owner (on a cluster: make psql ROLE=owner), then try again:"
+            f" DROP MATERIALIZED VIEW {BUCKET};"
+        )
+    return reason
+
+
 def _make_bucket_averages(connection: Connection, edition: Edition, settings: Settings) -> None:
     """Make the averages that people read by SQL: a continuous aggregate on the community edition, elsewhere a view."""
     width = interval(settings.bucket)
-    before = connection.scalar(text("SELECT avg_temperature_bucket_width()"))
     if has_aggregate(connection, BUCKET):
-        if edition is not Edition.COMMUNITY:
-            # Its trigger refuses all readings then.
-            reason = f"TimescaleDB's licence does not allow {BUCKET} to be a continuous aggregate any more"
-        elif before != settings.bucket:
-            reason = f"BUCKET_MINUTES is {settings.bucket}, but {BUCKET} has buckets of {before}"
-        else:
+        reason = _outdated(connection, edition, settings)
+        if not reason:
             return
-        if connection.scalar(text("SELECT dropped_before > '-infinity' FROM upkeep")):
-            raise SettingError(
-                f"{reason}, some of readings that were dropped since. To build it anew without these, drop it first:"
-                " DROP MATERIALIZED VIEW"
-            )
         log.warning("%s: it is built anew", reason)
         connection.exec_driver_sql(f"DROP MATERIALIZED VIEW {BUCKET}")
     connection.exec_driver_sql(
@@ -237,89 +259,6 @@ def _make_bucket_averages(connection: Connection, edition: Edition, settings: Se
         connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {BUCKET} AS {query}")
 
 
-def _keep_jobs(connection: Connection, settings: Settings) -> None:
-    """Have TimescaleDB summarize, refresh and compress as the settings say."""
-    schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
-    if not _job(connection, "summarize"):
-        connection.exec_driver_sql(
-            f"SELECT add_job('{schema}.summarize', interval '1 minute', fixed_schedule => false)"
-        )
-    if has_aggregate(connection, BUCKET):
-        _keep_refresh(connection, settings)
-    if has_hypertable(connection):
-        # One of TimescaleDB's own would drop readings before they are summed up: summarize() drops them.
-        connection.exec_driver_sql("SELECT remove_retention_policy('temperatures', if_exists => true)")
-        _keep_columnstore(connection, settings)
-
-
-def _keep_refresh(connection: Connection, settings: Settings) -> None:
-    # Everything that changed is refreshed, however old: devices send days later what they read. But nothing of which
-    # readings were dropped, where a refresh would find none any more and empty the averages.
-    dropped = connection.scalar(
-        text(
-            "SELECT date_trunc('hour', now() - nullif(dropped_before, '-infinity')) FROM upkeep"
-            " WHERE dropped_before > '-infinity'"
-        )
-    )
-    ages = [age for age in (dropped, settings.retention) if age is not None]
-    start = interval(min(ages)) if ages else "NULL"
-    wanted = {"start": start, "every": interval(settings.bucket)}
-    job = _job(connection, "policy_refresh_continuous_aggregate")
-    if job and connection.scalar(
-        text(
-            f"SELECT ({start})::interval IS NOT DISTINCT FROM (config ->> 'start_offset')::interval"
-            f" AND schedule_interval = {wanted['every']} FROM timescaledb_information.jobs WHERE job_id = :job"
-        ),
-        {"job": job},
-    ):
-        return
-    connection.exec_driver_sql(f"SELECT remove_continuous_aggregate_policy('{BUCKET}', if_exists => true)")
-    connection.exec_driver_sql(
-        f"SELECT add_continuous_aggregate_policy('{BUCKET}', start_offset => {start},"
-        f" end_offset => interval '10 seconds', schedule_interval => {wanted['every']},"
-        f" buckets_per_batch => {REFRESH_BATCH_BUCKETS})"
-    )
-
-
-def _keep_columnstore(connection: Connection, settings: Settings) -> None:
-    job = _job(connection, "policy_compression")
-    after = settings.columnstore_after
-    if (
-        job
-        and after
-        and connection.scalar(
-            text(
-                f"SELECT (config ->> 'compress_after')::interval = {interval(after)}"
-                " FROM timescaledb_information.jobs WHERE job_id = :job"
-            ),
-            {"job": job},
-        )
-    ):
-        return
-    connection.exec_driver_sql("CALL remove_columnstore_policy('temperatures', if_exists => true)")
-    if after:
-        connection.exec_driver_sql(
-            "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
-            " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp, temperature')"
-        )
-        connection.exec_driver_sql(f"CALL add_columnstore_policy('temperatures', after => {interval(after)})")
-
-
-def _job(connection: Connection, procedure: str) -> Any:
-    """The number of the job of this schema that runs the procedure, None if there is none."""
-    return connection.scalar(
-        text(
-            "SELECT min(job_id) FROM timescaledb_information.jobs AS job"
-            " LEFT JOIN timescaledb_information.continuous_aggregates AS aggregate"
-            " ON job.hypertable_schema = aggregate.materialization_hypertable_schema"
-            " AND job.hypertable_name = aggregate.materialization_hypertable_name"
-            " WHERE proc_name = :procedure"
-            " AND current_schema() IN (job.proc_schema, job.hypertable_schema, aggregate.view_schema)"
-        ),
-        {"procedure": procedure},
-    )
-
-
 def _grant(connection: Connection, settings: Settings) -> None:
     roles.reserve(connection, list(AS_OWNER))
     for role in settings.roles:
@@ -333,9 +272,3 @@ def _grant(connection: Connection, settings: Settings) -> None:
     roles.grant(connection, "SELECT", ["removals"], settings.admin)
     roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in REMOVING], settings.admin)
     roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in HEALTH], settings.monitor)
-
-
-def interval(width: timedelta) -> str:
-    """The width as an SQL literal, in hours and minutes: a day may be longer in the zone of a session."""
-    minutes = int(width.total_seconds()) // 60
-    return f"interval '{minutes // 60}:{minutes % 60:02}'"

@@ -80,6 +80,10 @@ def postgres() -> Iterator[Postgres]:
         tempfile.TemporaryDirectory(prefix="temperature-test-") as folder,
         embedded(Path(folder) / "postgres", log=Path(folder) / "postgres.log") as server,
     ):
+        with psycopg.connect(server.url(database="postgres"), autocommit=True) as superuser:
+            # Nobody cuts its power, and each test has a database made and dropped.
+            superuser.execute("ALTER SYSTEM SET fsync = off")
+            superuser.execute("SELECT pg_reload_conf()")
         yield server
 
 

@@ -10,6 +10,8 @@ from threading import Event, Thread
 
 from cloudevents.http import CloudEvent, from_http
 
+from tests.support import wait_until
+
 
 class Sink(ThreadingHTTPServer):
     """An HTTP server that records what it takes, and that can be told to misbehave first."""
@@ -91,7 +93,6 @@ def listening() -> Iterator[Sink]:
         server.open.set()
         server.shutdown()
         thread.join()
-        patience = time.monotonic() + 2
-        while server.connections and time.monotonic() < patience:
-            time.sleep(0.01)
-        assert not server.connections, "every connection to the sink is closed in the end"
+        wait_until(
+            lambda: not server.connections, seconds=2, otherwise="a connection to the sink is not closed in the end"
+        )

@@ -6,10 +6,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from local.postgres import ADMIN, DATABASE, MONITOR, OWNER, PROGRAMS, READER, WA
 from migrations.edition import Edition
 
 ROOT = Path(__file__).parent.parent
+Found = TypeVar("Found")
 SUPERUSER = "postgres"
 Urls = Callable[[str], str]
 """The connection string for a role."""
@@ -55,11 +57,34 @@ def examples(number: int) -> settings:
     )
 
 
+def wait_until(condition: Callable[[], Found], *, seconds: float = 20, otherwise: str = "") -> Found:
+    """Ask until the answer is true, and return it; the test fails with the words where that takes too long."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, otherwise or f"it is not so after {seconds} seconds"
+        time.sleep(0.01)
+    return found
+
+
+def wait_for_locks(urls: "Urls", sessions: int = 1) -> None:
+    """Wait until so many sessions of the database wait for a lock."""
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(urls(SUPERUSER), autocommit=True) as observer:
+        wait_until(lambda: observer.execute(waiting).rowcount >= sessions)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def listens(place: int | Path) -> bool:
+    """Whether somebody listens at a port of 127.0.0.1, or at a socket."""
+    ports = isinstance(place, int)
+    with socket.socket(socket.AF_INET if ports else socket.AF_UNIX) as client:
+        return client.connect_ex(("127.0.0.1", place) if ports else str(place)) == 0
 
 
 def migrate(url: str) -> Edition:

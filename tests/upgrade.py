@@ -1,7 +1,6 @@
 """A database as the version before made it, and what is written to it while it is brought to the newest schema."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ import psycopg
 
 from local.postgres import OWNER, READER, WRITER
 from tests.exactness import Reading
-from tests.support import Urls, alembic
+from tests.support import Urls, alembic, wait_until
 
 BEFORE = "0003"
 # That of the version before.
@@ -30,6 +29,14 @@ def version_before(urls: Urls) -> None:
         connection.execute("ALTER TABLE temperature_revision RENAME TO alembic_version")
         connection.execute("ALTER INDEX temperature_revision_pkc RENAME TO alembic_version_pkc")
         connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}")
+
+
+def at(urls: Urls, revision: str) -> None:
+    """Bring the database to what the revision made of an empty one, and let the functions of then use it."""
+    alembic(urls(OWNER), "downgrade", "base")
+    alembic(urls(OWNER), "upgrade", revision)
+    with psycopg.connect(urls(OWNER)) as connection:
+        connection.execute(f"GRANT INSERT ON temperatures TO {WRITER}")
 
 
 def store(connection: psycopg.Connection[Any], rows: list[Reading]) -> None:
@@ -60,8 +67,7 @@ def still_written_to(urls: Urls, since: datetime) -> Iterator[list[Reading]]:
 
     thread = threading.Thread(target=write)
     thread.start()
-    while not (stored or errors):
-        time.sleep(0.01)
+    wait_until(lambda: stored or errors)
     try:
         yield stored
     finally:

@@ -1,24 +1,211 @@
-"""The sink of events that could not be delivered: logs them, with the reason that Knative adds to each."""
+"""The sink of events that could not be delivered: keeps them in a folder, says why, and sends them again if asked to.
 
+In its pod, `python /function/dead_letters.py` lists them. With `redeliver` it sends them to SINK_URL, with `discard`
+and ids it removes them.
+"""
+
+import base64
+import json
 import logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
+import requests
 from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 from functions_framework import aio
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s - %(levelname)s - %(name)s - %(message)s")
 log = logging.getLogger("dead-letters")
 
+FOLDER = Path(os.environ.get("DEAD_LETTERS", "/letters"))
+LONGEST_REASON = 600
+"""Characters of a reason that are shown."""
+LONGEST_DATA = 200
+"""Bytes of an event's data that are shown."""
+PATIENCE_SECONDS = 30
+
+
+class NoEvent(Exception):
+    """This is none; the message says why."""
+
 
 @aio.http
 async def dead_letters(request: Request) -> Response:
-    """Log the event."""
+    """Keep the event, and log why it was not delivered."""
+    headers, body = dict(request.headers), await request.body()
     try:
-        event = from_http(dict(request.headers), await request.body())
-    except GenericException as error:
-        return Response(f"This is not an event: {error}\n", status_code=400, media_type="text/plain")
-    log.warning("%s %s", dict(event.get_attributes()), event.get_data())
+        attributes = _attributes(headers, body)
+    except NoEvent as error:
+        return Response(f"{error}\n", status_code=400, media_type="text/plain")
+    try:
+        await run_in_threadpool(_keep, headers, body)
+    except OSError as error:
+        log.error("%s is not kept, and its Broker is told so: %s", _name(attributes), error.strerror)
+        return Response("It cannot be kept\n", status_code=503, media_type="text/plain")
+    log.warning("%s was not delivered: %s", _name(attributes), reason(attributes))
     # An answer with a body would have to be an event.
     return Response(status_code=204)
+
+
+def reason(attributes: Mapping[str, Any]) -> str:
+    """Why Knative could not deliver the event, in words."""
+    code, data = str(attributes.get("knativeerrorcode") or ""), str(attributes.get("knativeerrordata") or "")
+    where = _printable(str(attributes.get("knativeerrordest") or "")) or "its sink"
+    if not code and not data:
+        return "Knative did not say why"
+    answered = f"{where} answered {_printable(code)}" if code and code != "-1" else f"{where} gave no answer"
+    said = _explained(_decoded(data))
+    return f"{answered}: {said}" if said else answered
+
+
+def _decoded(data: str) -> str:
+    """The answer of the sink, which Knative puts into the event as base64 and cuts off; other versions, as it is."""
+    try:
+        # What was cut in the middle of a character, or of four signs, loses that.
+        return base64.b64decode(data[: len(data) // 4 * 4], validate=True).decode(errors="strict")
+    except UnicodeDecodeError as error:
+        if error.end == len(error.object) and error.start > len(error.object) - 4 and error.start:
+            return bytes(error.object[: error.start]).decode()
+    except ValueError:
+        pass
+    return unquote(data)
+
+
+def _explained(answer: str) -> str:
+    """What a problem document says; anything else as it is."""
+    try:
+        problem = json.loads(answer)
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict) and (problem.get("detail") or problem.get("title")):
+        faults = problem.get("errors")
+        words = [
+            " ".join(str(fault.get(key, "")) for key in ("field", "message") if fault.get(key))
+            for fault in (faults if isinstance(faults, list) else [])
+            if isinstance(fault, dict)
+        ]
+        answer = "; ".join([str(problem.get("detail") or problem.get("title")), *words])
+    answer = _printable(" ".join(answer.split()))
+    return answer if len(answer) <= LONGEST_REASON else f"{answer[:LONGEST_REASON]}..."
+
+
+def _attributes(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """Those of the event, whatever its data is. Raises NoEvent."""
+    try:
+        return dict(from_http(dict(headers), body, data_unmarshaller=lambda data: data).get_attributes())
+    except (GenericException, TypeError, ValueError) as error:
+        raise NoEvent(f"This is not an event: {_printable(str(error))}") from None
+
+
+def _name(attributes: Mapping[str, Any]) -> str:
+    return " ".join(f"{key} {_printable(str(attributes.get(key)))!r}" for key in ("type", "source", "id"))
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _keep(headers: Mapping[str, str], body: bytes) -> None:
+    """Write the request down as it came; it is there as a whole, or not at all. Raises OSError."""
+    kept = {name: value for name, value in headers.items() if name == "content-type" or name.startswith("ce-")}
+    path = FOLDER / f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}.json"
+    unfinished = path.with_suffix(".part")
+    try:
+        with unfinished.open("x") as file:
+            json.dump({"headers": kept, "body": base64.b64encode(body).decode()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    folder = os.open(FOLDER, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _letters() -> Iterator[tuple[Path, dict[str, str], bytes, dict[str, Any]]]:
+    """The oldest first: file, headers, body and attributes of each."""
+    for path in sorted(FOLDER.glob("*.json")):
+        try:
+            letter = json.loads(path.read_text())
+            headers, body = dict(letter["headers"]), base64.b64decode(letter["body"], validate=True)
+            attributes = _attributes(headers, body)
+        except FileNotFoundError:
+            # Delivered meanwhile, by another one.
+            continue
+        except (NoEvent, KeyError, TypeError, ValueError):
+            print(f"{path} is damaged, and stays", file=sys.stderr)
+            continue
+        yield path, headers, body, attributes
+
+
+def show() -> int:
+    """List what is kept."""
+    number = 0
+    for path, _, body, attributes in _letters():
+        number += 1
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(path.name.partition("-")[0]) / 1e9))
+        print(f"{when} {_name(attributes)}: {reason(attributes)}")
+        print(f"  {_printable(body[:LONGEST_DATA].decode(errors='replace'))}{'...' if body[LONGEST_DATA:] else ''}")
+    print(f"{number} dead letters")
+    return 0
+
+
+def redeliver(sink: str) -> int:
+    """Send all of it to the sink, and remove what it takes. What it refuses stays; ends where it does not answer."""
+    sent = refused = 0
+    for path, headers, body, attributes in _letters():
+        again = {name: value for name, value in headers.items() if not name.startswith("ce-knativeerror")}
+        if token := os.environ.get("SINK_TOKEN"):
+            again["Authorization"] = f"Bearer {token}"
+        try:
+            answer = requests.post(sink, data=body, headers=again, timeout=PATIENCE_SECONDS)
+        except requests.RequestException as error:
+            print(f"{sink} does not answer ({type(error).__name__}): the rest stays", file=sys.stderr)
+            break
+        if answer.ok:
+            path.unlink(missing_ok=True)
+            sent += 1
+        elif answer.status_code >= 500 or answer.status_code in {401, 403, 404, 408, 429}:
+            print(f"{sink} answers {answer.status_code}: {_explained(answer.text)}; the rest stays", file=sys.stderr)
+            break
+        else:
+            refused += 1
+            print(f"{_name(attributes)} is refused again: {answer.status_code}, {_explained(answer.text)}")
+    left = len(list(FOLDER.glob("*.json")))
+    print(f"{sent} delivered, {refused} refused again, {left} left")
+    return int(left > 0)
+
+
+def discard(identities: list[str]) -> int:
+    """Remove those of these ids."""
+    number = 0
+    for path, _, _, attributes in _letters():
+        if attributes["id"] in identities:
+            path.unlink(missing_ok=True)
+            number += 1
+    print(f"{number} discarded")
+    return int(number == 0)
+
+
+if __name__ == "__main__":
+    task, identities = sys.argv[1:2], sys.argv[2:]
+    if task == ["redeliver"] and not identities:
+        sys.exit(redeliver(os.environ["SINK_URL"]))
+    elif task == ["discard"] and identities:
+        sys.exit(discard(identities))
+    elif not task:
+        sys.exit(show())
+    sys.exit(__doc__)

@@ -1,5 +1,6 @@
 """How tests read the dashboard."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ def shown(page: Page) -> Page:
     expect(page.locator("#dashboard.loading")).to_have_count(0)
     expect(page.locator("#plot canvas")).to_be_visible()
     return page
+
+
+def schemes(page: Page) -> Iterator[str]:
+    """Have the page light, then dark; its name each time."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        yield scheme
+
+
+def ask_again(page: Page) -> None:
+    """Have the page ask for what is new, as it does after a while."""
+    page.evaluate("dispatchEvent(new Event('online'))")
 
 
 def accessible(page: Page) -> list[str]:

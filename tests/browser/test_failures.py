@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Product, Visit, keep
-from tests.browser.support import plot, reading, room_of, shown, tile, view
+from tests.browser.support import ask_again, plot, reading, room_of, shown, tile, view
 
 ROOMS = [("B1", "101"), ("B1", "102")]
 PROBLEM = "application/problem+json"
@@ -36,11 +36,6 @@ def fail(page: Page, path: str, status: int = 503, detail: str = "Too much at on
 
     page.route(f"**/{path}?*", failing)
     return times
-
-
-def ask_again(page: Page) -> None:
-    """As it does after a while."""
-    page.evaluate("dispatchEvent(new Event('online'))")
 
 
 @pytest.mark.parametrize(

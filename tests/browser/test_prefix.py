@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Product, Start, Visit
 from tests.browser.support import reading, shown, tile
-from tests.support import free_port, program
+from tests.support import free_port, listens, program, wait_until
 
 CONFIGURATION = """
 daemon off; pid {folder}/pid; error_log {folder}/error.log; {user}
@@ -47,19 +46,10 @@ def proxy(product: Product, start: Start, tmp_path_factory: pytest.TempPathFacto
     configuration.write_text(text)
     with subprocess.Popen([nginx, "-c", configuration, "-p", folder, "-e", folder / "error.log"]) as process:
         address = f"http://127.0.0.1:{port}"
-        _wait(f"{address}/taken/away/health", process)
+        wait_until(lambda: process.poll() is not None or listens(port))
+        assert process.poll() is None, f"nginx ended with {process.returncode}"
         yield address
         process.terminate()
-
-
-def _wait(address: str, process: "subprocess.Popen[bytes]") -> None:
-    while process.poll() is None:
-        try:
-            if requests.get(address, timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.02)
-    raise AssertionError(f"nginx ended with {process.returncode}")
 
 
 @pytest.mark.parametrize("way", WAYS)

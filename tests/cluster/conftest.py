@@ -61,11 +61,13 @@ def no_simulator() -> Iterator[None]:
     timers = [
         (kind, timer["metadata"]["name"], timer["spec"]) for kind in kinds for timer in cluster.get(kind)["items"]
     ]
-    for kind, name, _ in timers:
-        cluster.patch(kind, name, {"spec": {"schedule": "0 0 1 1 *"}})
-    yield
-    for kind, name, spec in timers:
-        cluster.patch(kind, name, {"spec": {"schedule": spec["schedule"]}})
+    try:
+        for kind, name, _ in timers:
+            cluster.patch(kind, name, {"spec": {"schedule": "0 0 1 1 *"}})
+        yield
+    finally:
+        for kind, name, spec in timers:
+            cluster.patch(kind, name, {"spec": {"schedule": spec["schedule"]}})
 
 
 @pytest.fixture(scope="module")

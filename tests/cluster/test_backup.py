@@ -36,8 +36,8 @@ def kept(expendable: None) -> Iterator[None]:
     if not (ROOT / "build" / "images.yaml").exists():
         pytest.skip("needs build/images.yaml, which make images leaves")
     there = "persistentvolumeclaim/backup" in cluster.kubectl("get", "pvc", "--output", "name")
-    make("backup")
     try:
+        make("backup")
         cluster.until(received, 120)
         yield
     finally:

@@ -35,14 +35,16 @@ def test_a_new_revision_takes_over_without_a_failed_request(say: Callable[[objec
         return ready == status["latestCreatedRevisionName"] != before and traffic == {ready: 100}
 
     before = cluster.get("ksvc", "ingest")["status"]["latestReadyRevisionName"]
-    with Devices() as devices:
-        time.sleep(2)
-        annotate(uuid4().hex)
-        cluster.until(taken_over, 120)
-        # It takes over by and by, and then the instances of the revision before are asked to end.
-        time.sleep(20)
+    try:
+        with Devices() as devices:
+            time.sleep(2)
+            annotate(uuid4().hex)
+            cluster.until(taken_over, 120)
+            # It takes over by and by, and then the instances of the revision before are asked to end.
+            time.sleep(20)
+    finally:
+        annotate(None)
     say(devices)
-    annotate(None)
     assert set(devices.answers) == {201}
     devices.assert_kept()
 

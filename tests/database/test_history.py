@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from starlette.testclient import TestClient
 
 from local.postgres import WRITER
 from tests import history
-from tests.support import SUPERUSER, Urls, embedded
+from tests.support import SUPERUSER, Urls, embedded, wait_until
 
 
 @pytest.mark.parametrize("zone", history.ZONES)
@@ -33,14 +32,16 @@ def test_every_answer_is_exact_although_the_server_crashes(
     monkeypatch.setenv("PGTZ", history.ZONES[0])
     with embedded(tmp_path / "postgres", log=tmp_path / "postgres.log") as server:
 
+        def answers() -> bool:
+            with suppress(psycopg.OperationalError), psycopg.connect(server.url(SUPERUSER)):
+                return True
+            return False
+
         def crash() -> None:
             """Kill a session without a word: the server ends all others, and recovers from its log."""
             with psycopg.connect(server.url(SUPERUSER)) as victim:
                 os.kill(victim.info.backend_pid, signal.SIGKILL)
-            while True:
-                time.sleep(0.1)
-                with suppress(psycopg.OperationalError), psycopg.connect(server.url(SUPERUSER)):
-                    break
+            wait_until(answers)
 
         ingests = [serve("ingest", DATABASE_URL=server.url(WRITER)) for _ in range(2)]
         average = history.served(serve, server.url)

@@ -23,7 +23,7 @@ from bench import stack
 from bench.stack import Served, command, target
 from local.postgres import OWNER, READER, WRITER
 from tests import transfer
-from tests.support import ANY_CLOCK, ROOT, Urls, examples, free_port
+from tests.support import ANY_CLOCK, ROOT, Urls, examples, free_port, wait_until
 from tests.transfer import FIRST, rows
 
 TOKEN = "a-token-of-the-importer"
@@ -203,8 +203,7 @@ def test_an_import_that_ends_anywhere_goes_on(ingest: Served, plain: Urls, tmp_p
     before = 0
     for _ in range(3):
         with start(file, ingest.port) as process:
-            while process.poll() is None and not place.exists():
-                time.sleep(0.01)
+            wait_until(lambda: process.poll() is not None or place.exists())
             time.sleep(game.random())
             process.send_signal(kind)
             process.communicate(timeout=60)

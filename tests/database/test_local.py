@@ -15,7 +15,7 @@ import requests
 
 from local.postgres import OWNER
 from tests.sink import Sink
-from tests.support import ROOT, Urls, free_port, python
+from tests.support import ROOT, Urls, free_port, python, wait_until
 
 READING: dict[str, Any] = {
     "building_id": "B9",
@@ -185,10 +185,7 @@ def test_alarms_are_raised_and_sent_to_the_sink_and_end_with_their_rules(
     assert "  Alarms    curl" in "\n".join(stack.lines) + stack.stop()
     stack = start(ALARM_SINK_URL=sink.url)
     stack.wait_for("Functions")
-    deadline = time.monotonic() + 20
-    while len(sink.events) < 6:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: len(sink.events) == 6)
     alarms = requests.get(f"{stack.address}/v1/temperature/alarms", timeout=20).json()["alarms"]
     assert all(alarm["cleared"] for alarm in alarms)
 
@@ -287,9 +284,7 @@ def test_a_killed_postgresql_is_started_again_and_no_acknowledged_reading_is_los
     assert postgres is not None
     os.kill(postgres, signal.SIGKILL)
     stack.wait_for("PostgreSQL    ended by itself; starting it again")
-    deadline = time.monotonic() + 20
-    while requests.post(f"{stack.address}/", json=READING, timeout=20).status_code != 201:
-        assert time.monotonic() < deadline
+    wait_until(lambda: stack.post(READING).status_code == 201)
     assert stack.average()["count"] == 1
 
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from local.postgres import READER, WATCHER, WRITER
-from tests.support import NOWHERE, Urls
+from tests.support import NOWHERE, Urls, wait_until
 
 Serve = Callable[..., TestClient]
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
@@ -85,8 +85,7 @@ def test_what_the_queue_had_no_room_for_is_told_apart_from_what_came_too_late(se
     counted = Counted(ingest)
     with ThreadPoolExecutor(1) as pool:
         waits = pool.submit(ingest.post, "/", json=[READING] * 10_000)
-        while counted.now()["temperature_waiting_readings[]"] == 0:
-            time.sleep(0.01)
+        wait_until(lambda: counted.now()["temperature_waiting_readings[]"])
         assert counted.now()["temperature_waiting_readings_limit[]"] == 10_000
         assert ingest.post("/", json=READING).status_code == 503
         assert counted("temperature_requests_total", "ingest", "503", "queue_full") == 1

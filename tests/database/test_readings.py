@@ -28,7 +28,7 @@ from bench.stack import Served, command, serve, target
 from local.postgres import OWNER, READER, WRITER
 from shared.database import Database
 from tests import transfer
-from tests.support import ANY_CLOCK, NOWHERE, Urls, examples
+from tests.support import ANY_CLOCK, NOWHERE, Urls, examples, wait_until
 from tests.transfer import EVERYTHING, FIRST, insert, rows
 
 PATH = "/v1/temperature/readings"
@@ -325,10 +325,7 @@ def test_readers_that_take_nothing_hold_up_nobody(served: Served, plain: Urls) -
             assert connection.getresponse().status == 200
             assert time.monotonic() - started < 1
         with psycopg.connect(plain("postgres"), autocommit=True) as owner:
-            until = time.monotonic() + 10
-            while owner.execute(BUSY, (READER,)).fetchone() != (0,):
-                assert time.monotonic() < until
-                time.sleep(0.1)
+            wait_until(lambda: owner.execute(BUSY, (READER,)).fetchone() == (0,))
 
 
 def test_a_download_that_the_database_fails_is_visibly_broken_off(served: Served, plain: Urls) -> None:

@@ -1,6 +1,5 @@
 """The schema on plain PostgreSQL, and the settings of the migrations."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,7 +10,7 @@ import pytest
 from local.postgres import OWNER, READER, WATCHER, WRITER
 from migrations.edition import Edition
 from tests import schema
-from tests.support import SUPERUSER, Urls, alembic, migrate, python
+from tests.support import SUPERUSER, Urls, alembic, migrate, python, wait_for_locks
 
 
 def test_down_and_up_again_leave_nothing_behind(plain: Urls) -> None:
@@ -84,13 +83,10 @@ def test_without_the_roles_the_migrations_still_run(
 
 def test_runners_at_once_all_succeed(plain: Urls) -> None:
     alembic(plain(OWNER), "downgrade", "base")
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(plain(SUPERUSER)) as starter, ThreadPoolExecutor() as pool:
         starter.execute("LOCK TABLE temperature_revision")
         runs = [pool.submit(python, "-m", "migrations", DATABASE_URL=plain(OWNER)) for _ in range(3)]
-        with psycopg.connect(plain(SUPERUSER), autocommit=True) as observer:
-            while observer.execute(waiting).fetchone() != (3,):
-                time.sleep(0.05)
+        wait_for_locks(plain, 3)
         starter.rollback()
     assert [run.result().returncode for run in runs] == [0, 0, 0]
     alembic(plain(OWNER), "check")

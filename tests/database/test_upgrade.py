@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 from starlette.testclient import TestClient
 
+import migrations.__main__ as migrations
 from local.postgres import OWNER, READER
 from tests import upgrade
 from tests.exactness import assert_exact
-from tests.support import Urls, migrate
+from tests.support import Urls, alembic, migrate, wait_until
 
 START = datetime(2026, 10, 20, tzinfo=UTC)
 
@@ -32,6 +34,38 @@ def test_readings_that_are_there_and_those_that_go_on_to_come_are_summed_up(
             connection.execute("CALL summarize()")
         found = connection.execute("SELECT sum(count)::bigint FROM room_hours").fetchall()
         assert found == [(len(rows) + len(stored),)]
+
+
+REVISIONS = sorted(
+    each.revision for each in ScriptDirectory.from_config(migrations.config()).walk_revisions() if each.revision
+)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_database_of_any_revision_comes_to_the_newest_with_all_that_is_in_it(
+    plain: Urls, serve: Callable[..., TestClient], revision: str
+) -> None:
+    upgrade.at(plain, revision)
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        rows = [("B1", f"{100 + number % 7}", START + number * timedelta(minutes=97), 20.1) for number in range(300)]
+        upgrade.store(connection, rows)
+        if has_alarms := revision >= "0003":
+            connection.execute(
+                "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
+                " VALUES ('B1', '101', 'high', 19, 20.1, now() - interval '1 hour')"
+            )
+        with upgrade.still_written_to(plain, START) as stored:
+            migrate(plain(OWNER))
+            upgraded = len(stored)
+            wait_until(lambda: len(stored) > upgraded)
+        average = serve("average", DATABASE_URL=plain(READER))
+        for _ in range(2):
+            assert_exact(average, connection, START, START + timedelta(days=40))
+            connection.execute("CALL summarize()")
+        found = connection.execute("SELECT sum(count)::bigint FROM room_hours").fetchall()
+        assert found == [(len(rows) + len(stored),)]
+        assert average.get("/v1/temperature/alarms").json()["open"] == int(has_alarms)
+        alembic(plain(OWNER), "check")
 
 
 def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls) -> None:

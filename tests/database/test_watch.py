@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WATCHER
 from tests.sink import Sink, listening
-from tests.support import NOWHERE, SUPERUSER, Urls
+from tests.support import NOWHERE, SUPERUSER, Urls, wait_until
 
 Serve = Callable[..., TestClient]
 NOW = datetime.now(UTC)
@@ -217,8 +216,8 @@ def test_a_reading_of_the_next_second_counts_then(watch: Watch, plain: Urls) -> 
     function = watch(RULE)
     with psycopg.connect(plain(OWNER), autocommit=True) as connection:
         connection.execute("INSERT INTO temperatures VALUES ('B1', '101', now() + interval '2 s', 30)")
-    assert check(function) == (0, 0)
-    threading.Event().wait(2.1)
+        assert check(function) == (0, 0)
+        wait_until(lambda: connection.execute("SELECT FROM temperatures WHERE timestamp < now()").rowcount)
     assert check(function) == (1, 0)
 
 
@@ -434,7 +433,7 @@ def test_instances_that_check_at_once_raise_once(watch: Watch, store: Store, pla
         # All of them are at work before any of them can raise an alarm.
         blocker.execute("LOCK TABLE watching IN ACCESS EXCLUSIVE MODE")
         checks = [pool.submit(check, function) for function in functions]
-        wait_until(plain, "wait_event_type = 'Lock'", len(functions))
+        wait_for_sessions(plain, "wait_event_type = 'Lock'", len(functions))
         blocker.rollback()
         found = [each.result() for each in checks]
     assert sorted(found) == [(0, 0)] * 3 + [(2, 1)]
@@ -442,15 +441,13 @@ def test_instances_that_check_at_once_raise_once(watch: Watch, store: Store, pla
     assert sorted(events(sink)) == [("cleared", "high"), ("raised", "high"), ("raised", "high")]
 
 
-def wait_until(urls: Urls, condition: str, number: int) -> None:
+def wait_for_sessions(urls: Urls, condition: str, number: int) -> None:
     """Until so many sessions of the function are that way."""
+    statement = (
+        f"SELECT FROM pg_stat_activity WHERE datname = current_database() AND {condition} AND pid <> pg_backend_pid()"
+    )
     with psycopg.connect(urls(SUPERUSER), autocommit=True) as observer:
-        statement = (
-            f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}"
-            " AND pid <> pg_backend_pid()"
-        )
-        while observer.execute(statement).fetchone() != (number,):
-            threading.Event().wait(0.01)
+        wait_until(lambda: observer.execute(statement).rowcount == number)
 
 
 def test_a_room_cannot_be_in_alarm_twice_whatever_goes_wrong(plain: Urls) -> None:
@@ -586,8 +583,7 @@ def test_a_check_waits_for_another_one_no_longer_than_the_deadline(
     sink.open.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(function.post, "/")
-        while not sink.attempts:
-            threading.Event().wait(0.01)
+        wait_until(lambda: sink.attempts)
         answer = pool.submit(function.post, "/").result()
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
         assert answer.json()["detail"] == "Another check is still going on; check again"
@@ -737,8 +733,7 @@ def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
         sink.open.clear()
         with ThreadPoolExecutor(1) as pool:
             checked = pool.submit(function.post, "/")
-            while not sink.attempts:
-                threading.Event().wait(0.01)
+            wait_until(lambda: sink.attempts)
             # Nothing is locked while a sink takes its time.
             assert superuser.execute(
                 "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state LIKE 'idle in%%'", (WATCHER,)
@@ -787,8 +782,7 @@ def test_one_instance_sends_at_a_time(watch: Watch, store: Store, sink: Sink) ->
     sink.open.clear()
     with ThreadPoolExecutor(1) as pool:
         checked = pool.submit(first.post, "/")
-        while not sink.attempts:
-            threading.Event().wait(0.01)
+        wait_until(lambda: sink.attempts)
         assert second.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 1}
         sink.open.set()
         assert checked.result().json()["sent"] == 1

@@ -12,6 +12,8 @@ from typing import Any
 
 import requests
 
+from tests.support import wait_until
+
 BEGIN = datetime(2024, 12, 1, tzinfo=UTC)
 DAYS = {"start": "2024-12-01T00:00:00Z", "end": "2025-12-01T00:00:00Z"}
 PAUSE = 0.01
@@ -88,9 +90,11 @@ class Load:
         # One may be on its way: it is the second that was sent after now.
         for _ in range(2):
             before = len(self.acknowledged)
-            while len(self.acknowledged) == before:
-                assert time.monotonic() - started < PATIENCE, f"no reading is acknowledged any more: {self.answers}"
-                time.sleep(0.005)
+            wait_until(
+                lambda before=before: len(self.acknowledged) > before,  # type: ignore[misc]
+                seconds=PATIENCE,
+                otherwise="no reading is acknowledged any more",
+            )
         return time.monotonic() - started
 
     def _device(self, room_id: str, kind: str) -> None:

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -16,6 +15,7 @@ from bench.stack import family
 from local.postgres import Postgres
 from tests.faults.link import Link
 from tests.faults.stack import Stack
+from tests.support import wait_until
 
 SETTINGS = {
     # Whoever follows confirms. Nobody acknowledges anything alone: as Patroni's synchronous_mode_strict.
@@ -100,13 +100,11 @@ class Pair(Stack):
             return found.rowcount
 
     def _wait_until_it_confirms(self) -> None:
-        end = time.monotonic() + 30
+        follows = "SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync'"
         with self.connected("postgres") as connection:
-            while not connection.execute(
-                "SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync'"
-            ).rowcount:
-                assert time.monotonic() < end, "the standby does not follow"
-                time.sleep(0.02)
+            wait_until(
+                lambda: connection.execute(follows).rowcount, seconds=30, otherwise="the standby does not follow"
+            )
 
     def _stop_both(self) -> None:
         # The one that is primary in the end was not always.

@@ -27,7 +27,7 @@ from local.postgres import OWNER, PROGRAMS, READER, WRITER
 from tests.faults.load import DAYS, Load, Reading
 from tests.faults.powerloss import PowerLoss
 from tests.faults.stack import DEADLINE, Stack
-from tests.support import LONG, ROOT, alembic, leave_out, python
+from tests.support import LONG, ROOT, alembic, leave_out, python, wait_until
 
 SECONDS = 30 if LONG else 4
 """How long a fault lasts that does not say it itself."""
@@ -157,7 +157,8 @@ def test_requests_that_it_has_are_answered_before_it_ends(stack: Stack) -> None:
         with stack.connected() as connection, connection.transaction():
             connection.execute("LOCK TABLE temperatures")
             waiting = [pool.submit(requests.post, stack.address("ingest"), json=body, timeout=30) for body in bodies]
-            time.sleep(0.2)
+            metrics = f"{stack.address('ingest')}/metrics"
+            wait_until(lambda: "\ntemperature_waiting_readings 8.0\n" in requests.get(metrics, timeout=10).text)
             ending = pool.submit(stack.end, "ingest", signal.SIGTERM)
             time.sleep(DEADLINE / 2)
         assert [each.result().status_code for each in waiting] == [201] * len(bodies)

@@ -14,8 +14,7 @@ from local.postgres import MONITOR, OWNER, READER, WATCHER, WRITER
 from migrations import health
 from tests.exactness import assert_exact
 from tests.faults.pair import Pair
-from tests.faults.test_replication import soon
-from tests.support import SUPERUSER, migrate, python
+from tests.support import SUPERUSER, migrate, python, wait_until
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC)
@@ -128,7 +127,7 @@ def test_a_question_that_keeps_it_from_following_is_asked_again(pair: Pair, aver
             assert answer.json()["detail"] == "The database was changed meanwhile, again and again; ask again"
     print(f"{conflicts() - before} conflicts, {len(answers)} answers")
     assert conflicts() > before
-    soon(lambda: average.get("/v1/temperature/series", params=query).json() == expected)
+    wait_until(lambda: average.get("/v1/temperature/series", params=query).json() == expected)
 
 
 def test_a_question_waits_for_what_is_locked_and_is_not_told_to_be_shorter(pair: Pair, average: TestClient) -> None:
@@ -137,7 +136,7 @@ def test_a_question_waits_for_what_is_locked_and_is_not_told_to_be_shorter(pair:
         owner.execute("LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE")
         # For the lock to get to the standby.
         owner.execute("SELECT pg_logical_emit_message(false, 'temperature', '')")
-        soon(lambda: _locked(pair))
+        wait_until(lambda: _locked(pair))
         answer = average.get("/v1/temperature/average", params=query)
         assert (answer.status_code, answer.json()["detail"]) == (503, "The database does not answer; ask again")
     assert average.get("/v1/temperature/average", params=query).status_code == 200
@@ -180,6 +179,7 @@ def test_standbys_slots_and_the_archive_are_watched(pair: Pair) -> None:
         with pair.connected("postgres") as superuser:
             superuser.execute("SELECT pg_drop_replication_slot('gone')")
         migrate(pair.postgres.url(OWNER))
-    soon(lambda: measured(pair.standby.url(MONITOR)).keys() >= {("summaries_seconds", ""), ("database_bytes", "")})
+    wanted = {("summaries_seconds", ""), ("database_bytes", "")}
+    wait_until(lambda: measured(pair.standby.url(MONITOR)).keys() >= wanted)
     # What only a primary has.
     assert not {metric for metric, _ in measured(pair.standby.url(MONITOR))} & {"slot_bytes", "standbys_missing"}

@@ -17,7 +17,7 @@ from local.postgres import OWNER, WATCHER, WRITER
 from tests.faults.pair import Pair
 from tests.faults.stack import DEADLINE
 from tests.faults.test_faults import TIMES, Expected, Record, endure
-from tests.support import LONG, ROOT
+from tests.support import LONG, ROOT, wait_until
 
 SECONDS = 30 if LONG else 2
 """How long a fault lasts that does not say it itself."""
@@ -150,9 +150,7 @@ def test_an_alarm_is_raised_for_what_the_standby_has(pair: Pair) -> None:
             connection.execute("INSERT INTO temperatures VALUES ('W1', '1', now(), 31)")
         assert [look().status_code for _ in range(3)] == [503] * 3
         pair.replication.resume()
-        time.sleep(0.5)
-        answer = look()
-        assert answer.status_code == 200
+        wait_until(lambda: look().status_code == 200)
         # It was raised by a check that could not say so.
         with pair.connected() as connection:
             assert connection.execute("SELECT FROM alarms WHERE building_id = 'W1'").rowcount == 1
@@ -168,23 +166,15 @@ def test_the_migrations_end_when_the_standby_has_them(pair: Pair) -> None:
     try:
         # Nobody gets to hear of a success that is none.
         with migrate() as run:
-            soon(lambda: pair.of_those_that_wait("pg_cancel_backend"))
+            wait_until(lambda: pair.of_those_that_wait("pg_cancel_backend"))
             assert run.wait(20) == 1
         with migrate() as again:
-            soon(lambda: pair.of_those_that_wait("abs"))
+            wait_until(lambda: pair.of_those_that_wait("abs"))
             assert again.poll() is None
             pair.replication.resume()
             assert again.wait(20) == 0
     finally:
         pair.replication.resume()
-
-
-def soon(what: Callable[[], object]) -> None:
-    """Wait until it is so."""
-    end = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_an_operator_sees_how_many_copies_confirm(pair: Pair) -> None:
@@ -195,7 +185,7 @@ def test_an_operator_sees_how_many_copies_confirm(pair: Pair) -> None:
         return {line for line in lines if line.startswith("temperature_copies")}
 
     # It asks when nobody waits for it.
-    soon(lambda: seen() == {"temperature_copies 2.0", "temperature_copies_meant 2.0"})
+    wait_until(lambda: seen() == {"temperature_copies 2.0", "temperature_copies_meant 2.0"})
 
 
 def test_the_documentation_has_a_row_for_each_fault() -> None:

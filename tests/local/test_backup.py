@@ -17,7 +17,7 @@ from local.backup import Backup, newest, restore
 from local.postgres import Postgres
 from local.user import PostgresError
 from tests.local.machine import place, serving
-from tests.local.test_keeper import wait_for
+from tests.support import wait_until
 
 
 @contextmanager
@@ -47,6 +47,19 @@ def found(server: Postgres) -> list[int]:
         return [row[0] for row in connection.execute("SELECT number FROM stored ORDER BY number").fetchall()]
 
 
+def writes(server: Postgres) -> bool:
+    """Whether it is done with the log of before."""
+    with psycopg.connect(server.url()) as connection:
+        return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+
+
+def received(server: Postgres) -> bool:
+    """Whether all that is stored is on the other disk."""
+    statement = "SELECT FROM pg_stat_replication WHERE flush_lsn >= pg_current_wal_flush_lsn()"
+    with psycopg.connect(server.url()) as connection:
+        return bool(connection.execute(statement).rowcount)
+
+
 def lost(server: Postgres) -> None:
     """The machine's disk, and the server with it."""
     server.process.kill()
@@ -61,23 +74,23 @@ def test_a_disk_that_is_lost_takes_no_more_than_the_last_second() -> None:
     with place() as folder, serving(folder / "postgres") as server:
         with backed_up(server, folder / "elsewhere") as said:
             store(server, 0)
-            wait_for(lambda: newest(folder / "elsewhere") is not None)
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
             for number in range(1, 40):
                 store(server, number)
                 if chance.random() < 0.1:
                     # A file of the log is full.
                     with psycopg.connect(server.url(), autocommit=True) as connection:
                         connection.execute("SELECT pg_switch_wal()")
-            time.sleep(1)
+            wait_until(lambda: received(server))
             lost(server)
         assert len(said) == 1
         restore(server, folder / "elsewhere", None)
         assert found(server) == [*range(40)]
         # It has a history of its own now, and can be restored again.
         with backed_up(server, folder / "elsewhere"):
-            time.sleep(2)
+            wait_until(lambda: writes(server))
             store(server, 40)
-            time.sleep(1)
+            wait_until(lambda: received(server))
             lost(server)
         restore(server, folder / "elsewhere", None)
         assert found(server) == [*range(41)]
@@ -87,13 +100,11 @@ def test_what_went_wrong_can_be_left_out() -> None:
     with place() as folder, serving(folder / "postgres") as server:
         with backed_up(server, folder / "elsewhere"):
             store(server, 1)
-            wait_for(lambda: newest(folder / "elsewhere") is not None)
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
             # The name of a backup has whole seconds.
             time.sleep(1.1)
             store(server, 2)
-            time.sleep(0.1)
             until = datetime.now(UTC)
-            time.sleep(0.1)
             with psycopg.connect(server.url(), autocommit=True) as connection:
                 connection.execute("DELETE FROM stored")
             server.stop()
@@ -106,12 +117,12 @@ def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it() -> 
     with place() as folder, serving(folder / "postgres") as server:
         with backed_up(server, folder / "elsewhere") as said:
             store(server, 1)
-            wait_for(lambda: newest(folder / "elsewhere") is not None)
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
             server.process.send_signal(signal.SIGQUIT)
             server.process.wait()
             server.start()
             store(server, 2)
-            time.sleep(3)
+            wait_until(lambda: received(server))
             store(server, 3)
             server.stop()
         assert [line.split()[0] for line in said] == ["Backup"] * len(said)
@@ -126,7 +137,7 @@ def test_nothing_is_restored_over_what_is_there_or_from_nothing() -> None:
         with pytest.raises(PostgresError, match="has no backup"):
             restore(server, folder / "elsewhere", None)
         with backed_up(server, folder / "elsewhere"):
-            wait_for(lambda: newest(folder / "elsewhere") is not None)
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
         with pytest.raises(PostgresError, match="is not empty"):
             restore(server, folder / "elsewhere", None)
         other = Postgres(folder / "other", log=folder / "log")

@@ -15,7 +15,7 @@ import pytest
 from local.postgres import Postgres
 from local.user import PostgresError
 from tests.local.machine import end_all, place, serving
-from tests.support import LONG, ROOT
+from tests.support import LONG, ROOT, wait_until
 
 DATABASES = "SELECT count(*) FROM pg_database WHERE datname = 'temperature'"
 
@@ -82,9 +82,8 @@ def test_a_server_that_is_at_work_on_the_folder_by_another_name_is_stopped_first
     who = {"user": uid} if os.geteuid() == 0 else {}
     command = [program, "-D", ".", "-k", folder, "-c", "listen_addresses="]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, **who) as other:  # type: ignore[call-overload]
-        while not (folder / ".s.PGSQL.5432").exists():
-            time.sleep(0.02)
-            assert other.poll() is None
+        wait_until(lambda: other.poll() is not None or (folder / ".s.PGSQL.5432").exists())
+        assert other.poll() is None
         if sys.platform == "linux":
             assert_it_works(folder)
             assert other.wait(10) == 0

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
@@ -10,6 +10,7 @@ import psycopg
 from local.keeper import keep_running
 from local.postgres import Postgres
 from tests.local.machine import place, serving
+from tests.support import wait_until
 
 
 @contextmanager
@@ -27,13 +28,6 @@ def kept(server: Postgres) -> Iterator[list[str]]:
         keeper.join()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def answers(server: Postgres) -> bool:
     try:
         psycopg.connect(server.url()).close()
@@ -49,14 +43,14 @@ def test_what_stands_in_the_way_is_said_once_tried_ever_less_often_and_outlived(
         server.process.kill()
         with kept(server) as said:
             began = time.monotonic()
-            wait_for(lambda: server.log.read_text().count("could not find the database system") == 3)
+            wait_until(lambda: server.log.read_text().count("could not find the database system") == 3)
             # After a second, and after two more.
             assert time.monotonic() - began > 3
             assert said[0] == "PostgreSQL    ended by itself; starting it again"
             assert "could not start on" in said[1]
             assert len(said) == len(set(said)) <= 3
             hidden.rename(control)
-            wait_for(lambda: answers(server))
+            wait_until(lambda: answers(server))
 
 
 def test_an_error_of_the_system_does_not_end_it() -> None:
@@ -65,9 +59,9 @@ def test_an_error_of_the_system_does_not_end_it() -> None:
         server.log.rename(kept_log)
         server.log.mkdir()
         server.process.kill()
-        wait_for(lambda: any("Is a directory" in line for line in said))
+        wait_until(lambda: any("Is a directory" in line for line in said))
         server.log.rmdir()
-        wait_for(lambda: answers(server))
+        wait_until(lambda: answers(server))
         assert all("Traceback" not in line for line in said)
 
 

@@ -17,7 +17,7 @@ from tests.support import ROOT
 
 Object = dict[str, Any]
 KNATIVE = ROOT / "knative"
-OVERLAYS = sorted(file.parent.name for file in KNATIVE.glob("overlays/*/kustomization.yaml"))
+OVERLAYS = ["eventing", "kind", "production"]
 NAMESPACE = "temperature"
 BUILT = ("ingest", "average", "simulate", "watch", "migrations", "database")
 IMAGES = {name: f"registry/{name}:0123456789ab" for name in BUILT}

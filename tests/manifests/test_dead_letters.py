@@ -1,56 +1,228 @@
 """The sink of dead letters, run as its image runs it with what the manifests say."""
 
+import base64
+import json
+import os
+import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+import pytest
 import requests
-from cloudevents.conversion import to_binary
+from cloudevents.conversion import to_binary, to_structured
 from cloudevents.http import CloudEvent
 
-from tests.manifests.support import environment, functions, of_kind, overlay
-from tests.support import ROOT, free_port
+from local.postgres import OWNER, WRITER
+from tests.manifests.support import environment, of_kind, overlay, templates
+from tests.support import NOWHERE, ROOT, Urls, free_port, listens, wait_until
+
+READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
+PROBLEM = {
+    "status": 422,
+    "detail": "Nothing was stored: some readings break a rule",
+    "errors": [{"index": 0, "field": "temperature", "message": "must be a number from -50 to 50 (degrees Celsius)"}],
+}
+INGEST = "http://ingest.temperature.svc.cluster.local"
 
 
-def test_a_dead_letter_is_logged_with_the_reason(tmp_path: Path) -> None:
-    objects = overlay("eventing")
-    (source,) = next(
-        value["data"].values()
-        for name, value in of_kind(objects, "ConfigMap").items()
-        if name.startswith("dead-letters")
-    )
-    settings = environment(functions(objects)["dead-letters"]["spec"]["template"])
-    file = tmp_path / Path(settings["FUNCTION_SOURCE"]).name
-    file.write_text(source)
+@contextmanager
+def _server(log: Path, **variables: str) -> Iterator[str]:
+    """A function as its image serves it; yields its address."""
     port = free_port()
-    log = tmp_path / "log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "shared.server"],
-            env={**settings, "FUNCTION_SOURCE": str(file), "PORT": str(port), "PYTHONPATH": str(ROOT / "functions")},
-            stderr=output,
-        )
+    passed = {"PATH": os.environ["PATH"], "PORT": str(port), "PYTHONPATH": str(ROOT / "functions")}
+    with log.open("a") as output:
+        command = [sys.executable, "-m", "shared.server"]
+        server = subprocess.Popen(command, env={**variables, **passed}, stderr=output, stdout=output)
+    address = f"http://127.0.0.1:{port}/"
     try:
-        address = f"http://127.0.0.1:{port}/"
-        event = CloudEvent({"type": "dev.x", "source": "/x", "id": "lost", "knativeerrorcode": "422"}, {"a": 1})
-        headers, body = to_binary(event)
-        answer = _post(address, headers, body, server)
-        assert (answer.status_code, answer.content) == (204, b"")
-        assert requests.post(address, data=b"no event", timeout=10).status_code == 400
+        wait_until(lambda: server.poll() is not None or listens(port), seconds=30)
+        yield address
     finally:
         server.terminate()
         server.wait(10)
-    said = log.read_text()
-    assert "'id': 'lost'" in said and "'knativeerrorcode': '422'" in said
-    assert "Traceback" not in said
 
 
-def _post(address: str, headers: dict[str, str], body: bytes, server: "subprocess.Popen[bytes]") -> requests.Response:
-    end = time.monotonic() + 30
-    while True:
-        try:
-            return requests.post(address, data=body, headers=headers, timeout=10)
-        except requests.ConnectionError:
-            assert server.poll() is None and time.monotonic() < end
-            time.sleep(0.1)
+class Box:
+    """The function, its folder, and its program."""
+
+    def __init__(self, folder: Path) -> None:
+        objects = overlay("eventing")
+        (source,) = next(
+            value["data"].values()
+            for name, value in of_kind(objects, "ConfigMap").items()
+            if name.startswith("dead-letters")
+        )
+        self.settings = environment(templates(objects)["dead-letter-box"])
+        self.program = folder / Path(self.settings["FUNCTION_SOURCE"]).name
+        self.program.write_text(source)
+        self.letters = folder / "letters"
+        self.letters.mkdir()
+        self.log = folder / "log"
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Its address."""
+        found = {"FUNCTION_SOURCE": str(self.program), "DEAD_LETTERS": str(self.letters)}
+        with _server(self.log, **{**self.settings, **found}) as address:
+            yield address
+
+    def told(self, *arguments: str, sink: str = NOWHERE, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """What an operator types in its pod."""
+        passed = {"PATH": os.environ["PATH"], "DEAD_LETTERS": str(self.letters), "SINK_URL": sink, **variables}
+        command = [sys.executable, str(self.program), *arguments]
+        return subprocess.run(command, capture_output=True, check=False, env=passed, text=True)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path)
+
+
+def _dead(
+    identity: str, data: object, errors: Mapping[str, str], *, structured: bool = False
+) -> tuple[dict[str, str], bytes]:
+    attributes = {"type": "dev.temperature.reading.v1", "source": "/x", "id": identity, **errors}
+    return (to_structured if structured else to_binary)(
+        CloudEvent(attributes, data), data_marshaller=None if structured else lambda raw: raw
+    )
+
+
+def _encoded(answer: str | bytes) -> str:
+    """As Knative does it."""
+    return base64.b64encode(answer if isinstance(answer, bytes) else answer.encode()).decode()[:1024]
+
+
+LONG = json.dumps({**PROBLEM, "errors": PROBLEM["errors"] * 20})  # type: ignore[operator]
+REASONS: dict[str, tuple[dict[str, str], str]] = {
+    "a problem document": (
+        {"knativeerrorcode": "422", "knativeerrordata": _encoded(json.dumps(PROBLEM)), "knativeerrordest": INGEST},
+        f"{INGEST} answered 422: Nothing was stored: some readings break a rule;"
+        " temperature must be a number from -50 to 50 (degrees Celsius)\n",
+    ),
+    "one that was cut off": (
+        {"knativeerrorcode": "422", "knativeerrordata": _encoded(LONG)},
+        'its sink answered 422: {"status": 422, "detail": "Nothing was stored: some readings break a rule", "err',
+    ),
+    "cut in the middle of a letter": (
+        {"knativeerrorcode": "500", "knativeerrordata": _encoded(b"x" * 767 + "\u20ac".encode())},
+        f"its sink answered 500: {'x' * 600}...\n",
+    ),
+    "nothing": ({}, "Knative did not say why\n"),
+    "no answer": ({"knativeerrorcode": "-1", "knativeerrordest": INGEST}, f"{INGEST} gave no answer\n"),
+    "an answer without a body": ({"knativeerrorcode": "503", "knativeerrordata": ""}, "its sink answered 503\n"),
+    "plain text": (
+        {"knativeerrorcode": "500", "knativeerrordata": "out of order!"},
+        "its sink answered 500: out of order!\n",
+    ),
+    "words that might be base64": (
+        {"knativeerrorcode": "500", "knativeerrordata": "overload"},
+        "its sink answered 500: overload\n",
+    ),
+    "percent signs": (
+        {"knativeerrorcode": "500", "knativeerrordata": "too%20much%20%E2%82%AC"},
+        "its sink answered 500: too much \u20ac\n",
+    ),
+    "damaged base64": (
+        {"knativeerrorcode": "422", "knativeerrordata": f"*{_encoded('fine')}"},
+        "its sink answered 422: *ZmluZQ==\n",
+    ),
+    "bytes that are no text": (
+        {"knativeerrorcode": "500", "knativeerrordata": _encoded(bytes(range(128, 160)))},
+        f"its sink answered 500: {_encoded(bytes(range(128, 160)))}\n",
+    ),
+    "signs that terminals obey": (
+        {"knativeerrorcode": "500", "knativeerrordata": _encoded("\x1b[2Jgone")},
+        "its sink answered 500: \ufffd[2Jgone\n",
+    ),
+    "JSON that is no problem": (
+        {"knativeerrorcode": "500", "knativeerrordata": _encoded('["a", 1]')},
+        'its sink answered 500: ["a", 1]\n',
+    ),
+    "a problem of another shape": (
+        {"knativeerrorcode": "400", "knativeerrordata": _encoded('{"title": "Bad", "errors": "all"}')},
+        "its sink answered 400: Bad\n",
+    ),
+}
+
+
+def test_each_dead_letter_is_logged_and_listed_with_the_reason_in_words(box: Box) -> None:
+    with box.running() as address:
+        for number, (errors, _) in enumerate(REASONS.values()):
+            headers, body = _dead(f"lost-{number}", b"no JSON at all", errors)
+            answer = requests.post(address, data=body, headers=headers, timeout=10)
+            assert (answer.status_code, answer.content) == (204, b"")
+        assert requests.post(address, data=b"no event", timeout=10).status_code == 400
+        assert requests.post(address, data=b"\xff", timeout=10).status_code == 400
+    logged, listed = box.log.read_text(), box.told().stdout
+    for number, (_, reason) in enumerate(REASONS.values()):
+        name = f"type 'dev.temperature.reading.v1' source '/x' id 'lost-{number}'"
+        assert f"{name} was not delivered: {reason}" in logged
+        assert f"{name}: {reason}" in listed
+    assert listed.count("\n  no JSON at all\n") == len(REASONS)
+    assert listed.endswith(f"\n{len(REASONS)} dead letters\n")
+    assert "Traceback" not in logged
+
+
+def test_when_the_cause_is_mended_they_are_stored_once_and_what_breaks_a_rule_stays(box: Box, plain: Urls) -> None:
+    away = {"knativeerrorcode": "503", "knativeerrordata": "", "knativeerrordest": INGEST}
+    letters = [
+        _dead("good", json.dumps(READING).encode(), away),
+        _dead("structured", {**READING, "room_id": "102"}, away, structured=True),
+        _dead("hot", json.dumps({**READING, "temperature": 99}).encode(), away),
+        _dead("damaged", b'{"building_id"', away),
+    ]
+    with box.running() as address:
+        for headers, body in letters:
+            assert requests.post(address, data=body, headers=headers, timeout=10).status_code == 204
+        # A sender that did not hear of it brings it again.
+        headers, body = letters[0]
+        assert requests.post(address, data=body, headers=headers, timeout=10).status_code == 204
+    said = box.told("redeliver", sink="http://127.0.0.1:1/")
+    assert (said.returncode, said.stdout) == (1, "0 delivered, 0 refused again, 5 left\n")
+    assert "http://127.0.0.1:1/ does not answer (ConnectionError): the rest stays" in said.stderr
+    ingest = {"FUNCTION_TARGET": "ingest", "FUNCTION_SOURCE": str(ROOT / "functions/ingest/main.py")}
+    with _server(box.log, **ingest, DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1") as sink:
+        said = box.told("redeliver", sink=sink)
+        assert (said.returncode, said.stdout) == (1, "0 delivered, 0 refused again, 5 left\n")
+        assert f"{sink} answers 503: " in said.stderr
+    with _server(box.log, **ingest, DATABASE_URL=plain(WRITER), WRITE_TOKENS="a-token-of-the-sink") as sink:
+        assert f"{sink} answers 401: " in box.told("redeliver", sink=sink).stderr
+        said = box.told("redeliver", sink=sink, SINK_TOKEN="a-token-of-the-sink")
+        assert said.returncode == 1
+        hot, damaged, last = said.stdout.splitlines()
+        assert "id 'hot' is refused again: 422, Nothing was stored" in hot
+        assert "id 'damaged' is refused again: 400, " in damaged
+        assert last == "3 delivered, 2 refused again, 2 left"
+        assert box.told("discard", "hot", "damaged").stdout == "2 discarded\n"
+        said = box.told("redeliver", sink=sink)
+        assert (said.returncode, said.stdout) == (0, "0 delivered, 0 refused again, 0 left\n")
+    with psycopg.connect(plain(OWNER)) as connection:
+        rooms = connection.execute("SELECT room_id FROM temperatures ORDER BY room_id").fetchall()
+    assert rooms == [("101",), ("102",)]
+
+
+def test_what_cannot_be_kept_is_not_taken(box: Box) -> None:
+    shutil.rmtree(box.letters)
+    with box.running() as address:
+        headers, body = _dead("lost", b"{}", {})
+        answer = requests.post(address, data=body, headers=headers, timeout=10)
+        assert (answer.status_code, answer.text) == (503, "It cannot be kept\n")
+        box.letters.mkdir()
+        assert requests.post(address, data=body, headers=headers, timeout=10).status_code == 204
+    (box.letters / "00000000000000000001-half.json").write_text('{"headers"')
+    (box.letters / "00000000000000000002-cut.part").write_text("{")
+    said = box.told()
+    assert said.stdout.endswith("\n1 dead letters\n")
+    assert said.stderr.endswith("half.json is damaged, and stays\n")
+    assert "Traceback" not in box.log.read_text()
+
+
+@pytest.mark.parametrize("arguments", [("resend",), ("redeliver", "all"), ("discard",), ("discard", "unknown")])
+def test_what_it_is_not_told_to_do_it_does_not_do(box: Box, arguments: tuple[str, ...]) -> None:
+    said = box.told(*arguments)
+    assert said.returncode == 1
+    assert "Traceback" not in said.stderr

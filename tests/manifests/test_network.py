@@ -47,6 +47,7 @@ def _peers(objects: list[Object]) -> dict[str, Peer]:
         "operator": Peer(release["spec"]["template"]["metadata"]["labels"], "default"),
         "activator": Peer({"app": "activator"}, "knative-serving"),
         "gateway": Peer({"app": "3scale-kourier-gateway"}, "kourier-system"),
+        "broker": Peer({"app": "imc-dispatcher"}, "knative-eventing"),
         "host": Peer({}, None, "172.18.0.1"),
         "prometheus": Peer({"app.kubernetes.io/name": "prometheus"}, "monitoring"),
         "stranger": Peer({}),
@@ -113,6 +114,8 @@ def test_only_those_who_must_reach_the_database_and_the_functions_do(name: str) 
     expected |= {(function, 8080): IN_FRONT | OBSERVERS for function in functions(objects)}
     # It has no token, and no path that leads there from outside.
     expected["health", 9187] = OBSERVERS
+    if "dead-letter-box" in peers:
+        expected["dead-letter-box", 8080] = {"broker"}
     assert expected == {
         (target, port): {peer for peer in peers if _reaches(peers[peer], peers[target], port, policies)}
         for target, port in expected

@@ -22,11 +22,14 @@ from tests.manifests.support import (
     postgres_operator,
     prometheus_operator,
 )
+from tests.support import ROOT
 
 PRESERVE = "x-kubernetes-preserve-unknown-fields"
+EXPERIMENTS = {"retryAfterMax": "delivery-retryafter"}
+"""Fields of a delivery that Knative Eventing takes where a feature is switched on, and that feature."""
 OPERATED = "example/prometheus-operator-crd/monitoring.coreos.com"
 FOLDERS = [
-    *(KNATIVE / "overlays" / name for name in OVERLAYS),
+    *(KNATIVE / "overlays" / name for name in (*OVERLAYS, "example")),
     *(KNATIVE / name for name in ("backup", "restore", "serving")),
 ]
 
@@ -36,6 +39,8 @@ def strict(schema: Object) -> Object:
     result = dict(schema)
     if "properties" in schema:
         result["properties"] = {name: strict(part) for name, part in schema["properties"].items()}
+        if schema.get(PRESERVE) and "backoffDelay" in schema["properties"]:
+            result["properties"] |= {field: {"type": "string"} for field in EXPERIMENTS}
     for key in ("items", "additionalProperties"):
         if isinstance(schema.get(key), dict):
             result[key] = strict(schema[key])
@@ -121,6 +126,19 @@ def test_every_setting_of_knative_is_one_that_it_has() -> None:
     del settings["config-domain"]
     for name, value in settings.items():
         assert value["data"].keys() <= yaml.safe_load(releases[name]["data"]["_example"]).keys()
+
+
+def test_every_experiment_of_eventing_is_one_that_it_has_and_is_switched_on() -> None:
+    source = (knative("eventing") / "pkg/apis/duck/v1/delivery_types.go").read_text()
+    release = yaml.safe_load((knative("eventing") / "config/core/configmaps/features.yaml").read_text())
+    ours = yaml.safe_load((ROOT / "kind/eventing-features.yaml").read_text())
+    assert ours["metadata"] == {key: release["metadata"][key] for key in ("name", "namespace")}
+    assert ours["data"] == dict.fromkeys(EXPERIMENTS.values(), "enabled")
+    assert ours["data"].keys() <= release["data"].keys()
+    for field in EXPERIMENTS:
+        assert f'`json:"{field},omitempty"`' in source
+    (trigger,) = of_kind(overlay("eventing"), "Trigger").values()
+    assert trigger["spec"]["delivery"].keys() >= EXPERIMENTS.keys()
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.manifests.support import IMAGES, KNATIVE, OVERLAYS, build, containers, of_kind, overlay, templates
-from tests.support import ROOT
 
 CONFINED = {
     "allowPrivilegeEscalation": False,
@@ -34,7 +32,9 @@ def test_every_container_is_confined_and_has_a_measured_share(name: str) -> None
     assert pods.keys() >= {"average", "ingest", "migrations"}
     for pod in pods.values():
         assert pod["spec"]["automountServiceAccountToken"] is False
-        assert not pod["spec"].keys() & {"hostIPC", "hostNetwork", "hostPID", "securityContext", "serviceAccountName"}
+        assert not pod["spec"].keys() & {"hostIPC", "hostNetwork", "hostPID", "serviceAccountName"}
+        # That of the image may write to a volume where there is one.
+        assert pod["spec"].get("securityContext", {}) in ({}, {"fsGroup": 65532})
         for container in containers(pod):
             assert container["securityContext"] == CONFINED
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
@@ -122,12 +122,6 @@ def test_readings_are_removed_as_a_user_of_its_own_and_by_nobody_without_a_token
     assert max(container["env"].index(user), container["env"].index(password)) < container["env"].index(url)
     # With host, database and encryption as the function has them, behind a pooler too.
     assert conninfo_to_dict(url["value"]) == {"user": "$(ADMIN_USER)", "password": "$(ADMIN_PASSWORD)"}
-
-
-def test_only_production_is_not_deployed_without_tokens() -> None:
-    (pattern,) = re.findall("grep -qE '(.+)' build/objects.yaml", (ROOT / "kind" / "deploy.sh").read_text())
-    asking = [name for name in OVERLAYS if re.search(pattern, yaml.safe_dump(overlay(name)), re.MULTILINE)]
-    assert asking == ["production"]
 
 
 def _secrets(value: Any, named: bool = False) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from migrations import summaries
+from migrations import failures, summaries
 from simulate import simulation
 from simulate.events import EVENT_TYPE
 from tests.manifests.support import (
@@ -38,9 +38,12 @@ HOST = {"Ingress localhost", "NetworkPolicy host", "Service temperature-db-host"
 EVENTS = {
     "Broker default",
     "ConfigMap dead-letters",
+    "Deployment dead-letter-box",
+    "NetworkPolicy dead-letter-box",
+    "PersistentVolumeClaim dead-letters",
     "PingSource every-minute",
     "PingSource every-minute-watch",
-    "Service dead-letters",
+    "Service dead-letter-box",
     "SinkBinding simulate",
     "SinkBinding watch",
     "Trigger ingest",
@@ -49,7 +52,7 @@ DIFFERENCES: dict[str, tuple[set[str], set[str], set[str]]] = {
     "kind": (HOST, set(), set()),
     "eventing": (HOST | EVENTS, {"CronJob every-minute", "CronJob every-minute-watch"}, set()),
     "production": (
-        set(),
+        {f"PodDisruptionBudget {name}" for name in ("average", "ingest", "pooler", "standbys")},
         {"CronJob every-minute", "Service simulate"},
         {
             "CronJob every-minute-watch",
@@ -138,6 +141,15 @@ def test_a_timer_brings_the_summaries_up_to_date_as_the_owner_of_the_schema(name
     job = of_kind(overlay(name), "CronJob")["summaries"]["spec"]
     assert (job["schedule"], job["jobTemplate"]["spec"]["activeDeadlineSeconds"]) == ("*/5 * * * *", 290)
     assert summaries.MOST_SECONDS <= 280
+
+
+def test_a_failure_that_no_other_try_mends_ends_the_migrations() -> None:
+    job = of_kind(overlay("kind"), "Job")["migrations"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert rule == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [failures.EXIT_CODE]}}
+    # Kubernetes takes such rules with this alone.
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    assert job["backoffLimit"] > 0
 
 
 def test_production_may_lose_an_instance_of_the_database_and_still_has_two_copies() -> None:
@@ -289,3 +301,14 @@ def test_the_example_of_a_source_asks_the_simulator_for_what_it_understands() ->
     assert faults(source) == []
     asked = simulation.parse(source["spec"]["data"].encode())
     assert (len(asked.rooms), len(asked.instants)) == (1, 7)
+
+
+def test_the_image_of_the_database_is_made_of_the_same_images_everywhere_by_exact_tags() -> None:
+    settings = (ROOT / "kind" / "settings.sh").read_text()
+    dockerfile = (KNATIVE / "database" / "Dockerfile").read_text()
+    documentation = (ROOT / "docs" / "kubernetes.md").read_text()
+    for name, tag in (("SPILO_IMAGE", r"\d+\.\d+-p\d+"), ("TIMESCALEDB_IMAGE", r"pg17\.\d+-ts2\.\d+\.\d+")):
+        (image,) = re.findall(rf"^: \"\$\{{{name}:=(\S+)\}}\"$", settings, re.MULTILINE)
+        assert re.findall(rf"^ARG {name}=(\S+)$", dockerfile, re.MULTILINE) == [image]
+        assert re.fullmatch(tag, image.partition(":")[2])
+        assert f"`{image}`" in documentation

@@ -3,7 +3,6 @@
 import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +13,7 @@ from starlette.testclient import TestClient
 from average.intervals import DAY, HOUR, floor
 from local.postgres import OWNER, READER
 from tests.crowd import Crowd
-from tests.support import LONG, SUPERUSER, Urls
+from tests.support import LONG, SUPERUSER, Urls, wait_until
 
 pytestmark = pytest.mark.skipif("TIMESCALE_URL" not in os.environ, reason="PGlite is one session")
 
@@ -54,8 +53,7 @@ def test_no_chunk_is_dropped_under_a_question(
         thread.start()
         waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'temperatures'::regclass"
         with psycopg.connect(community(SUPERUSER), autocommit=True) as observer:
-            while not observer.execute(waiting).rowcount:
-                time.sleep(0.01)
+            wait_until(lambda: observer.execute(waiting).rowcount)
         assert dropping.execute("SELECT drop_expired()").fetchall() == [(False,)]
         dropping.commit()
         thread.join()

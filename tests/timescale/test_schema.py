@@ -183,14 +183,6 @@ def test_columnstore_and_retention_are_settings(
     assert policies(owner)["policy_refresh_continuous_aggregate"]["start_offset"] is None
 
 
-def test_a_run_of_the_migrations_leaves_jobs_that_are_as_they_should_be(owner: Connection, community: Urls) -> None:
-    jobs = "SELECT job_id, proc_name, config FROM timescaledb_information.jobs WHERE job_id >= 1000 ORDER BY 1"
-    before = owner.execute(jobs).fetchall()
-    assert {"summarize", "policy_refresh_continuous_aggregate"} <= {name for _, name, _ in before}
-    migrate(community(OWNER))
-    assert owner.execute(jobs).fetchall() == before
-
-
 def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting_becomes(
     owner: Connection, community: Urls, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +252,7 @@ def test_another_bucket_width_builds_the_averages_anew_unless_readings_are_missi
         migrate(community(OWNER))
         run_jobs(owner, "summarize")
         patch.setenv("BUCKET_MINUTES", "2")
-        with pytest.raises(SystemExit, match=r"buckets of 0:15:00, some of readings that were dropped since"):
+        with pytest.raises(SystemExit, match=r"buckets of 15 minutes\. .+ lack the readings that were dropped since"):
             migrate(community(OWNER))
     owner.execute("TRUNCATE temperatures")
 

@@ -25,6 +25,7 @@ from shared.readings import Reading
 from shared.settings import SettingError
 from simulate.events import event
 from tests.sink import Sink
+from tests.support import wait_until
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "functions/simulate/main.py"
@@ -333,8 +334,7 @@ def test_it_is_healthy_while_it_simulates(function: TestClient, sink: Sink) -> N
     sink.open.clear()
     with function, ThreadPoolExecutor(1) as pool:
         simulated = pool.submit(function.post, "/")
-        while not sink.attempts:
-            time.sleep(0.01)
+        wait_until(lambda: sink.attempts)
         assert function.get("/health").status_code == 200
         assert not simulated.done()
         sink.open.set()

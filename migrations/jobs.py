@@ -1,0 +1,121 @@
+"""TimescaleDB's jobs: made where one is missing, changed where a setting says otherwise, and else left as they are.
+
+A job is never made anew, so its number and history stay, and so does what somebody set with `alter_job`: its schedule,
+its retries, whether it is paused.
+"""
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import Connection, text
+
+from migrations.database import interval
+from migrations.edition import has_aggregate, has_hypertable
+from migrations.schema import BUCKET
+from migrations.settings import Settings
+
+log = logging.getLogger("migrations")
+
+REFRESH_BATCH_BUCKETS = 1000
+"""Buckets refreshed in one transaction. With the default of 10, the backlog of a device makes thousands of them."""
+
+_OF_SUMMARIES = "proc_schema = current_schema() AND proc_name = 'summarize'"
+_OF_REFRESHES = f"""
+    proc_name = 'policy_refresh_continuous_aggregate' AND EXISTS (
+        SELECT FROM timescaledb_information.continuous_aggregates
+        WHERE view_schema = current_schema() AND view_name = '{BUCKET}'
+          AND (jobs.hypertable_schema, jobs.hypertable_name) IN (
+            (view_schema, view_name),
+            -- As earlier versions of TimescaleDB call it.
+            (materialization_hypertable_schema, materialization_hypertable_name)
+        )
+    )
+"""
+_ON_READINGS = "hypertable_schema = current_schema() AND hypertable_name = 'temperatures'"
+_OF_COLUMNSTORE = f"proc_name = 'policy_compression' AND {_ON_READINGS}"
+_OF_RETENTION = f"proc_name = 'policy_retention' AND {_ON_READINGS}"
+
+
+def keep(connection: Connection, settings: Settings) -> None:
+    """Have TimescaleDB's community edition summarize, refresh and compress as the settings say."""
+    if not _one(connection, _OF_SUMMARIES):
+        schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
+        connection.exec_driver_sql(
+            f"SELECT add_job('{schema}.summarize', interval '1 minute', fixed_schedule => false)"
+        )
+    if has_aggregate(connection, BUCKET):
+        _keep_refresh(connection, settings)
+    if has_hypertable(connection):
+        if _jobs(connection, _OF_RETENTION):
+            log.warning(
+                "TimescaleDB's own retention policy is removed: it would drop readings before they are summed up."
+                " RETENTION_DAYS drops them afterwards"
+            )
+            connection.exec_driver_sql("SELECT remove_retention_policy('temperatures')")
+        _keep_columnstore(connection, settings)
+
+
+def _keep_refresh(connection: Connection, settings: Settings) -> None:
+    # Everything that changed is refreshed, however old: devices send days later what they read. But nothing of which
+    # readings were dropped, where a refresh would find none any more and empty the averages.
+    dropped = connection.scalar(
+        text("SELECT date_trunc('hour', now() - dropped_before) FROM upkeep WHERE dropped_before > '-infinity'")
+    )
+    oldest = min((age for age in (dropped, settings.retention) if age is not None), default=None)
+    if job := _one(connection, _OF_REFRESHES):
+        _set_age(connection, job, "start_offset", oldest)
+    else:
+        connection.exec_driver_sql(
+            f"SELECT add_continuous_aggregate_policy('{BUCKET}',"
+            f" start_offset => {interval(oldest) if oldest else 'NULL'}, end_offset => interval '10 seconds',"
+            f" schedule_interval => {interval(settings.bucket)}, buckets_per_batch => {REFRESH_BATCH_BUCKETS})"
+        )
+
+
+def _keep_columnstore(connection: Connection, settings: Settings) -> None:
+    if not settings.columnstore_after:
+        connection.exec_driver_sql("CALL remove_columnstore_policy('temperatures', if_exists => true)")
+    elif job := _one(connection, _OF_COLUMNSTORE):
+        _set_age(connection, job, "compress_after", settings.columnstore_after)
+    else:
+        connection.exec_driver_sql(
+            "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
+            " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp, temperature')"
+        )
+        connection.exec_driver_sql(
+            f"CALL add_columnstore_policy('temperatures', after => {interval(settings.columnstore_after)})"
+        )
+
+
+def _jobs(connection: Connection, condition: str) -> list[tuple[int, bool]]:
+    rows = connection.execute(
+        text(f"SELECT job_id, scheduled FROM timescaledb_information.jobs WHERE {condition} ORDER BY job_id")
+    )
+    return [(row.job_id, row.scheduled) for row in rows]
+
+
+def _one(connection: Connection, condition: str) -> int | None:
+    """The number of the job, None if there is none. Of several the oldest is left."""
+    found = _jobs(connection, condition)
+    for job, _ in found[1:]:
+        log.warning("TimescaleDB's job %d does what %d does, and is removed", job, found[0][0])
+        connection.exec_driver_sql(f"SELECT delete_job({job})")
+    for job, scheduled in found[:1]:
+        if not scheduled:
+            log.warning(
+                "TimescaleDB's job %d is paused, and stays so. To let it run: SELECT alter_job(%d, scheduled => true)",
+                job,
+                job,
+            )
+        return job
+    return None
+
+
+def _set_age(connection: Connection, job: int, key: str, age: timedelta | None) -> None:
+    """Set what the job's configuration says about an age, unless it does so already."""
+    wanted = interval(age) if age else "NULL::interval"
+    connection.exec_driver_sql(
+        f"SELECT alter_job(job_id, config => config || jsonb_build_object('{key}', {wanted}))"
+        " FROM timescaledb_information.jobs"
+        f" WHERE job_id = {job} AND (config ->> '{key}')::interval IS DISTINCT FROM {wanted}"
+    )

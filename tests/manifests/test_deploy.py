@@ -1,0 +1,239 @@
+"""`make deploy` with a program in the place of kubectl, which builds the manifests and answers as a cluster would."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.manifests.support import BUILT, Object, of_kind
+from tests.support import ROOT
+
+TOKENS = "tokens write read"
+# What a cluster that has all of it answers; what is not named here succeeds and says nothing.
+COMPLETE = {
+    r"get pods -l name=postgres-operator": "pod/postgres-operator-0",
+    r"get configmap config-network": "kourier.ingress.networking.knative.dev",
+    r"get storageclass": 'storageclass.kubernetes.io/is-default-class: "true"',
+    r"get configmap config-features": "enabled",
+    r"get secret tokens ": TOKENS,
+    r"get secret tokens-of-the-house ": "tokens-of-the-house write read",
+    r"get secret temperature-db-tls ": "temperature-db-tls ca.crt tls.crt tls.key",
+}
+PROGRAM = """#!{python}
+import json, re, subprocess, sys
+if sys.argv[1] == "kustomize":
+    sys.exit(subprocess.run([{kustomize!r}, "build", *sys.argv[2:4], {build!r}]).returncode)
+command = " ".join(sys.argv[3:])
+with open({log!r}, "a") as log:
+    print(command, file=log)
+for pattern, answer in json.load(open({answers!r})).items():
+    if re.search(pattern, command):
+        print(answer or "", end="")
+        sys.exit(answer is None)
+"""
+
+
+@dataclass
+class Deployment:
+    """A copy of the project, and a cluster that answers the patterns of commands; one of None is an error."""
+
+    folder: Path
+    answers: dict[str, str | None] = field(default_factory=lambda: dict(COMPLETE))
+
+    def run(self, overlay: str) -> "subprocess.CompletedProcess[str]":
+        """Deploy it."""
+        (self.folder / "answers").write_text(json.dumps(self.answers))
+        path = f"{self.folder}/programs:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "OVERLAY": overlay, "CONTEXT": "somewhere"}
+        command = ["bash", str(self.folder / "kind/deploy.sh")]
+        return subprocess.run(command, capture_output=True, check=False, env=environment, text=True, timeout=60)
+
+    def commands(self) -> list[str]:
+        """What the cluster was asked for."""
+        log = self.folder / "log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def changes(self) -> list[str]:
+        """What the cluster was asked to change."""
+        return [line for line in self.commands() if re.search(r"(^| )(apply(?! view)|create|delete|patch|exec) ", line)]
+
+    def objects(self) -> list[Object]:
+        """What was to be applied."""
+        return list(yaml.safe_load_all((self.folder / "build/objects.yaml").read_text()))
+
+
+@pytest.fixture(scope="module")
+def kustomize() -> str:
+    """The program that `kubectl kustomize` has in itself."""
+    go, folder = Path(sys.executable).with_name("go"), ROOT / "tests/manifests"
+    run = subprocess.run([go, "tool", "-n", "kustomize"], capture_output=True, check=True, cwd=folder, text=True)
+    return run.stdout.strip()
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, kustomize: str) -> Deployment:
+    for name in ("kind", "knative"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "build").mkdir()
+    images = [{"name": name, "newName": f"registry/{name}", "newTag": "0123"} for name in BUILT]
+    (tmp_path / "build/images.yaml").write_text(yaml.safe_dump({"images": images}))
+    program = tmp_path / "programs" / "kubectl"
+    program.parent.mkdir()
+    program.write_text(
+        PROGRAM.format(
+            python=sys.executable,
+            kustomize=kustomize,
+            build=str((tmp_path / "build").resolve()),
+            log=str(tmp_path / "log"),
+            answers=str(tmp_path / "answers"),
+        )
+    )
+    program.chmod(0o755)
+    return Deployment(tmp_path)
+
+
+@pytest.mark.parametrize("overlay", ["kind", "eventing", "production", "example"])
+def test_it_goes_through_where_the_cluster_has_all_of_it(deployment: Deployment, overlay: str) -> None:
+    run = deployment.run(overlay)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert [line.split()[:2] for line in run.stdout.splitlines()] == [
+        [step, "done"] for step in ("Database", "Migrations", "Functions")
+    ]
+    assert deployment.changes()
+
+
+SERVING = r"get --raw /apis/serving.knative.dev/v1$"
+LACKING: dict[str, tuple[str, dict[str, str | None], str]] = {
+    "Serving": ("kind", {SERVING: None}, "Knative Serving (serving.knative.dev/v1): make up"),
+    "Eventing": (
+        "eventing",
+        {r"/apis/eventing.knative.dev/v1$": None},
+        "Knative Eventing (eventing.knative.dev/v1): make eventing",
+    ),
+    "the operator's definition": (
+        "kind",
+        {r"/apis/acid.zalan.do/v1$": None},
+        "The Postgres operator (acid.zalan.do/v1), in the namespace default",
+    ),
+    "the operator": (
+        "kind",
+        {r"get pods -l name=postgres-operator": ""},
+        "A Postgres operator that runs in the namespace default",
+    ),
+    "Kourier": ("production", {r"get namespace kourier-system": None}, "Kourier, the ingress of Knative"),
+    "Kourier's use": (
+        "production",
+        {r"get configmap config-network": "istio"},
+        "That Knative uses Kourier: kubectl --context somewhere",
+    ),
+    "a class of volumes": ("kind", {r"get storageclass": "no default"}, "A default StorageClass"),
+    "Retry-After": (
+        "eventing",
+        {r"get configmap config-features": "disabled"},
+        "That Knative Eventing honours Retry-After",
+    ),
+    "tokens": ("production", {r"get secret tokens ": ""}, "The Secret tokens, with tokens that clients send"),
+    "a token": ("production", {r"get secret tokens ": "tokens write admin"}, "The key read of the Secret tokens"),
+    "other tokens": (
+        "example",
+        {r"get secret tokens-of-the-house ": ""},
+        "The Secret tokens-of-the-house, with tokens",
+    ),
+    "a certificate": (
+        "example",
+        {r"get secret temperature-db-tls ": ""},
+        "The Secret temperature-db-tls: docs/kubernetes.md",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LACKING)
+def test_what_the_cluster_lacks_is_said_before_anything_is_changed(deployment: Deployment, case: str) -> None:
+    overlay, answers, sentence = LACKING[case]
+    deployment.answers = {**answers, **{key: value for key, value in COMPLETE.items() if key not in answers}}
+    run = deployment.run(overlay)
+    assert (run.returncode, run.stdout, deployment.changes()) == (1, "", [])
+    first, said = run.stderr.splitlines()
+    assert first == "Nothing was changed. The cluster of somewhere lacks:"
+    assert said.startswith(sentence)
+
+
+def test_all_that_is_missing_is_said_at_once(deployment: Deployment) -> None:
+    deployment.answers = {r"get --raw /readyz": "ok", r"get ": None}
+    run = deployment.run("production")
+    assert deployment.changes() == []
+    lines = run.stderr.splitlines()
+    assert len(lines) == 8, run.stderr
+    assert "kubectl --context somewhere create namespace temperature" in lines[-2]
+
+
+@pytest.mark.parametrize(
+    ("there", "made"),
+    [
+        ("", r"-n temperature create secret generic tokens --from-literal=read=\w{64} --from-literal=write=\w{64}"),
+        ("tokens admin read", r'-n temperature patch secret tokens -p {"stringData": {"write": "\w{64}"}}'),
+    ],
+)
+def test_the_command_that_makes_what_is_missing_makes_it(deployment: Deployment, there: str, made: str) -> None:
+    deployment.answers["get secret tokens "] = there
+    said = deployment.run("production").stderr.splitlines()[1]
+    _, _, command = said.partition(": kubectl")
+    before = len(deployment.commands())
+    path = f"{deployment.folder}/programs:{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", f"kubectl{command}"], check=True, env={**os.environ, "PATH": path})
+    (asked,) = deployment.commands()[before:]
+    assert re.fullmatch(re.escape(made).replace(re.escape(r"\w{64}"), r"\w{64}"), asked)
+
+
+def test_what_was_changed_on_the_cluster_is_said_before_it_is_set_back(deployment: Deployment) -> None:
+    lines = [
+        "--- live",
+        "+++ merged",
+        "@@ -1 +1 @@",
+        "-  generation: 4",
+        "+  generation: 5",
+        "-   value: debug",
+        "+   value: info",
+    ]
+    deployment.answers |= {
+        r"get ksvc,postgresql": "service.serving.knative.dev/average\nservice.serving.knative.dev/watch\n",
+        r"view-last-applied service.serving.knative.dev/average": "average",
+        r"diff": "\n".join(lines),
+    }
+    run = deployment.run("kind")
+    assert run.returncode == 0
+    said, _, steps = run.stdout.partition("Database")
+    assert "docs/kubernetes.md#an-overlay-of-your-own" in said
+    assert said.splitlines()[-3:] == ["service.serving.knative.dev/watch", "-   value: debug", "+   value: info"]
+    assert "generation" not in said and "Functions" in steps
+
+
+def test_an_overlay_of_ones_own_may_be_anywhere(deployment: Deployment) -> None:
+    own = deployment.folder / "elsewhere"
+    shutil.copytree(deployment.folder / "knative/overlays/example", own)
+    file = own / "kustomization.yaml"
+    file.write_text(
+        file.read_text()
+        .replace("../production", "../knative/overlays/production")
+        .replace("../../tls", "../knative/tls")
+    )
+    assert deployment.run(str(own)).returncode == 0
+    objects = deployment.objects()
+    shutil.copytree(deployment.folder / "knative/overlays/example", deployment.folder / "knative/overlays/local")
+    assert deployment.run("local").returncode == 0
+    assert objects == deployment.objects()
+    assert of_kind(objects, "postgresql")["temperature-db"]["spec"]["numberOfInstances"] == 3
+
+
+def test_an_overlay_that_is_not_there_is_named(deployment: Deployment) -> None:
+    run = deployment.run("locale")
+    assert run.returncode == 1
+    assert run.stderr.startswith("There is no overlay locale: neither knative/overlays/locale nor locale has")
+    assert deployment.commands() == []

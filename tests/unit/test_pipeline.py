@@ -1,0 +1,70 @@
+"""The pipeline runs what it names by version, and what the scripts name."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from tests.support import ROOT
+
+FILES = [ROOT / ".github/workflows/pipeline.yml", ROOT / ".github/actions/setup-environment/action.yaml"]
+PIPELINE = yaml.safe_load(FILES[0].read_text())
+
+
+def _setting(name: str) -> str:
+    settings = (ROOT / "kind/settings.sh").read_text()
+    (value,) = re.findall(rf'^: "\$\{{{name}:=(.+)\}}"$', settings, re.MULTILINE)
+    return str(value)
+
+
+def _systems(job: dict[str, Any]) -> Iterator[str]:
+    named = job["runs-on"]
+    yield from job["strategy"]["matrix"]["os"] if named == "${{ matrix.os }}" else [named]
+
+
+def test_each_action_is_one_commit_with_the_version_that_it_is_of() -> None:
+    used = [use for file in FILES for use in re.findall(r"uses: (.+)", file.read_text())]
+    assert len(used) > 10
+    for use in used:
+        assert use == "./.github/actions/setup-environment" or re.fullmatch(
+            r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use
+        )
+    # One version of each.
+    assert len({use.partition("@")[0] for use in used}) == len(set(used))
+
+
+def test_each_system_has_a_version_and_arm64_is_one_of_them() -> None:
+    for name in ("tests", "cluster"):
+        assert {"ubuntu-24.04", "ubuntu-24.04-arm"} <= set(_systems(PIPELINE["jobs"][name]))
+    for job in PIPELINE["jobs"].values():
+        assert not any(system.endswith("latest") for system in _systems(job))
+        assert job["timeout-minutes"]
+
+
+def test_timescaledb_is_tried_on_the_versions_that_the_cluster_runs() -> None:
+    (version, major) = re.fullmatch(
+        r"timescale/timescaledb:(\d+\.\d+)\.\d+-pg(\d+)",
+        PIPELINE["jobs"]["timescaledb"]["services"]["timescaledb"]["image"],
+    ).groups()  # type: ignore[union-attr]
+    database = yaml.safe_load((ROOT / "knative/database/postgresql.yaml").read_text())
+    assert database["spec"]["postgresql"]["version"] == major
+    assert re.search(rf"pg{major}[\w.-]*-ts{re.escape(version)}", _setting("TIMESCALEDB_IMAGE"))
+    assert f"spilo-{major}:" in _setting("SPILO_IMAGE")
+
+
+def test_the_cluster_of_the_pipeline_is_one_that_the_script_takes() -> None:
+    (tools,) = [step["with"] for step in PIPELINE["jobs"]["cluster"]["steps"] if "kind-action" in step.get("uses", "")]
+    (least,) = re.findall(r"cut -d \. -f 2\)\" -ge (\d+) \]", (ROOT / "kind/up.sh").read_text())
+    assert int(tools["version"].split(".")[1]) >= int(least)
+    assert re.fullmatch(r"v1\.\d+\.\d+", tools["kubectl_version"])
+
+
+def test_what_went_wrong_is_kept() -> None:
+    kept = {
+        name: step["if"]
+        for name, job in PIPELINE["jobs"].items()
+        for step in job["steps"]
+        if "upload-artifact" in step.get("uses", "")
+    }
+    assert kept == {"cluster": "always()", "tests": "failure()"}
