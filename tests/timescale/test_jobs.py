@@ -60,7 +60,7 @@ def run_for_a_while(community: Urls, connection: Connection) -> None:
     with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
         superuser.execute("SELECT _timescaledb_functions.start_background_workers()")
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while not all(runs for _, runs, *_ in history(connection)):
                 assert time.monotonic() < end, history(connection)
                 time.sleep(0.1)
