@@ -96,11 +96,12 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
         "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
         "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
         "latest_reading(text, text, timestamptz)",
-        "remove_slice(removals, rooms, integer)",
+        "remove_slice(removals, rooms, integer, integer, tstzrange)",
+        "find_latest(removals, text, tstzrange)",
         "delete_readings(text, text, timestamptz[], double precision[])",
         "refuse_dropped(text, text, timestamptz, timestamptz)",
         "preview_removal(text, text, timestamptz, timestamptz, double precision, double precision)",
-        "withdraw_alarms(removals, text)",
+        "withdraw_alarms(removals, text, tstzrange)",
     ):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
     if has_hypertable(connection):
