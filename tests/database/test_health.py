@@ -17,8 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from local.postgres import MONITOR, OWNER, READER
 from migrations import health
 from tests.local.machine import place
-from tests.local.test_keeper import wait_for
-from tests.support import NOWHERE, ROOT, SUPERUSER, Urls, alembic, embedded, free_port, migrate, python
+from tests.support import NOWHERE, ROOT, SUPERUSER, Urls, alembic, embedded, free_port, migrate, python, wait_until
 
 Owner = psycopg.Connection[Any]
 ROOMS = """
@@ -179,16 +178,16 @@ def test_an_archive_that_takes_nothing_and_a_transaction_that_was_prepared_are_f
         with psycopg.connect(server.url(), autocommit=True) as superuser:
             superuser.execute("SELECT pg_switch_wal()")
             superuser.execute("BEGIN; CREATE TABLE left_open (); PREPARE TRANSACTION 'forgotten'")
-            wait_for(lambda: "archive_failing" in faults(server.url))
+            wait_until(lambda: "archive_failing" in faults(server.url))
             assert faults(server.url)["archive_failing"].startswith("The log cannot be archived (0000")
             assert measured(server.url)["database_prepared_seconds", ""].value > 0
             superuser.execute("ROLLBACK PREPARED 'forgotten'")
             superuser.execute("ALTER SYSTEM SET archive_command = 'true'")
             superuser.execute("SELECT pg_reload_conf()")
-            wait_for(lambda: "archive_failing" not in faults(server.url))
+            wait_until(lambda: "archive_failing" not in faults(server.url))
             superuser.execute("SELECT pg_switch_wal()")
             # What is written now is in a file that is not full.
-            wait_for(lambda: 0 < measured(server.url)["archive_bytes", ""].value <= 16 * 2**20)
+            wait_until(lambda: 0 < measured(server.url)["archive_bytes", ""].value <= 16 * 2**20)
             assert faults(server.url) == {}
 
 
