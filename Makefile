@@ -141,12 +141,9 @@ clean: ## remove what was installed and cached; data/ stays
 	@$(INSTALL) -r $<
 	@touch $@
 
-# pip installs uv, and that all the others: for so many pip takes ten times as long.
 .venv/develop: requirements-dev.txt .venv/bin/python
 	@echo "Installing the packages of $< into .venv"
-	@sed -n '/^uv==/,/[^\\]$$/p' $< >.venv/uv.txt
-	@$(INSTALL) -r .venv/uv.txt
-	@.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --only-binary :all: -r $<
+	@$(INSTALL) -r $<
 	@touch .venv/run $@
 
 $(NODE:=/node_modules): %/node_modules: %/package-lock.json
