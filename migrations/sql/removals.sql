@@ -194,16 +194,32 @@ BEGIN
 END
 $$;
 
+-- An earlier version had other parameters.
+DROP FUNCTION IF EXISTS find_latest(text, text);
+
 -- Finds the latest reading of a room anew. Where only summaries are left it is the highest of the last hour, where that
--- begins; where nothing is left, the room is gone.
-CREATE OR REPLACE FUNCTION find_latest(building text, room text) RETURNS void
+-- begins; where nothing is left, the room is gone. Time that was emptied is passed over: the index has its readings until
+-- the next VACUUM, and to walk past half a million of them takes longer than a writer may wait.
+CREATE OR REPLACE FUNCTION find_latest(removal removals, room text, emptied tstzrange) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    building constant text := removal.building_id;
     latest record;
 BEGIN
     SELECT found.timestamp, found.temperature INTO latest
     FROM (
-        SELECT reading.timestamp, reading.temperature FROM latest_reading(building, room, 'infinity') AS reading
+        (
+            SELECT reading.timestamp, reading.temperature FROM temperatures AS reading
+            WHERE building_id = building AND room_id = room
+              AND reading.timestamp >= coalesce(upper(emptied), '-infinity')
+            ORDER BY reading.timestamp DESC, reading.temperature DESC LIMIT 1
+        )
+        UNION ALL
+        (
+            SELECT reading.timestamp, reading.temperature FROM temperatures AS reading
+            WHERE building_id = building AND room_id = room AND reading.timestamp < lower(emptied)
+            ORDER BY reading.timestamp DESC, reading.temperature DESC LIMIT 1
+        )
         UNION ALL
         (
             SELECT hour, max FROM room_hours
@@ -223,7 +239,8 @@ $$;
 
 -- Withdraws alarms of a room, or of all rooms that are meant, whose readings were removed. One that goes on with a later
 -- reading begins with that. A sink that was told of one is told that it is over; `watch` forgets it then.
-CREATE OR REPLACE FUNCTION withdraw_alarms(removal removals, room text) RETURNS void
+DROP FUNCTION IF EXISTS withdraw_alarms(removals, text);
+CREATE OR REPLACE FUNCTION withdraw_alarms(removal removals, room text, emptied tstzrange) RETURNS void
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     alarm record;
@@ -241,7 +258,7 @@ BEGIN
         IF NOT removal.everything THEN
             SELECT reading.timestamp, reading.temperature INTO going_on FROM temperatures AS reading
             WHERE building_id = alarm.building_id AND room_id = alarm.room_id
-              AND reading.timestamp >= alarm.raised AND reading.timestamp <= now()
+              AND reading.timestamp >= greatest(alarm.raised, upper(emptied)) AND reading.timestamp <= now()
               AND (alarm.cleared IS NULL OR reading.timestamp < alarm.cleared OR reading.timestamp = alarm.raised)
               AND CASE alarm.kind
                   WHEN 'high' THEN reading.temperature > alarm.threshold ELSE reading.temperature < alarm.threshold
@@ -282,12 +299,20 @@ DECLARE
     part removals;
     looked integer := 0;
     next text;
+    passed text;
     room rooms;
     slice record;
+    some_are_locked boolean := false;
+    hours integer;
+    emptied tstzrange;
 BEGIN
     -- Whoever sums up takes turns: two that change the hours of one building would not see each other's rooms.
     PERFORM pg_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema()));
     SELECT * INTO part FROM removals WHERE id = removal FOR UPDATE;
+    -- Of an hour that loses its lowest or highest reading, all rooms are looked at.
+    hours := greatest(1, least(500, 20000 / greatest(1, (
+        SELECT count(*) FROM (SELECT FROM rooms WHERE building_id = part.building_id LIMIT 20000) AS of_building
+    ))));
     IF part.writers IS NULL THEN
         -- Who began to store before the removal was written down does not know of it, and may not have committed yet.
         part.writers := coalesce((
@@ -295,6 +320,22 @@ BEGIN
             WHERE relation = 'temperatures'::regclass AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
               AND database = (SELECT datid FROM pg_stat_get_activity(pg_backend_pid()))
         ), '{}');
+    END IF;
+    IF part.reached_room = '' AND part.writers <> '{}' THEN
+        -- They are ready in a moment, and need no other look then.
+        IF NOT EXISTS (
+            SELECT FROM pg_locks
+            WHERE virtualtransaction = ANY (part.writers) AND relation = 'temperatures'::regclass
+              AND mode = 'RowExclusiveLock'
+        ) THEN
+            part.writers := '{}';
+        ELSIF clock_timestamp() < part.asked + interval '0.5 seconds' THEN
+            looked := most;
+        END IF;
+    END IF;
+    IF part.above IS NULL AND part.below IS NULL AND part.until > now() AND part.writers = '{}' THEN
+        -- Nothing comes to where it was.
+        emptied := tstzrange(part.since, greatest(part.since, least(part.before, part.asked)));
     END IF;
     WHILE part.finished IS NULL AND looked < most AND clock_timestamp() < ends LOOP
         next := (
@@ -323,14 +364,24 @@ BEGIN
             part.reached_room := next;
             part.reached := '-infinity';
         END IF;
+        IF passed IS DISTINCT FROM next THEN
+            -- The index may have many readings that were removed before. To walk past them once, while nobody waits, makes
+            -- them known as such.
+            PERFORM readings_up_to(
+                part.building_id, ARRAY[next], greatest(part.since, part.reached), least(part.before, part.known_until), 1
+            );
+            passed := next;
+            CONTINUE WHEN some_are_locked;
+        END IF;
         BEGIN
             SELECT * INTO room FROM rooms WHERE building_id = part.building_id AND room_id = next FOR UPDATE;
         EXCEPTION WHEN lock_not_available THEN
             EXIT;
         END;
+        some_are_locked := true;
         CONTINUE WHEN NOT FOUND;
         -- What was committed before the lock was taken is seen from here on, and nothing of this room comes after it.
-        slice := remove_slice(part, room, most);
+        slice := remove_slice(part, room, most, hours, emptied);
         looked := looked + slice.looked;
         part.removed := part.removed + slice.removed;
         IF slice.reached IS NOT NULL THEN
@@ -340,18 +391,18 @@ BEGIN
         IF part.everything THEN
             EXIT WHEN forget_hours(
                 part.building_id, next,
-                least((SELECT dropped_before FROM upkeep), date_bin('1 hour', part.asked, '2000-01-03 00:00+00')), 1000
-            ) >= 1000;
-            PERFORM find_latest(part.building_id, next);
+                least((SELECT dropped_before FROM upkeep), date_bin('1 hour', part.asked, '2000-01-03 00:00+00')), hours
+            ) >= hours;
+            PERFORM find_latest(part, next, emptied);
         END IF;
-        PERFORM withdraw_alarms(part, next);
+        PERFORM withdraw_alarms(part, next, emptied);
         -- The next name that there may be.
         part.reached_room := next || chr(1);
         part.reached := '-infinity';
         looked := looked + 1;
     END LOOP;
     IF part.finished IS NOT NULL AND part.everything THEN
-        PERFORM withdraw_alarms(part, NULL);
+        PERFORM withdraw_alarms(part, NULL, emptied);
     END IF;
     UPDATE removals SET
         removed = part.removed, finished = part.finished, writers = part.writers, reached_room = part.reached_room,
@@ -368,8 +419,10 @@ $$;
 
 -- Removes the next readings of a room that is locked. Returns how many were looked at and removed, and up to which
 -- instant; none if that is all of them.
+DROP FUNCTION IF EXISTS remove_slice(removals, rooms, integer);
 CREATE OR REPLACE FUNCTION remove_slice(
-    part removals, room rooms, most integer, OUT looked integer, OUT removed integer, OUT reached timestamptz
+    part removals, room rooms, most integer, hours integer, emptied tstzrange,
+    OUT looked integer, OUT removed integer, OUT reached timestamptz
 )
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
@@ -381,9 +434,6 @@ DECLARE
     above constant double precision := part.above;
     below constant double precision := part.below;
     width constant interval := avg_temperature_bucket_width();
-    hours constant integer := greatest(1, least(1000, 20000 / (
-        SELECT count(*) FROM (SELECT FROM rooms WHERE building_id = building LIMIT 20000) AS among
-    )));
     span record;
     averages text;
 BEGIN
@@ -404,7 +454,7 @@ BEGIN
     );
     -- What has no limits is counted below.
     looked := CASE WHEN reached IS NULL THEN 0 ELSE most END;
-    -- Each hour has its summaries, and where all of it goes the extremes of all its rooms are found anew.
+    -- Each hour has its summaries.
     reached := least(coalesce(reached, end_), first + hours * interval '1 hour');
     WITH gone AS (
         DELETE FROM temperatures AS reading
@@ -432,7 +482,8 @@ BEGIN
         PERFORM summarize_again(building, name, span.since, span.before);
     END IF;
     IF span.was_latest THEN
-        PERFORM find_latest(building, name);
+        -- What of it is not reached yet will be.
+        PERFORM find_latest(part, name, emptied * tstzrange(NULL, reached));
     END IF;
 END
 $$;

@@ -10,8 +10,12 @@ DECLARE
     some_are_kept_out boolean := false;
     part record;
 BEGIN
-    -- What is measured now is later than every removal was asked for.
-    PERFORM FROM added WHERE timestamp < (SELECT max(least(before, asked)) FROM removals WHERE until > now()) LIMIT 1;
+    PERFORM FROM removals WHERE until > now() LIMIT 1;
+    IF FOUND THEN
+        -- What is measured now is later than every removal was asked for.
+        PERFORM FROM added
+        WHERE timestamp < (SELECT max(least(before, asked)) FROM removals WHERE until > now()) LIMIT 1;
+    END IF;
     IF FOUND THEN
         FOR part IN
             SELECT building_id, room_id, array_agg(timestamp) AS instants, array_agg(temperature) AS degrees

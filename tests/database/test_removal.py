@@ -169,7 +169,20 @@ def test_nobody_removes_readings_where_the_settings_list_no_token_for_it(
     answer = off.delete(ROOMS, params={"building_id": "B1"}, headers=BEARER)
     assert answer.status_code == 403
     assert "ADMIN_TOKENS" in answer.json()["detail"]
+    assert 'function="average",reason="off",status="403"' in off.get("/metrics").text
     assert owner.execute("SELECT FROM temperatures").rowcount == 1
+
+
+@pytest.mark.parametrize(("days", "stored"), [("0", 1), ("3", 0)])
+def test_the_settings_say_how_long_what_was_removed_does_not_come_back(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve, days: str, stored: int
+) -> None:
+    urls = {"DATABASE_URL": plain(READER), "ADMIN_DATABASE_URL": plain(ADMIN)}
+    average = serve("average", **urls, ADMIN_TOKENS=TOKEN, REMOVED_FOR_DAYS=days)
+    store(owner, ("B1", "101", at(0), 20.0))
+    remove(average, building_id="B1", start=at(0), end=at(1))
+    store(owner, ("B1", "101", at(0), 20.0))
+    assert owner.execute("SELECT FROM temperatures").rowcount == stored
 
 
 def test_who_asked_is_told_by_the_token(plain: Urls, serve: Serve) -> None:
@@ -203,7 +216,7 @@ def test_a_role_that_may_not_remove_is_told_what_misses(
         (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "above": "hot"}, ["above"]),
         (ROOMS, {}, ["building_id"]),
         (ROOMS, {"building_id": "B1", "start": at(0)}, ["start"]),
-        (ROOMS, {"building_id": "B1", "keep_out": "1h"}, ["keep_out"]),
+        (ROOMS, {"building_id": "B1", "keep_out": "1w"}, ["keep_out"]),
     ],
 )
 def test_what_is_not_said_clearly_removes_nothing(
@@ -295,7 +308,7 @@ def test_a_removal_that_waits_for_a_writer_does_not_keep_summaries_waiting(
     store(owner, ("B1", "101", at(0), 20.0), ("B2", "201", at(0), 20.0))
     with psycopg.connect(plain(WRITER)) as writer:
         writer.execute(INSERT, ("B3", "301", at(0), 20.0))
-        assert remove(average, ROOMS, status=202, building_id="B1")["removed"] == 1
+        remove(average, ROOMS, status=202, building_id="B1")
         started = time.monotonic()
         owner.execute("CALL summarize(0, '{\"seconds\": 5}')")
         assert time.monotonic() - started < 2
@@ -350,3 +363,23 @@ def test_an_alarm_has_the_temperature_that_is_left_of_its_instant(
     assert remove(average, building_id="B1", **query, above=40)["removed"] == 1
     [alarm] = average.get("/v1/temperature/alarms").json()["alarms"]
     assert (alarm["temperature"], alarm["cleared"]) == (31.0, None)
+
+
+def test_no_step_walks_past_what_the_steps_before_removed(owner: psycopg.Connection[Any], plain: Urls) -> None:
+    owner.execute(
+        "INSERT INTO temperatures SELECT 'B1', '101', at, 20 FROM generate_series(%s::timestamptz, %s, '1 s') AS at",
+        (START, START + timedelta(days=1)),
+    )
+    owner.execute("CALL summarize()")
+    with psycopg.connect(plain(ADMIN), autocommit=True) as admin:
+        begin = "SELECT begin_removal('B1', NULL, NULL, NULL, NULL, NULL, 'somebody', NULL, '1 day')"
+        [(removal,)] = admin.execute(begin).fetchall()
+        steps, before = [], 0
+        while owner.execute("SELECT FROM removals WHERE finished IS NULL").rowcount:
+            admin.execute("SELECT continue_removal(%s)", (removal,))
+            admin.execute("SELECT pg_stat_force_next_flush()")
+            read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'temperatures_pkey'"
+            [(found,)] = owner.execute(read).fetchall()
+            steps.append(found - before)
+            before = found
+    assert max(steps[1:]) < 30_000, steps
