@@ -1,7 +1,7 @@
 # Read by GNU make 3.81 too, which is what macOS has.
 # `make help` prints each target with the text behind its `##`, under the headings behind `##@`.
 .DEFAULT_GOAL := help
-.PHONY: help run restore import migrate health up down images deploy eventing backup recover status logs psql urls e2e install check format describe test torture bench audit requirements upgrade clean
+.PHONY: help run restore import migrate health up down images deploy eventing backup recover status logs psql urls e2e install check format describe test coverage torture bench audit requirements upgrade clean
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -85,12 +85,20 @@ describe: .venv/develop ## write the API descriptions again, after a change of o
 test: install ## run all tests; those of TimescaleDB need Node.js, or a server at TIMESCALE_URL
 	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup --ignore tests/cluster
 
+COVERED = tests/unit tests/database tests/local tests/timescale tests/faults
+
+coverage: install ## say which lines and branches of what runs at a user's no test reaches (20 minutes)
+	.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest --numprocesses auto --dist loadgroup $(COVERED)
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report
+
 torture: export TORTURE = 1
 torture: install ## what takes long: faults and overload that last, ten times as many random inputs (an hour); settings: SEED, RUNS
 	.venv/bin/python -m pytest tests/faults tests/local tests/unit/test_writer.py tests/database/test_bad_input.py \
 		tests/database/test_description.py tests/database/test_history.py tests/database/test_summaries.py \
 		tests/database/test_excursions.py tests/database/test_year.py tests/timescale/test_watch.py \
-		tests/timescale/test_history.py tests/clients tests/browser/test_lighthouse.py --timeout 1800
+		tests/timescale/test_jobs.py tests/timescale/test_history.py tests/clients tests/browser/test_lighthouse.py --timeout 1800
 
 bench: install ## measure it; settings: FIGURES (all), LONG=1, RESULTS (build/bench)
 	@PYTHONPATH=functions:. .venv/bin/python -m bench $(FIGURES) $(if $(LONG),--long)

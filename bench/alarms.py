@@ -230,8 +230,8 @@ def _questions(done: Event, rooms: int) -> Iterator[bytes]:
 
 def look(url: str, rule: dict[str, Any]) -> tuple[float, float, int]:
     """Seconds of a check, those of a processor that it used itself, and how many alarms it raised."""
-    database = Database(url, connections=1, pooled=False, deadline=60)
-    told = alarms.Told(sink="a sink", dataschema="http://localhost/watch/alarm.v1.json", traceparent=None)
+    database = Database(url, connections=1, pooled=False, deadline_seconds=60)
+    told = alarms.Addressee(sink="a sink", dataschema="http://localhost/watch/alarm.v1.json", traceparent=None)
     started, processor = time.perf_counter(), time.process_time()
     counts = asyncio.run(alarms.check(database, Rules([rule]), told, None, CHECK_SECONDS))
     seconds, processor = time.perf_counter() - started, time.process_time() - processor

@@ -32,7 +32,7 @@ LARGE_BUILDING, MANY_ROOMS, LARGE_STEP_SECONDS = "Z", 1_000, 3 * 3600
 """One with many rooms, of which a reading comes every three hours."""
 NEVER_ABOVE, DAILY_ABOVE = 26.0, 24.9
 """Degrees Celsius: readings are from 15 to 25."""
-DAYS, DAYS_IN_WEBASSEMBLY = 365, 100
+DAYS, DAYS_IN_WEBASSEMBLY, DAYS_OF_A_TRIAL = 365, 100, 2
 FIRST = datetime(2025, 11, 20, tzinfo=UTC)
 INTERVALS = {"hour": HOUR, "day": DAY, "month": 30 * DAY, "year": 364 * DAY}
 CONNECTIONS = (1, 8, 32)
@@ -78,7 +78,7 @@ class Question:
 
 def measure(scale: float) -> Iterator[Figure]:
     """Milliseconds of a question, and answers per second over the number of connections."""
-    days = DAYS if scale >= 1 else 7
+    days = DAYS if scale >= 1 else DAYS_OF_A_TRIAL
     statements: list[Row] = []
     answers: list[Row] = []
     with stack.postgres() as postgres:
@@ -224,7 +224,7 @@ def _days(
 
 async def _statements(database: str, url: str, asked: Sequence[Question], rooms: int, repeats: int) -> list[Row]:
     rows: list[Row] = []
-    temperatures = Temperatures(Database(url, connections=1, pooled=False, deadline=DEADLINE_SECONDS))
+    temperatures = Temperatures(Database(url, connections=1, pooled=False, deadline_seconds=DEADLINE_SECONDS))
     async with AsyncConnectionPool(url, min_size=1, max_size=1, kwargs={"autocommit": True}) as pool:
         for question in asked:
             # Another room each time, as if nobody had just asked for the same.

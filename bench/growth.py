@@ -31,7 +31,7 @@ FILL = """
 
 def measure(scale: float) -> Iterator[Figure]:
     """Readings per second, and latency of questions, over rooms and over stored readings."""
-    many_rooms, many_stored = (ROOMS, STORED) if scale >= 1 else (ROOMS[:2], STORED[:2])
+    many_rooms, many_stored = (ROOMS, STORED) if scale >= 1 else (ROOMS[:2], (10_000, STORED[0]))
     usual_stored = many_stored[-2]
     with (
         stack.postgres() as postgres,

@@ -36,7 +36,7 @@ def measure(scale: float) -> Iterator[Figure]:
         }
         seconds: dict[str, list[float]] = {name: [] for name in servers}
         memory: dict[str, list[float]] = {name: [] for name in servers}
-        for number in range(max(2, round(ROUNDS * scale))):
+        for number in range(max(1, round(ROUNDS * scale))):
             say(f"starts, round {number + 1}")
             for name, (command, variables) in servers.items():
                 with stack.serve(command, variables) as served:

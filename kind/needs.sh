@@ -1,10 +1,22 @@
 # What the objects of an overlay need of the cluster, and what somebody changed there; sourced by kind/deploy.sh.
 
+# ask COMMAND...: what kubectl says; `unknown` where this user may not ask, which is taken for the best.
+ask() {
+    local said
+    if said=$(k "$@" 2>/dev/null); then
+        printf '%s' "$said"
+    elif [[ $(k "$@" 2>&1) == *Forbidden* ]]; then
+        printf unknown
+    else
+        return 1
+    fi
+}
+
 # lacking OBJECTS: what somebody else has to make first, each with what makes it; nothing where all of it is there.
 lacking() {
     local version
     while read -r version; do
-        k get --raw "/apis/$version" >/dev/null 2>&1 || case $version in
+        ask get --raw "/apis/$version" >/dev/null || case $version in
         serving.knative.dev/* | networking.internal.knative.dev/*)
             echo "Knative Serving ($version): make up has it in a cluster of its own, elsewhere https://knative.dev/docs/install/" ;;
         eventing.knative.dev/* | sources.knative.dev/*)
@@ -25,34 +37,34 @@ lacking() {
 lacking_operator() {
     # Where the policies let it in from.
     if grep -q '^kind: postgresql$' "$1" && grep -q ' name: postgres-operator$' "$1"; then
-        [ -n "$(k -n default get pods -l name=postgres-operator --field-selector status.phase=Running -o name)" ] ||
+        [ -n "$(ask -n default get pods -l name=postgres-operator --field-selector status.phase=Running -o name)" ] ||
             echo "A Postgres operator that runs in the namespace default, with the label name=postgres-operator. If it runs elsewhere, change network-database.yaml in an overlay of your own"
     fi
 }
 
 lacking_ingress() {
     grep -q kourier-system "$1" || return 0
-    k get namespace kourier-system >/dev/null 2>&1 || {
+    ask get namespace kourier-system >/dev/null || {
         echo "Kourier, the ingress of Knative: https://knative.dev/docs/install/. For another one change network-functions.yaml in an overlay of your own"
         return
     }
-    case $(k -n knative-serving get configmap config-network -o jsonpath='{.data.ingress-class}{.data.ingress\.class}') in
-    *kourier*) ;;
+    case $(ask -n knative-serving get configmap config-network -o jsonpath='{.data.ingress-class}{.data.ingress\.class}') in
+    *kourier* | unknown) ;;
     *) echo "That Knative uses Kourier: kubectl --context $CONTEXT -n knative-serving patch configmap config-network --type merge -p '{\"data\": {\"ingress-class\": \"kourier.ingress.networking.knative.dev\"}}'" ;;
     esac
 }
 
 lacking_storage() {
     if grep -q '^kind: postgresql$' "$1" && ! grep -q ' storageClass: ' "$1"; then
-        k get storageclass -o yaml | grep -q 'storageclass.kubernetes.io/is-default-class: "true"' ||
+        ask get storageclass -o yaml | grep -qE 'storageclass.kubernetes.io/is-default-class: "true"|^unknown' ||
             echo "A default StorageClass for the volumes of the database; or name one (spec.volume.storageClass) in an overlay of your own"
     fi
 }
 
 lacking_features() {
     if grep -q ' retryAfterMax: ' "$1"; then
-        case $(k -n knative-eventing get configmap config-features --ignore-not-found -o jsonpath='{.data.delivery-retryafter}') in
-        [Ee]nabled) ;;
+        case $(ask -n knative-eventing get configmap config-features --ignore-not-found -o jsonpath='{.data.delivery-retryafter}') in
+        [Ee]nabled | unknown) ;;
         *) echo "That Knative Eventing honours Retry-After: make eventing, or kubectl --context $CONTEXT -n knative-eventing patch configmap config-features --type merge -p '{\"data\": {\"delivery-retryafter\": \"enabled\"}}'" ;;
         esac
     fi
@@ -63,11 +75,12 @@ lacking_secrets() {
     while read -r name keys; do
         if [ "$made" = false ]; then
             made=true
-            k get namespace temperature >/dev/null 2>&1 ||
+            ask get namespace temperature >/dev/null ||
                 echo "The namespace temperature, for what follows: kubectl --context $CONTEXT create namespace temperature"
         fi
-        there=$(k -n temperature get secret "$name" --ignore-not-found \
+        there=$(ask -n temperature get secret "$name" --ignore-not-found \
             -o go-template='{{.metadata.name}}{{range $key, $value := .data}}{{if $value}} {{$key}}{{end}}{{end}}')
+        [ "$there" != unknown ] || continue
         missing='' literals=''
         for key in $keys; do
             if [[ " ${there#"$name"} " != *" $key "* ]]; then

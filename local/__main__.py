@@ -8,37 +8,49 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from types import FrameType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
+import httpx2
 import psycopg
-import requests
 import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import gateway, observer
 from local.backup import Backup
-from local.keeper import keep_running
+from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
 from migrations.database import explained
-from shared import access, conninfo, database, settings
+from shared import access, conninfo, database, logs, settings
 from shared.masking import masked
 from shared.server import configuration
 from shared.settings import SettingError
 
 log = logging.getLogger("local")
 
-PERIOD = 60
-"""Seconds between two runs of the simulator, of the checks for alarms, and of what keeps summaries up to date."""
-STEP = 5
-"""Seconds between the readings of a room."""
+TIMER_SECONDS = 60
+"""Between two runs of the simulator, of the checks for alarms, and of what keeps summaries up to date."""
+READING_SECONDS = 5
+"""Between the readings of a room."""
+ENDING_SECONDS = 2
+"""For a thread to end by itself. One that is left ends with the process, and its work goes on at the next start."""
+
+
+class Connections(NamedTuple):
+    """How a migrated database is reached."""
+
+    owner_url: str
+    functions: Mapping[str, Mapping[str, str]]
+    """The settings with which each function connects."""
 
 
 def main() -> None:
@@ -56,11 +68,11 @@ def main() -> None:
     log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
     with _folder(data), _listening(port) as listeners:
         _check_log(log_file)
-        os.environ["LOG_FILE"] = str(log_file)
+        logs.configure(log_file)
         # On a full disk the log goes without its lines, and the screen without a traceback for each.
         logging.raiseExceptions = False
-        with _database(data) as connecting:
-            _serve(listeners, f"http://localhost:{port}", connecting, log_file)
+        with _database(data) as connections:
+            _serve(listeners, Product(f"http://localhost:{port}", log_file, connections))
 
 
 def say(line: str) -> None:
@@ -131,77 +143,67 @@ def _listening(port: int) -> Iterator[Sequence[socket.socket]]:
 
 
 @contextmanager
-def _database(data: Path) -> Iterator[Mapping[str, Mapping[str, str]]]:
-    """A migrated database; yields the settings with which each function connects."""
+def _database(data: Path) -> Iterator[Connections]:
+    """A migrated database."""
     url = conninfo.load()
-    if url:
-        try:
-            # As the functions will.
-            psycopg.connect(url, **{**database.load(connections=1).options, "connect_timeout": 5}).close()
-        except psycopg.Error as error:
-            said = masked(str(error))
-            if "unsupported startup parameter" in said:
-                said += ". Behind PgBouncer set DATABASE_POOLER=true"
-            raise SettingError(f"The database that DATABASE_URL names does not answer: {said}") from None
-        say("Database      the one that DATABASE_URL names")
-        _migrate(url)
-        _observer(lambda: observer.faults(url), threading.Event()).start()
-        yield {function: {"DATABASE_URL": url} for function in ("ingest", "average", "watch")}
+    if not url:
+        with _own_database(data) as connections:
+            yield connections
         return
+    try:
+        # As the functions will.
+        psycopg.connect(url, **{**database.load(connections=1).options, "connect_timeout": 5}).close()
+    except psycopg.Error as error:
+        said = masked(str(error))
+        if "unsupported startup parameter" in said:
+            said += ". Behind PgBouncer set DATABASE_POOLER=true"
+        raise SettingError(f"The database that DATABASE_URL names does not answer: {said}") from None
+    say("Database      the one that DATABASE_URL names")
+    _migrate(url)
+    with _at_work(partial(observer.observe, lambda: observer.faults(url), say), seconds=ENDING_SECONDS):
+        yield Connections(url, {function: {"DATABASE_URL": url} for function in ("ingest", "average", "watch")})
+
+
+@contextmanager
+def _own_database(data: Path) -> Iterator[Connections]:
+    """An embedded PostgreSQL, which is kept running until the end of the context."""
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     backup: Backup | None = None
     try:
         postgres.start()
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
-        stopping = threading.Event()
-        at_work = [threading.Thread(target=keep_running, args=(postgres, stopping, say), daemon=True)]
+        jobs: list[Job] = [Keeper(postgres, say).keep]
         if folder := settings.text("BACKUP_DIR"):
             backup = Backup(postgres, Path(folder), say)
-            at_work.append(threading.Thread(target=backup.keep, args=(stopping,), daemon=True))
+            jobs.append(backup.keep)
         backups = Path(folder) if folder else None
-        at_work.append(_observer(lambda: observer.faults(postgres.url(MONITOR), data, backups), stopping))
-        for thread in at_work:
-            thread.start()
-        try:
+        jobs.append(partial(observer.observe, lambda: observer.faults(postgres.url(MONITOR), data, backups), say))
+        with _at_work(*jobs), ExitStack() as stack:
+            # A start that is under way ends, and with it the keeper's thread.
+            stack.callback(postgres.give_up)
             roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
-            connecting = {function: {"DATABASE_URL": postgres.url(role)} for function, role in roles.items()}
-            connecting["average"]["ADMIN_DATABASE_URL"] = postgres.url(ADMIN)
-            yield connecting
-        finally:
-            stopping.set()
-            postgres.give_up()
-            for thread in at_work:
-                thread.join()
+            functions = {function: {"DATABASE_URL": postgres.url(role)} for function, role in roles.items()}
+            functions["average"]["ADMIN_DATABASE_URL"] = postgres.url(ADMIN)
+            yield Connections(postgres.url(OWNER), functions)
     finally:
         postgres.stop()
         if backup:
             backup.end()
 
 
-def _observer(look: Callable[[], observer.Faults], stopping: threading.Event) -> threading.Thread:
-    return threading.Thread(target=observer.observe, args=(look, say, stopping), daemon=True)
-
-
 def _migrate(url: str) -> None:
-    os.environ["DATABASE_URL"] = url
+    chosen = replace(schema_settings.load(), url=url)
     with explained():
-        edition = migrations.main()
+        edition = migrations.main(chosen)
     say(f"Migrations    done: {edition.value}")
-    if unused := schema_settings.load().unused(edition):
+    if unused := chosen.unused(edition):
         say(f"              {unused}")
 
 
-def _serve(
-    listeners: Sequence[socket.socket], address: str, connecting: Mapping[str, Mapping[str, str]], log_file: Path
-) -> None:
-    # Read when readings are emitted, not when the function is loaded.
-    os.environ["SINK_URL"] = address
-    if tokens := access.tokens("WRITE_TOKENS"):
-        os.environ["SINK_TOKEN"] = tokens[0].decode()
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = f"{os.environ.get(name, '')},localhost".lstrip(",")
-    application = gateway.application({"simulate": {}, **connecting})
+def _serve(listeners: Sequence[socket.socket], product: "Product") -> None:
+    """Serve the functions until a signal arrives. Raises KeyboardInterrupt then."""
+    application = gateway.application(product.environments)
     server = uvicorn.Server(configuration(application, access_log=True, timeout_graceful_shutdown=2))
     received: set[int] = set()
 
@@ -212,72 +214,101 @@ def _serve(
     # An event loop that is being set up does not survive an exception from a signal handler.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    threading.Thread(target=_play_the_timers, args=(address, log_file), daemon=True).start()
-    try:
-        server.run(sockets=list(listeners))
-    finally:
-        say("Stopping")
-        # Nothing may cut short what is left to do: PostgreSQL would stay.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+    with _at_work(product.simulate, product.watch, product.summarize, seconds=ENDING_SECONDS):
+        try:
+            server.run(sockets=list(listeners))
+        finally:
+            say("Stopping")
+            # Nothing may cut short what is left to do: PostgreSQL would stay.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
     # Only a signal ends the server.
     raise KeyboardInterrupt(*(128 + number for number in received - {signal.SIGINT}))
 
 
-def _play_the_timers(address: str, log_file: Path) -> None:
-    """Fill the last hour, so that there is something to see, then play the CronJobs."""
-    say(f"Functions     ingest, average, simulate, watch at {address}")
-    started = time.monotonic()
-    emitted = _simulate(address, {"profile": "daily", "backfill": "1h", "interval": STEP}).get("emitted", 0)
-    say(f"Simulator     {emitted} readings of the last hour in {time.monotonic() - started:.1f} s; more every minute")
-    # Each of its own: one may wait for a sink, the other have a year to sum up.
-    threading.Thread(target=_watch, args=(address,), daemon=True).start()
-    threading.Thread(target=_summarize, daemon=True).start()
-    _explain(address, log_file)
-    while True:
-        time.sleep(PERIOD)
-        # One more than the period holds: a run that comes late leaves no gap, and the same readings are stored once.
-        _simulate(address, {"profile": "daily", "count": PERIOD // STEP + 1, "interval": STEP})
+Job = Callable[[Event], None]
+"""Works until the event is set."""
 
 
-def _simulate(address: str, body: dict[str, Any]) -> dict[str, Any]:
-    return _trigger("Simulator", f"{address}/simulate", body)
-
-
-def _watch(address: str) -> None:
-    # Without rules too: those of an earlier run may have left alarms.
-    raised = _trigger("Alarms", f"{address}/watch", {}).get("raised", 0)
-    if settings.text("ALARM_RULES"):
-        say(f"Alarms        {raised} raised; looked for every minute")
-    while True:
-        time.sleep(PERIOD)
-        _trigger("Alarms", f"{address}/watch", {})
-
-
-def _summarize() -> None:
-    while True:
-        try:
-            summaries.bring_up_to_date(PERIOD)
-        except psycopg.Error as error:
-            # The next time goes on where this ended.
-            log.warning("summaries: %s", masked(str(error)))
-        time.sleep(PERIOD)
-
-
-def _trigger(name: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
-    """What the function at the URL answers; a failure is said."""
+@contextmanager
+def _at_work(*jobs: Job, seconds: float | None = None) -> Iterator[None]:
+    """Have each job done in a thread of its own; end them, within the seconds if given, at the end of the context."""
+    stopping = Event()
+    threads = [Thread(target=job, args=(stopping,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
     try:
-        answer: dict[str, Any] = requests.post(
-            url,
-            json=body,
-            headers={"Authorization": f"Bearer {settings.text('SINK_TOKEN')}"},
-            timeout=300,
-        ).json()
-    except (requests.RequestException, ValueError) as error:
-        answer = {"detail": f"no answer ({type(error).__name__})"}
-    if "detail" in answer:
-        say(f"{name:14}{answer['detail']}")
-    return answer
+        yield
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join(seconds)
+
+
+class Product:
+    """The functions at their address, and what the CronJobs of a cluster do beside them."""
+
+    def __init__(self, address: str, log_file: Path, connections: Connections) -> None:
+        self._address = address
+        self._log_file = log_file
+        self._connections = connections
+        self._token = (access.tokens("WRITE_TOKENS") or [settings.text("SINK_TOKEN").encode()])[0].decode()
+        self._has_readings = Event()
+
+    @property
+    def environments(self) -> Mapping[str, Mapping[str, str]]:
+        """The settings of each function that are its own here."""
+        return {"simulate": {"SINK_URL": self._address, "SINK_TOKEN": self._token}, **self._connections.functions}
+
+    def simulate(self, stopping: Event) -> None:
+        """Simulate the last hour, so that there is something to see; and from then on the present."""
+        say(f"Functions     ingest, average, simulate, watch at {self._address}")
+        started = time.monotonic()
+        emitted = self._emit(backfill="1h").get("emitted", 0)
+        seconds = time.monotonic() - started
+        say(f"Simulator     {emitted} readings of the last hour in {seconds:.1f} s; more every minute")
+        self._has_readings.set()
+        _explain(self._address, self._log_file)
+        while not stopping.wait(TIMER_SECONDS):
+            # One more than the period holds: a run that is late leaves no gap, and the same readings are stored once.
+            self._emit(count=TIMER_SECONDS // READING_SECONDS + 1)
+
+    def watch(self, stopping: Event) -> None:
+        """Look for alarms."""
+        self._has_readings.wait()
+        # Without rules too: those of an earlier run may have left alarms.
+        raised = self._ask("Alarms", "watch", {}).get("raised", 0)
+        if settings.text("ALARM_RULES"):
+            say(f"Alarms        {raised} raised; looked for every minute")
+        while not stopping.wait(TIMER_SECONDS):
+            self._ask("Alarms", "watch", {})
+
+    def summarize(self, stopping: Event) -> None:
+        """Keep the summaries up to date: TimescaleDB alone has jobs that do."""
+        self._has_readings.wait()
+        while not stopping.is_set():
+            try:
+                summaries.bring_up_to_date(self._connections.owner_url, TIMER_SECONDS)
+            except psycopg.Error as error:
+                # The next time goes on where this ended.
+                log.warning("summaries: %s", masked(str(error)))
+            stopping.wait(TIMER_SECONDS)
+
+    def _emit(self, **readings: object) -> dict[str, Any]:
+        return self._ask("Simulator", "simulate", {"profile": "daily", "interval": READING_SECONDS, **readings})
+
+    def _ask(self, name: str, function: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What the function answers; a failure is said."""
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        try:
+            answer: dict[str, Any] = httpx2.post(
+                f"{self._address}/{function}", json=body, headers=headers, timeout=300, trust_env=False
+            ).json()
+        except (httpx2.HTTPError, ValueError) as error:
+            answer = {"detail": f"no answer ({type(error).__name__})"}
+        if "detail" in answer:
+            say(f"{name:14}{answer['detail']}")
+        return answer
 
 
 _ALARMS = """  Alarms    curl '{address}/v1/temperature/alarms'
@@ -306,5 +337,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt as stop:
-        # Everything is stopped. Python would still wait for threads that deliver readings to a sink that is gone.
-        os._exit(stop.args[0] if stop.args else 0)
+        sys.exit(stop.args[0] if stop.args else 0)

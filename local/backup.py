@@ -22,14 +22,14 @@ from local.user import PostgresError
 from shared import settings
 from shared.settings import SettingError
 
-EVERY = timedelta(days=1)
+BACKUP_INTERVAL = timedelta(days=1)
 LOOK_SECONDS = 0.5
-SHORT_SECONDS = 5
+FAILED_RECEIVER_SECONDS = 5
 """A receiver that ends within them cannot go on; another one that ends lost the server."""
-BEGINNING_SECONDS = 30
+FIRST_LOG_SECONDS = 30
 """After which a receiver that has written nothing is given up."""
-_NAME = "%Y%m%dT%H%M%SZ"
-_KEPT = "512MB"
+_FOLDER_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
+_LOG_KEPT = "512MB"
 """Of the log, for a receiver that was away for a while."""
 
 
@@ -71,19 +71,19 @@ class Backup:
                 self._receiver = self._receive(self._current)
         elif self._receiver.poll() is not None:
             self._receiver = None
-            if time.monotonic() - self._received > SHORT_SECONDS:
+            if time.monotonic() - self._received > FAILED_RECEIVER_SECONDS:
                 return
             # What it needs is gone, or the server has a history of its own since.
             self._current = None
-        if self._current is None or datetime.now(UTC) - begun(self._current) > EVERY:
+        if self._current is None or datetime.now(UTC) - begun(self._current) > BACKUP_INTERVAL:
             self._begin()
 
     def _begin(self) -> None:
         with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
-            connection.execute(f"ALTER SYSTEM SET wal_keep_size = '{_KEPT}'")
+            connection.execute(f"ALTER SYSTEM SET wal_keep_size = '{_LOG_KEPT}'")
             connection.execute("SELECT pg_reload_conf()")
         self._folder.mkdir(parents=True, exist_ok=True)
-        place = self._folder / datetime.now(UTC).strftime(_NAME)
+        place = self._folder / datetime.now(UTC).strftime(_FOLDER_NAME_FORMAT)
         (place / "wal").mkdir(parents=True)
         self._postgres.let_pass(self._folder)
         for each in (self._folder, place, place / "wal"):
@@ -199,7 +199,7 @@ def main() -> None:
 
 def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]") -> None:
     """Wait until the receiver writes: what is written from then on is not missed."""
-    deadline = time.monotonic() + BEGINNING_SECONDS
+    deadline = time.monotonic() + FIRST_LOG_SECONDS
     while not any((place / "wal").iterdir()):
         if receiver.poll() is not None or time.monotonic() > deadline:
             raise PostgresError(f"the log cannot be written to {place}")
@@ -208,7 +208,7 @@ def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]") -> None:
 
 def begun(backup: Path) -> datetime:
     """When a backup began, by its name."""
-    return datetime.strptime(backup.name, _NAME).replace(tzinfo=UTC)
+    return datetime.strptime(backup.name, _FOLDER_NAME_FORMAT).replace(tzinfo=UTC)
 
 
 def _is_backup(folder: Path) -> bool:

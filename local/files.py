@@ -12,14 +12,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
-from shared.formulas import COLUMNS
+from shared.formulas import READING_COLUMNS
 from shared.settings import SettingError
 
-LINES = 2_000
+BLOCK_LINES = 2_000
 """Of a block; a request may hold 10,000 readings."""
 MOST_LINE_BYTES = 64 * 1024
 """Of a line of which a reading can be made."""
-LONGEST_BYTES = 4 * 1024 * 1024
+MOST_BLOCK_BYTES = 4 * 1024 * 1024
 """Of a line that is read at all, and of a block."""
 _GZIP = b"\x1f\x8b"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -92,9 +92,9 @@ def blocks(content: Content, first: int, begin: int, *, quotes: bool) -> Iterato
     A block does not end within quotation marks, unless they are never closed. Raises SettingError for a line that is
     longer than any.
     """
-    while lines := _some(content, LINES, first):
+    while lines := _some(content, BLOCK_LINES, first):
         odd = quotes and sum(line.count(b'"') for line in lines) % 2
-        most = 2 * LINES
+        most = 2 * BLOCK_LINES
         while odd and len(lines) < most and (more := _some(content, 1, first + len(lines))):
             lines += more
             odd ^= more[0].count(b'"') % 2
@@ -106,12 +106,12 @@ def blocks(content: Content, first: int, begin: int, *, quotes: bool) -> Iterato
 def _some(content: Content, number: int, first: int) -> list[bytes]:
     lines: list[bytes] = []
     size = 0
-    for line in iter(lambda: content.readline(LONGEST_BYTES), b""):
-        if len(line) == LONGEST_BYTES and not line.endswith(b"\n"):
-            raise SettingError(f"Line {first + len(lines)} is longer than {LONGEST_BYTES} bytes: no reading is")
+    for line in iter(lambda: content.readline(MOST_BLOCK_BYTES), b""):
+        if len(line) == MOST_BLOCK_BYTES and not line.endswith(b"\n"):
+            raise SettingError(f"Line {first + len(lines)} is longer than {MOST_BLOCK_BYTES} bytes: no reading is")
         lines.append(line)
         size += len(line)
-        if len(lines) == number or size > LONGEST_BYTES:
+        if len(lines) == number or size > MOST_BLOCK_BYTES:
             break
     return lines
 
@@ -152,7 +152,7 @@ class Table:
         self._delimiter = delimiter
         self._constants = [value[1:] for value in columns.values() if value.startswith("=")]
         places = []
-        for column in COLUMNS:
+        for column in READING_COLUMNS:
             if (value := columns[column]).startswith("="):
                 places.append(self._width + self._constants.index(value[1:]))
             elif names.count(value) == 1:

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from starlette.responses import JSONResponse
-
 from local import visitors
 from local.visitors import Application, Message, Receive, Send
-from shared import access, edge, prefix, server
+from shared import access, answers, edge, prefix, server
 from shared.description import adapted
 
 FUNCTIONS = Path(__file__).parent.parent / "functions"
@@ -19,18 +17,20 @@ FUNCTIONS = Path(__file__).parent.parent / "functions"
 def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     """One application for the functions named, each with its own environment, in which it reads its settings."""
     functions = {name: _function(name, environment) for name, environment in environments.items()}
+    document = _document()
 
     async def gateway(scope: Message, receive: Receive, send: Send) -> None:
         path = prefix.without(scope["path"])
         answer = functions[_route(scope["method"], path)]
         if path == "/openapi.json" and scope["method"] in edge.GET:
-            answer = JSONResponse(_document())
+            answer = answers.json(document)
         await answer(scope, receive, send)
 
     return visitors.only_own(gateway)
 
 
 def _function(name: str, environment: Mapping[str, str]) -> Application:
+    # functions-framework runs the file of a function, which can be told its settings by nothing but the environment.
     before = dict(os.environ)
     os.environ.update(environment)
     try:

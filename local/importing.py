@@ -21,27 +21,30 @@ from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
-import requests
+import httpx2
 from tqdm import tqdm
 
 from local.files import Block, Content, Fault, Format, Record, blocks, opened, recognized
 from shared import settings
-from shared.formulas import COLUMNS, guarded
+from shared.backoff import Backoff, retry_after_seconds
+from shared.formulas import READING_COLUMNS, guarded
 from shared.settings import SettingError
+from shared.sink import is_on_this_machine
 
 CONNECTIONS = 4
-WAITING = 2 * CONNECTIONS
+BLOCKS_AHEAD = 2 * CONNECTIONS
 """Blocks that are read ahead of those that are stored."""
-PATIENCE = 60
-"""Seconds without any answer but 503, after which the import ends."""
-KEPT_EVERY = 1.0
-"""Seconds after which is kept how far it is."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, MOST_PAUSE_SECONDS_ASKED = 0.1, 5, 30
+"""Until a block is sent again: by itself, and where the answer says when."""
+PATIENCE_SECONDS = 60
+"""The import ends after so long without any answer but 503."""
+KEEPING_SECONDS = 1.0
+"""So often the progress is written down."""
 HEAD_BYTES = 64 * 1024
-"""By which a file is known again."""
-SETTINGS = dict(zip(COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
-"""Which setting names the column of the file."""
+"""A file is known again by so much of its beginning."""
+SETTING_OF_COLUMN = dict(zip(READING_COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
+"""The setting that names the column of the file."""
 
 
 @dataclass
@@ -56,7 +59,7 @@ class Progress:
     faulty_bytes: int = 0
     """Of the file of faulty lines; what is behind was not kept."""
     asked: dict[str, str] = field(default_factory=dict)
-    """What was to be imported how; another import begins anew."""
+    """The file and how it was read. An import that differs begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +72,15 @@ class Outcome:
 
 
 class Ingest:
-    """Sends blocks, over a connection for each thread."""
+    """Sends blocks, from several threads at once."""
 
     def __init__(self, url: str, token: str, format: Format) -> None:
-        self._url = url
-        self._headers = {"Content-Type": format.content_type}
+        headers = {"Content-Type": format.content_type}
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {token}"
+        self._url = url
+        self._client = httpx2.Client(headers=headers, timeout=60, trust_env=not is_on_this_machine(url))
         self._format = format
-        self._local = threading.local()
         self.stopped = threading.Event()
 
     def store(self, block: Block) -> Outcome:
@@ -112,43 +115,41 @@ class Ingest:
             records = [record for i, record in enumerate(records) if i not in reasons]
         return Outcome(0, 0, faults)
 
-    def _post(self, body: bytes) -> requests.Response:
+    def _post(self, body: bytes) -> httpx2.Response:
         """The answer to a body: stored, or faulty. Raises SettingError for all other answers, or if there is none."""
-        until = time.monotonic() + PATIENCE
-        pause = 0.1
+        until = time.monotonic() + PATIENCE_SECONDS
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
-            try:
-                answer = self._session().post(self._url, body, headers=self._headers, timeout=60, allow_redirects=False)
-            except requests.RequestException as error:
-                why, wait = f"{self._url} does not answer ({type(error).__name__})", pause
-            else:
-                if answer.status_code in _ANSWERS:
-                    return answer
-                why = f"{self._url} answers {answer.status_code}: {_detail(answer)}"
-                if answer.status_code not in _LATER:
-                    raise SettingError(why)
-                wait = max(pause, _retry_after(answer))
-            if self.stopped.is_set() or time.monotonic() + wait > until:
-                raise SettingError(why)
-            self.stopped.wait(wait)
-            pause = min(2 * pause, 5)
+            answer, reason = self._attempt(body)
+            if answer is not None and answer.status_code in _ANSWERED_STATUSES:
+                return answer
+            asked = (
+                min(retry_after_seconds(answer.headers.get("Retry-After", "")), MOST_PAUSE_SECONDS_ASKED)
+                if answer is not None
+                else 0
+            )
+            pause = max(backoff.pause_seconds(), asked)
+            is_final = answer is not None and answer.status_code not in _RETRIED_STATUSES
+            if is_final or self.stopped.is_set() or time.monotonic() + pause > until:
+                raise SettingError(f"{self._url} {reason}")
+            self.stopped.wait(pause)
 
-    def _session(self) -> requests.Session:
-        if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-            # A proxy is not asked for this machine.
-            self._local.session.trust_env = urlsplit(self._url).hostname not in {"localhost", "127.0.0.1", "::1"}
-        found: requests.Session = self._local.session
-        return found
+    def _attempt(self, body: bytes) -> tuple[httpx2.Response | None, str]:
+        """The answer to a body, if there is one, and what to say of it where it is none that counts."""
+        try:
+            answer = self._client.post(self._url, content=body)
+        except httpx2.RequestError as error:
+            return None, f"does not answer ({type(error).__name__})"
+        return answer, f"answers {answer.status_code}: {_detail(answer)}"
 
 
-_ANSWERS = {
+_ANSWERED_STATUSES = {
     HTTPStatus.CREATED,
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-_LATER = {
+_RETRIED_STATUSES = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.BAD_GATEWAY,
@@ -157,24 +158,19 @@ _LATER = {
 }
 
 
-def _counts(answer: requests.Response) -> tuple[int, int]:
+def _counts(answer: httpx2.Response) -> tuple[int, int]:
     counts = answer.json()
     return counts["accepted"] - counts["duplicates"], counts["duplicates"]
 
 
-def _detail(answer: requests.Response) -> str:
+def _detail(answer: httpx2.Response) -> str:
     try:
         return str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        return answer.reason
+        return answer.reason_phrase
 
 
-def _retry_after(answer: requests.Response) -> float:
-    value = answer.headers.get("Retry-After", "")
-    return min(float(value), 30) if value.isdecimal() else 0
-
-
-def _reasons(answer: requests.Response, number: int) -> Mapping[int, str]:
+def _reasons(answer: httpx2.Response, number: int) -> Mapping[int, str]:
     """Why readings of a request were refused, by their index. Raises SettingError for an answer that names none."""
     reasons: dict[int, list[str]] = {}
     try:
@@ -243,7 +239,7 @@ class Import:
         self.progress.stored += outcome.stored
         self.progress.duplicates += outcome.duplicates
         self.progress.faulty += len(outcome.faults)
-        if time.monotonic() - self._kept_at > KEPT_EVERY:
+        if time.monotonic() - self._kept_at > KEEPING_SECONDS:
             self.keep()
 
     def keep(self) -> None:
@@ -265,7 +261,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = Path(settings.text("FILE") or _usage())
     url = settings.text("URL", f"http://localhost:{settings.number('PORT', 8080, least=1, most=65535)}/")
-    columns = {column: settings.text(setting, column) for column, setting in SETTINGS.items()}
+    columns = {column: settings.text(setting, column) for column, setting in SETTING_OF_COLUMN.items()}
     encoding, delimiter = settings.text("ENCODING", "utf-8"), settings.text("DELIMITER")
     try:
         "".encode(encoding)
@@ -314,12 +310,12 @@ def _run(work: Import, ingest: Ingest, content: Content, format: Format, bar: "_
         try:
             for block in blocks(content, work.progress.line, work.progress.offset, quotes=format.quotes):
                 waiting.append((block, pool.submit(ingest.store, block)))
-                if len(waiting) >= WAITING:
+                if len(waiting) >= BLOCKS_AHEAD:
                     finish()
             while waiting:
                 finish()
         except BaseException:
-            # What is under way ends; it is stored then, and comes again as a duplicate.
+            # Requests under way come to their end. Their readings come again as duplicates.
             ingest.stopped.set()
             for _, outcome in waiting:
                 outcome.cancel()

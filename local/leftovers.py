@@ -15,7 +15,7 @@ from pathlib import Path
 
 from local.user import PostgresError
 
-LOCK = "postmaster.pid"
+LOCK_FILE = "postmaster.pid"
 _PREFIX, _MARK = ".temperature-half-made-", "half-made"
 
 
@@ -28,7 +28,7 @@ def server(folder: Path) -> int | None:
     if found is None:
         raise PostgresError(
             f"Process {pid} may be a PostgreSQL that is at work on {folder}. If it is, end it; if not, remove"
-            f" {folder / LOCK}"
+            f" {folder / LOCK_FILE}"
         )
     return pid if found else None
 
@@ -39,7 +39,7 @@ def release(folder: Path) -> None:
     The next server takes a lock for stale that holds the number of the process that starts it, which is this one. It
     still looks whether processes of the earlier one are at work in the memory that the rest of the lock names.
     """
-    lock = folder / LOCK
+    lock = folder / LOCK_FILE
     if lock.exists():
         _, _, rest = lock.read_bytes().partition(b"\n")
         lock.write_bytes(b"%d\n%b" % (os.getpid(), rest))
@@ -68,7 +68,7 @@ def _locked_by(folder: Path) -> int | None:
     """The number of a process, maybe gone, that the lock names."""
     try:
         # Negative where a person works on it with `postgres --single`.
-        return abs(int((folder / LOCK).read_bytes().split()[0])) or None
+        return abs(int((folder / LOCK_FILE).read_bytes().split()[0])) or None
     except (FileNotFoundError, IndexError, ValueError):
         return None
 
@@ -87,7 +87,7 @@ def _works_on(pid: int, folder: Path) -> bool | None:
 
 
 def _command(pid: int) -> str:
-    """The command line of a process; empty if it is gone or not to be seen, as those of others."""
+    """The command line of a process; empty if it is gone, or if this user may not see it."""
     if sys.platform == "linux":
         with suppress(OSError):
             return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))

@@ -15,7 +15,7 @@ from migrations import health
 log = logging.getLogger("local")
 
 LOOK_SECONDS = 60
-MOST_OLD = 2 * backup.EVERY
+OLDEST_BACKUP = 2 * backup.BACKUP_INTERVAL
 FREE_SHARE, FREE_BYTES = 0.05, 2**30
 """A disk with less than both is nearly full."""
 
@@ -59,7 +59,11 @@ def faults(url: str, folder: Path | None = None, backups: Path | None = None) ->
                 f"The disk of {folder} is nearly full: {disk.free // 2**20} MB are free."
                 " docs/reliability.md#the-disk-fills"
             )
-    if backups and (newest := backup.newest(backups)) and (age := datetime.now(UTC) - backup.begun(newest)) > MOST_OLD:
+    if (
+        backups
+        and (newest := backup.newest(backups))
+        and (age := datetime.now(UTC) - backup.begun(newest)) > OLDEST_BACKUP
+    ):
         found["backup", ""] = (
             f"The backup in {backups} is {age.days} days old, and no new one can be made."
             " docs/reliability.md#backups-stop"

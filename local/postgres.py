@@ -23,7 +23,7 @@ import psycopg
 from psycopg import pq
 
 from local import leftovers, user
-from local.user import PASS, PostgresError, User
+from local.user import PASS_BIT, PostgresError, User
 
 OWNER, WRITER, READER, WATCHER, ADMIN, MONITOR = (
     f"temperature_{role}" for role in ("owner", "writer", "reader", "watcher", "admin", "monitor")
@@ -38,7 +38,7 @@ _PACKAGE = Path(_package.origin).parent.resolve()
 PROGRAMS = _PACKAGE / "pginstall" / "bin"
 # Where the loader finds libraries on systems of another kind, such as NixOS. Nothing else of the environment gets to
 # the server: a zone, a language or another server's variable would decide how it works.
-_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH")
+_VARIABLES_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "NIX_LD", "NIX_LD_LIBRARY_PATH")
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}
 _SETTINGS = {
     "listen_addresses": "",
@@ -48,9 +48,9 @@ _SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_SHORTEST_LIMIT = 103
+_MOST_SOCKET_PATH_BYTES = 103
 """Bytes of a socket's path at most: on macOS; on Linux four more."""
-PATIENCE = 10
+SLOW_START_SECONDS = 10
 """Seconds for the processes of a server that was killed to notice it; a start that takes longer says how far it is."""
 STOPPING_SECONDS = 60
 """After which a server that was told to end is ended, which loses nothing, but makes its next start longer."""
@@ -194,7 +194,7 @@ class Postgres:
     def _major_version(self) -> str:
         command = (self._programs / "postgres", "--version")
         printed = subprocess.run(command, capture_output=True, check=True, text=True, env=_environment())
-        # What packages it has its own words behind that.
+        # Distributions add words of their own behind it.
         return printed.stdout.split()[2].partition(".")[0]
 
     def _create(self) -> None:
@@ -245,14 +245,14 @@ class Postgres:
                 path = Path(parent).resolve()
                 longest = len(os.fsencode(path / "temperature-12345678" / f".s.PGSQL.{PORT}"))
                 plain = re.fullmatch(r"[\w./+-]+", str(path), re.ASCII)
-                reached = not self._user or all(self._user.may(each, PASS) for each in (path, *path.parents))
-                if longest <= _SHORTEST_LIMIT and plain and reached:
+                reached = not self._user or all(self._user.may(each, PASS_BIT) for each in (path, *path.parents))
+                if longest <= _MOST_SOCKET_PATH_BYTES and plain and reached:
                     folder = tempfile.mkdtemp(prefix="temperature-", dir=path)
                     self.give(Path(folder))
                     return folder
         raise PostgresError(
             "There is no folder for the socket of PostgreSQL. Set TMPDIR to one that can be written to, with a path of"
-            f" less than {_SHORTEST_LIMIT - 35} letters and digits"
+            f" less than {_MOST_SOCKET_PATH_BYTES - 35} letters and digits"
         )
 
     @property
@@ -262,7 +262,7 @@ class Postgres:
 
     def _run(self) -> None:
         """Start the server, and wait until it answers."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SLOW_START_SECONDS
         while True:
             with self.log.open("ab") as log:
                 said = log.tell()
@@ -295,7 +295,7 @@ class Postgres:
 
         A recovery after a crash takes what it takes. It is not asked: what hinders a client would never end the wait.
         """
-        lock = self.folder / leftovers.LOCK
+        lock = self.folder / leftovers.LOCK_FILE
         told = time.monotonic()
         while process.poll() is None:
             with suppress(OSError):
@@ -305,7 +305,7 @@ class Postgres:
                     return True
             if self._giving_up.wait(0.02):
                 raise PostgresError("PostgreSQL was still starting")
-            if time.monotonic() - told > PATIENCE:
+            if time.monotonic() - told > SLOW_START_SECONDS:
                 told = time.monotonic()
                 self._tell(f"PostgreSQL is still starting: {_last_line(self._said(said))}")
         return False
@@ -318,7 +318,9 @@ class Postgres:
 
     def _provide(self) -> None:
         """The roles and the database, where they are missing."""
-        with psycopg.connect(self.url(database="postgres"), autocommit=True, connect_timeout=PATIENCE) as connection:
+        with psycopg.connect(
+            self.url(database="postgres"), autocommit=True, connect_timeout=SLOW_START_SECONDS
+        ) as connection:
             for role in (OWNER, WRITER, READER, WATCHER, ADMIN, MONITOR):
                 if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).rowcount:
                     connection.execute(f"CREATE ROLE {role} LOGIN")
@@ -343,7 +345,7 @@ def _forget_other_servers() -> list[str]:
 
 def _environment() -> Mapping[str, str]:
     """What PostgreSQL's programs get to see of the environment."""
-    return {**{name: os.environ[name] for name in _PASSED_ON if name in os.environ}, **_ENVIRONMENT}
+    return {**{name: os.environ[name] for name in _VARIABLES_PASSED_ON if name in os.environ}, **_ENVIRONMENT}
 
 
 def _sync(folder: Path) -> None:
@@ -363,6 +365,6 @@ def _last_error(output: bytes) -> str:
 
 
 def _last_line(output: bytes) -> str:
-    """What PostgreSQL said last, without when and how badly."""
+    """What PostgreSQL said last, without time and level."""
     lines = output.decode(errors="replace").splitlines() or ["it said nothing"]
     return re.split(r" (?:LOG|FATAL|PANIC|HINT|DETAIL): +|initdb: error: ", lines[-1])[-1].strip().rstrip(".")

@@ -1,4 +1,4 @@
-"""As whom PostgreSQL runs, and what that user may reach: it refuses to run as root."""
+"""The user that PostgreSQL runs as, since it refuses to run as root; and what that user may reach."""
 
 import os
 import pwd
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-READ, PASS = 0o4, 0o1
+READ_BIT, PASS_BIT = 0o4, 0o1
 
 
 class PostgresError(SystemExit):
@@ -49,7 +49,7 @@ class User:
     def let_pass(self, path: Path, tell: Callable[[str], None]) -> None:
         """Let the user get to the path: pass through the folders above it, not list or read them."""
         for parent in path.parents:
-            if parent.exists() and self._allow(parent, PASS):
+            if parent.exists() and self._allow(parent, PASS_BIT):
                 tell(f"let other users pass through {parent} (chmod o+x): PostgreSQL does not run as root")
 
     def let_read(self, trees: Iterable[Path], tell: Callable[[str], None]) -> None:
@@ -57,7 +57,7 @@ class User:
         for tree in trees:
             self.let_pass(tree, tell)
             # Not any(): each of them counts.
-            if [path for path in _all(tree) if self._allow(path, READ | (PASS if _passable(path) else 0))]:
+            if [path for path in _all(tree) if self._allow(path, READ_BIT | (PASS_BIT if _passable(path) else 0))]:
                 tell(f"let other users read {tree} (chmod -R o+rX): PostgreSQL does not run as root")
 
     def _allow(self, path: Path, need: int) -> bool:

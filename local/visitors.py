@@ -20,10 +20,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-OWN = ("localhost", "127.0.0.1", "[::1]")
-_HARMLESS = ("GET", "HEAD", "OPTIONS")
-_SIMPLE = {b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"}
-"""What a page may send to any address without that being asked (Fetch, CORS-safelisted request-header)."""
+OWN_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_UNASKED_MEDIA_TYPES = {b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"}
+"""A page may send these to any address without asking (Fetch, CORS-safelisted request-header)."""
 
 
 def names() -> Collection[str]:
@@ -38,7 +38,7 @@ def names() -> Collection[str]:
                 f"ALLOWED_HOSTS lists {name!r}, which is no name of a host. One is temperature.example.com, without a"
                 " scheme and a port"
             )
-    return {*OWN, *(name.rstrip(".") for name in added)}
+    return {*OWN_NAMES, *(name.rstrip(".") for name in added)}
 
 
 def only_own(application: Application) -> Application:
@@ -53,7 +53,7 @@ def only_own(application: Application) -> Application:
 
 
 def _answered(problem: Problem) -> Application:
-    """What answers with the problem, counted and logged as every answer is."""
+    """An application that answers with the problem, counted and logged as every answer."""
 
     @edge.answered
     async def gateway(_: Request) -> Response:
@@ -79,15 +79,15 @@ def _refusal(scope: Message, own_names: Collection[str], allowed: Collection[byt
             " ALLOWED_HOSTS=NAME",
             reason="other_host",
         )
-    if scope["method"] in _HARMLESS:
+    if scope["method"] in _SAFE_METHODS:
         return None
     # A browser that does not send Sec-Fetch-Site, which the functions look at.
     if b"sec-fetch-site" not in headers:
         for origin in headers.get(b"origin", []):
             if not sites.listed(origin, allowed) and origin.partition(b"://")[2] not in hosts:
-                return sites.foreign()
+                return sites.foreign_page()
     kinds = {value.partition(b";")[0].strip() for value in headers.get(b"content-type", [])}
-    if kinds & _SIMPLE and _has_body(headers):
+    if kinds & _UNASKED_MEDIA_TYPES and _has_body(headers):
         return Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "A body of this Content-Type is not taken, since any page can send it; send application/json",

@@ -15,12 +15,13 @@ from sqlalchemy import Connection
 from migrations import database, roles, settings, state, summaries
 from migrations.edition import Edition, detect
 from migrations.failures import EXIT_CODE, Final, final
+from migrations.settings import Settings
 from shared import logs
 from shared.settings import SettingError
 
 log = logging.getLogger("migrations")
 
-OLDEST = 15
+OLDEST_POSTGRESQL = 15
 """The oldest version of PostgreSQL that has all that the schema is made of."""
 
 
@@ -31,23 +32,25 @@ def config() -> Config:
     return alembic
 
 
-def main() -> Edition:
-    """Upgrade, apply the settings and return what the database is.
+def main(chosen: Settings | None = None) -> Edition:
+    """Upgrade, apply the settings, by default those of the environment, and return what the database is.
 
     Raises SettingError for a database that cannot be used yet, and Final for settings or a database that cannot be
     used at all, or averages that could not be built as the settings say: then nothing is changed.
     """
     logs.configure()
     with final():
-        chosen = settings.load()
-    with database.transaction() as connection:
+        chosen = chosen or settings.load()
+    with database.transaction(chosen.url) as connection:
         _check_server(connection)
         # Whoever provides the database may make its extension, and the role's rights, a moment after it.
         if chosen.require_timescaledb and detect(connection) is Edition.PLAIN:
             raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
         roles.check(connection)
         state.check(connection, chosen)
-    command.upgrade(config(), "head")
+    alembic = config()
+    alembic.attributes["settings"] = chosen
+    command.upgrade(alembic, "head")
     edition = state.bring_about(chosen)
     if unused := chosen.unused(edition):
         log.warning("%s", unused)
@@ -57,8 +60,8 @@ def main() -> Edition:
 
 def _check_server(connection: Connection) -> None:
     version = connection.exec_driver_sql("SHOW server_version").scalar()
-    if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST * 10_000:
-        raise Final(f"PostgreSQL {OLDEST} or newer is needed, and the database is of version {version}")
+    if int(connection.exec_driver_sql("SHOW server_version_num").scalar_one()) < OLDEST_POSTGRESQL * 10_000:
+        raise Final(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed, and the database is of version {version}")
     if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
         raise Final("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
 
@@ -70,9 +73,11 @@ def _run() -> None:
     logs.configure()
     try:
         with database.explained():
+            with final():
+                chosen = settings.load()
             if not task:
-                main()
-            summaries.bring_up_to_date()
+                main(chosen)
+            summaries.bring_up_to_date(chosen.url)
     except Final as refusal:
         print(refusal, file=sys.stderr)
         sys.exit(EXIT_CODE)

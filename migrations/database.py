@@ -9,8 +9,6 @@ import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from migrations.failures import final
-from shared import conninfo
 from shared.confirmation import confirming
 from shared.masking import masked
 from shared.settings import SettingError
@@ -27,11 +25,11 @@ READ_ONLY = (
 _SETTINGS = """
     SELECT set_config(name, wanted, true)
     FROM pg_settings JOIN (VALUES
-        -- Whoever may not work for long by the settings of the role or the database does so here.
+        -- The migrations may take long, whatever the settings of the role or the database say.
         ('statement_timeout', '0'), ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
         -- That a commit is on the primary only is a warning.
         ('client_min_messages', 'warning'), ('jit', 'off'),
-        -- What psycopg and SQLAlchemy understand.
+        -- psycopg and SQLAlchemy understand these.
         ('IntervalStyle', 'postgres'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC'),
         ('quote_all_identifiers', 'off')
     ) AS chosen (name, wanted) USING (name)
@@ -39,23 +37,21 @@ _SETTINGS = """
 """For a transaction; not every version has all of them."""
 
 
-def connect() -> "psycopg.Connection[tuple[object, ...]]":
-    """A connection to the database that DATABASE_URL (or libpq's own variables) names."""
+def connect(url: str) -> "psycopg.Connection[tuple[object, ...]]":
+    """A connection to the database."""
     # The encoding whatever the variables of libpq, the role or the database say; and nothing that a pooler would lose.
-    with final():
-        url = conninfo.load()
     return psycopg.connect(url, client_encoding="UTF8", prepare_threshold=None)
 
 
 @contextmanager
-def transaction() -> Iterator[Connection]:
-    """A transaction on that database.
+def transaction(url: str) -> Iterator[Connection]:
+    """A transaction on the database.
 
     A second runner (a Job that was retried, another machine) waits here until the first has committed. Raises
     Unconfirmed if not all that the transaction found and did is on as many copies as are promised, and SettingError for
     a database that only reads.
     """
-    raw = connect()
+    raw = connect(url)
     confirm = confirming(raw)
     engine = create_engine(
         "postgresql+psycopg://", creator=lambda: raw, poolclass=NullPool, isolation_level="READ COMMITTED"

@@ -20,8 +20,9 @@ def forget(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], r
         ctx.connection.execute(text(state.FORGET))
 
 
-chosen = settings.load()
-with database.transaction() as connection:
+# Alembic's own command line brings none.
+chosen = context.config.attributes.get("settings") or settings.load()
+with database.transaction(chosen.url) as connection:
     # Before Alembic creates its own table.
     roles.withdraw_defaults(connection, chosen.roles)
     database.name_revision_table(connection)

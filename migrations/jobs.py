@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from migrations.database import interval
 from migrations.edition import has_aggregate, has_hypertable
-from migrations.schema import BUCKET
+from migrations.schema import BUCKET_AVERAGES
 from migrations.settings import Settings
 
 log = logging.getLogger("migrations")
@@ -23,7 +23,7 @@ _OF_SUMMARIES = "proc_schema = current_schema() AND proc_name = 'summarize'"
 _OF_REFRESHES = f"""
     proc_name = 'policy_refresh_continuous_aggregate' AND EXISTS (
         SELECT FROM timescaledb_information.continuous_aggregates
-        WHERE view_schema = current_schema() AND view_name = '{BUCKET}'
+        WHERE view_schema = current_schema() AND view_name = '{BUCKET_AVERAGES}'
           AND (jobs.hypertable_schema, jobs.hypertable_name) IN (
             (view_schema, view_name),
             -- As earlier versions of TimescaleDB call it.
@@ -43,7 +43,7 @@ def keep(connection: Connection, settings: Settings) -> None:
         connection.exec_driver_sql(
             f"SELECT add_job('{schema}.summarize', interval '1 minute', fixed_schedule => false)"
         )
-    if has_aggregate(connection, BUCKET):
+    if has_aggregate(connection, BUCKET_AVERAGES):
         _keep_refresh(connection, settings)
     if has_hypertable(connection):
         if _jobs(connection, _OF_RETENTION):
@@ -66,7 +66,7 @@ def _keep_refresh(connection: Connection, settings: Settings) -> None:
         _set_age(connection, job, "start_offset", oldest)
     else:
         connection.exec_driver_sql(
-            f"SELECT add_continuous_aggregate_policy('{BUCKET}',"
+            f"SELECT add_continuous_aggregate_policy('{BUCKET_AVERAGES}',"
             f" start_offset => {interval(oldest) if oldest else 'NULL'}, end_offset => interval '10 seconds',"
             f" schedule_interval => {interval(settings.bucket)}, buckets_per_batch => {REFRESH_BATCH_BUCKETS})"
         )

@@ -86,7 +86,7 @@ def grant(connection: Connection, privilege: str, relations: list[str], role: st
 
 
 def reserve(connection: Connection, functions: list[str]) -> None:
-    """Take the functions, which run as their owner, from whoever was granted them, by defaults of the owner's too."""
+    """Revoke the functions, which run as their owner, from every other role that was granted them."""
     for function, grantee in connection.execute(
         text(
             "SELECT pg_proc.oid::regprocedure::text, quote_ident(rolname)"

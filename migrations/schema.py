@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TIMESTAMP
 
-BUCKET = "avg_temperature_time_interval"
+BUCKET_AVERAGES = "avg_temperature_time_interval"
 """The averages that people read by SQL: a continuous aggregate or a view, which is no table of these."""
 
 metadata = MetaData()

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from migrations.edition import Edition
-from shared import settings
+from shared import conninfo, settings
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one run of the migrations."""
 
+    url: str
+    """The database, as its owner: DATABASE_URL; without it libpq's own variables count (PGHOST ...)."""
     bucket: timedelta
     """Width of the finest average: BUCKET_MINUTES, a divisor of 60. 2 suits a demonstration, 15 production."""
     columnstore_after: timedelta | None
@@ -61,6 +63,7 @@ def load() -> Settings:
         )
     columnstore = settings.number("COLUMNSTORE_AFTER_DAYS", 0, least=0, most=36_500)
     return Settings(
+        url=conninfo.load(),
         bucket=timedelta(minutes=minutes),
         columnstore_after=timedelta(days=columnstore) or None,
         retention=timedelta(days=retention) or None,

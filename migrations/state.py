@@ -13,20 +13,20 @@ from migrations import jobs, roles
 from migrations.database import interval, transaction
 from migrations.edition import Edition, detect, has_aggregate, has_hypertable
 from migrations.failures import Final
-from migrations.schema import BUCKET
+from migrations.schema import BUCKET_AVERAGES
 from migrations.settings import Settings
 
 log = logging.getLogger("migrations")
 
-VIEWS = (BUCKET, "avg_temperature_hourly", "avg_temperature_daily", "avg_temperature_stale")
-SUMMARIES = ("rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep")
-WATCHED = ("watched_until", "came_from", "came_to", "low", "high")
+VIEWS = (BUCKET_AVERAGES, "avg_temperature_hourly", "avg_temperature_daily", "avg_temperature_stale")
+SUMMARY_TABLES = ("rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep")
+WATCHED_COLUMNS = ("watched_until", "came_from", "came_to", "low", "high")
 """What `watch` takes of a room: that readings came since it looked last."""
-REMOVING = ("preview_removal", "begin_removal", "continue_removal")
+REMOVAL_FUNCTIONS = ("preview_removal", "begin_removal", "continue_removal")
 HEALTH = ("database_health", "schema_health", "jobs_health", "server_health")
-AS_OWNER = ("mark_rooms", "forget_rooms", *REMOVING, *HEALTH)
+OWNER_FUNCTIONS = ("mark_rooms", "forget_rooms", *REMOVAL_FUNCTIONS, *HEALTH)
 """Functions that run with the rights of the owner, whoever calls them, or that only some may call."""
-ROOMS_AT_ONCE = 200
+ROOMS_MADE_KNOWN_AT_ONCE = 200
 """Rooms made known in one transaction, during which their writers wait."""
 
 FORGET = """
@@ -49,11 +49,11 @@ def bring_about(settings: Settings) -> Edition:
 
     Raises Final for a bucket width whose averages could not be built anew from the readings that are left.
     """
-    with transaction() as connection:
+    with transaction(settings.url) as connection:
         edition = detect(connection)
         _make_functions(connection, edition, settings)
-    _make_rooms_known()
-    with transaction() as connection:
+    _make_rooms_known(settings.url)
+    with transaction(settings.url) as connection:
         _make_bucket_averages(connection, edition, settings)
         connection.exec_driver_sql(
             f"UPDATE upkeep SET retention = {interval(settings.retention) if settings.retention else 'NULL'}"
@@ -174,18 +174,18 @@ _KNOW_ROOMS = """
 """
 
 
-def _make_rooms_known() -> None:
+def _make_rooms_known(url: str) -> None:
     """Make known the rooms of readings that came before there were rooms. Writers go on meanwhile.
 
     Nobody may read the summaries before that, since the grants come later.
     """
     last, known = ("", ""), 0
     while True:
-        with transaction() as connection:
+        with transaction(url) as connection:
             if connection.scalar(text("SELECT rooms_known FROM upkeep")):
                 return
             found = connection.execute(
-                text(_NEXT_ROOMS), {"building_id": last[0], "room_id": last[1], "number": ROOMS_AT_ONCE}
+                text(_NEXT_ROOMS), {"building_id": last[0], "room_id": last[1], "number": ROOMS_MADE_KNOWN_AT_ONCE}
             ).all()
             if not found:
                 connection.execute(text("UPDATE upkeep SET rooms_known = true"))
@@ -208,7 +208,7 @@ def _outdated(connection: Connection, edition: Edition, settings: Settings) -> s
 
     Raises Final if it would be without readings that were dropped.
     """
-    if not has_aggregate(connection, BUCKET):
+    if not has_aggregate(connection, BUCKET_AVERAGES):
         return ""
     wanted, built = (
         int(width.total_seconds()) // 60
@@ -216,10 +216,10 @@ def _outdated(connection: Connection, edition: Edition, settings: Settings) -> s
     )
     if edition is not Edition.COMMUNITY:
         # Its trigger refuses all readings then.
-        reason = f"TimescaleDB's licence does not allow {BUCKET} to be a continuous aggregate any more"
+        reason = f"TimescaleDB's licence does not allow {BUCKET_AVERAGES} to be a continuous aggregate any more"
         otherwise = "Allow it (timescaledb.license = 'timescale')"
     elif wanted != built:
-        reason = f"BUCKET_MINUTES is {wanted}, but {BUCKET} has buckets of {built} minutes"
+        reason = f"BUCKET_MINUTES is {wanted}, but {BUCKET_AVERAGES} has buckets of {built} minutes"
         otherwise = f"Set BUCKET_MINUTES to {built}"
     else:
         return ""
@@ -228,7 +228,7 @@ def _outdated(connection: Connection, edition: Edition, settings: Settings) -> s
             f"{reason}. It is left as it is: built anew, it would lack the readings that were dropped since"
             f" (RETENTION_DAYS). {otherwise} to keep it. To do without its old averages (those by hour and day stay),"
             f" drop it as the owner (on a cluster: make psql ROLE=owner), then try again:"
-            f" DROP MATERIALIZED VIEW {BUCKET};"
+            f" DROP MATERIALIZED VIEW {BUCKET_AVERAGES};"
         )
     return reason
 
@@ -236,40 +236,40 @@ def _outdated(connection: Connection, edition: Edition, settings: Settings) -> s
 def _make_bucket_averages(connection: Connection, edition: Edition, settings: Settings) -> None:
     """Make the averages that people read by SQL: a continuous aggregate on the community edition, elsewhere a view."""
     width = interval(settings.bucket)
-    if has_aggregate(connection, BUCKET):
+    if has_aggregate(connection, BUCKET_AVERAGES):
         reason = _outdated(connection, edition, settings)
         if not reason:
             return
         log.warning("%s: it is built anew", reason)
-        connection.exec_driver_sql(f"DROP MATERIALIZED VIEW {BUCKET}")
+        connection.exec_driver_sql(f"DROP MATERIALIZED VIEW {BUCKET_AVERAGES}")
     connection.exec_driver_sql(
         "CREATE OR REPLACE FUNCTION avg_temperature_bucket_width() RETURNS interval"
         f" LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN {width}"
     )
     if edition is Edition.COMMUNITY and has_hypertable(connection):
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {BUCKET}")
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {BUCKET_AVERAGES}")
         query = _FROM_READINGS.format(bucket=f"time_bucket({width}, timestamp)")
         connection.exec_driver_sql(
-            f"CREATE MATERIALIZED VIEW {BUCKET} WITH (timescaledb.continuous, timescaledb.materialized_only = false,"
-            f" timescaledb.create_group_indexes = false) AS {query} WITH NO DATA"
+            f"CREATE MATERIALIZED VIEW {BUCKET_AVERAGES} WITH (timescaledb.continuous,"
+            f" timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS {query} WITH NO DATA"
         )
-        connection.exec_driver_sql(f"CREATE INDEX ON {BUCKET} (building_id, room_id, bucket)")
+        connection.exec_driver_sql(f"CREATE INDEX ON {BUCKET_AVERAGES} (building_id, room_id, bucket)")
     else:
         # time_bucket's own origin, so that buckets are the same everywhere.
         query = _FROM_READINGS.format(bucket=f"date_bin({width}, timestamp, '2000-01-03 00:00+00')")
-        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {BUCKET} AS {query}")
+        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW {BUCKET_AVERAGES} AS {query}")
 
 
 def _grant(connection: Connection, settings: Settings) -> None:
-    roles.reserve(connection, list(AS_OWNER))
+    roles.reserve(connection, list(OWNER_FUNCTIONS))
     for role in settings.roles:
         roles.let_in(connection, role)
     roles.grant(connection, "INSERT", ["temperatures"], settings.writer)
-    roles.grant(connection, "SELECT", ["temperatures", "alarms", *SUMMARIES, *VIEWS], settings.reader)
+    roles.grant(connection, "SELECT", ["temperatures", "alarms", *SUMMARY_TABLES, *VIEWS], settings.reader)
     roles.grant(connection, "SELECT", ["temperatures", "rooms"], settings.watcher)
-    roles.grant(connection, f"UPDATE ({', '.join(WATCHED)})", ["rooms"], settings.watcher)
+    roles.grant(connection, f"UPDATE ({', '.join(WATCHED_COLUMNS)})", ["rooms"], settings.watcher)
     roles.grant(connection, "SELECT, INSERT, UPDATE, DELETE", ["alarms", "alarm_events"], settings.watcher)
     roles.grant(connection, "SELECT, UPDATE", ["watching"], settings.watcher)
     roles.grant(connection, "SELECT", ["removals"], settings.admin)
-    roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in REMOVING], settings.admin)
+    roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in REMOVAL_FUNCTIONS], settings.admin)
     roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in HEALTH], settings.monitor)

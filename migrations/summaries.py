@@ -12,24 +12,24 @@ STEP_SECONDS = 5
 MOST_SECONDS = 270
 """After so long the rest is left to the timer."""
 
-_LEFT = """
+_HOURS_LEFT = """
     SELECT coalesce(sum(extract(epoch FROM until - since) / 3600), 0)::bigint
     FROM unsummarized
 """
 
 
-def bring_up_to_date(seconds: float = MOST_SECONDS) -> None:
+def bring_up_to_date(url: str, seconds: float = MOST_SECONDS) -> None:
     """Sum up what came since the last time. It may be ended anywhere, and run twice at once.
 
     Raises psycopg.Error if the database is away.
     """
     deadline = time.monotonic() + seconds
-    with connect() as connection:
+    with connect(url) as connection:
         connection.autocommit = True
         before: int | None = None
         while True:
             connection.execute(f"CALL summarize(0, '{{\"seconds\": {STEP_SECONDS}}}')")
-            [(left,)] = connection.execute(_LEFT).fetchall()
+            [(left,)] = connection.execute(_HOURS_LEFT).fetchall()
             assert isinstance(left, int)
             # Another runner at work, or rooms that writers hold, are no reason to stay.
             if left == 0 or left == before or time.monotonic() > deadline:

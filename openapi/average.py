@@ -299,8 +299,7 @@ _REMOVING = {
     "above": "Degrees Celsius: only readings that are warmer, or colder than `below`",
     "below": "Degrees Celsius: only readings that are colder, or warmer than `above`",
     "reason": "Why; it is kept with the removal",
-    "keep_out": "For how long none of it is stored again, in days; 0 for not at all; by default as long as the settings"
-    " say",
+    "keep_out": "For how long none of it is stored again; 0 for not at all; by default as long as the settings say",
     "dry_run": "Whether only to say what would be removed",
 }
 

@@ -1,7 +1,6 @@
 """A year of many noisy rooms, on a clock that is made up, and what their alarms have to be."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -149,9 +148,8 @@ def live(urls: Urls, serve: Callable[..., TestClient], year: Year) -> Found:
     with psycopg.connect(urls(OWNER), autocommit=True) as connection:
         connection.execute(CLOCK)
     url = f"{urls(WATCHER)}{'&' if '?' in urls(WATCHER) else '?'}options=-csearch_path%3Dclock,public,pg_catalog"
-    function = serve("watch", DATABASE_URL=url, ALARM_RULES=json.dumps([RULE]))
     with listening() as sink:
-        os.environ["ALARM_SINK_URL"] = sink.url
+        function = serve("watch", DATABASE_URL=url, ALARM_RULES=json.dumps([RULE]), ALARM_SINK_URL=sink.url)
         _play(urls, function, year)
         return _judge(urls, year, sink)
 

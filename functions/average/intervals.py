@@ -7,13 +7,13 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple, Self
 
-EPOCH = datetime(2000, 1, 3, tzinfo=UTC)
+BUCKET_ORIGIN = datetime(2000, 1, 3, tzinfo=UTC)
 """Where buckets of every fixed width begin: a Monday, midnight in UTC (TimescaleDB's origin too)."""
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SECOND = timedelta(seconds=1)
-MONTHS = {"mo": 1, "y": 12}
+MONTHS_OF_UNIT = {"mo": 1, "y": 12}
 """Of the units that consist of months."""
-WIDTHS = {
+WIDTH_OF_UNIT = {
     "s": SECOND,
     "m": timedelta(minutes=1),
     "h": HOUR,
@@ -30,7 +30,7 @@ _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC) + DAY, datetime.max.replac
 
 def floor(instant: datetime, width: timedelta) -> datetime:
     """The last boundary between buckets of the width that is not after the instant."""
-    return instant - (instant - EPOCH) % width
+    return instant - (instant - BUCKET_ORIGIN) % width
 
 
 def default_start(end: datetime, alignment: timedelta) -> datetime:
@@ -84,11 +84,11 @@ class Bucket(NamedTuple):
     @property
     def width(self) -> timedelta:
         """How long it is on average."""
-        return self.number * WIDTHS[self.unit]
+        return self.number * WIDTH_OF_UNIT[self.unit]
 
     def fixed_width(self, zone: tzinfo | None) -> timedelta | None:
         """How long each is in the zone, or in UTC where there is none; None for units of the calendar."""
-        return None if self.unit in MONTHS or (zone and self.unit in {"d", "w"}) else self.width
+        return None if self.unit in MONTHS_OF_UNIT or (zone and self.unit in {"d", "w"}) else self.width
 
 
 class Buckets:
@@ -115,7 +115,7 @@ class Buckets:
     def grid(self) -> timedelta | None:
         """Their width if they begin at each multiple of it since EPOCH, so that nobody needs `bounds`; else None."""
         width = self.bucket.width
-        if self.zone is None or self.bucket.unit in MONTHS:
+        if self.zone is None or self.bucket.unit in MONTHS_OF_UNIT:
             return self.bucket.fixed_width(self.zone)
         first = floor(self.start, width)
         return width if all(start == first + width * number for number, start in enumerate(self.starts)) else None
@@ -147,7 +147,7 @@ class Buckets:
         zone = self.zone or UTC
         day = self.start.astimezone(zone).date()
         number, dated, step = _numbered(self.bucket)
-        first = number(day) - (number(day) - number(EPOCH.date())) % step
+        first = number(day) - (number(day) - number(BUCKET_ORIGIN.date())) % step
         for boundary in range(first, number(date.max) + 1, step):
             try:
                 yield first_instant(dated(max(boundary, number(date.min))), zone)
@@ -158,20 +158,20 @@ class Buckets:
 
 def _numbered(bucket: Bucket) -> tuple[Callable[[date], int], Callable[[int], date], int]:
     """The number of a day, or of its month; the day, or the first one of the month; and how many are a bucket."""
-    if bucket.unit in MONTHS:
+    if bucket.unit in MONTHS_OF_UNIT:
         return (
             lambda day: 12 * day.year + day.month - 1,
             lambda number: date(number // 12, number % 12 + 1, 1),
-            bucket.number * MONTHS[bucket.unit],
+            bucket.number * MONTHS_OF_UNIT[bucket.unit],
         )
     return date.toordinal, date.fromordinal, bucket.width.days
 
 
 def _multiples(width: timedelta, start: datetime) -> Iterator[datetime]:
-    number = (start - EPOCH) // width
+    number = (start - BUCKET_ORIGIN) // width
     while True:
         try:
-            yield EPOCH + width * number
+            yield BUCKET_ORIGIN + width * number
         except OverflowError:
             if number > 0:
                 return

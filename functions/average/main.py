@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from average import courses, questions, readings
 from average.courses import Wish
 from average.queries import AlarmPlace, Scope, Summary, Temperatures
-from shared import access, conninfo, database, edge, logs, negotiation, routes, settings, sites
+from shared import access, answers, conninfo, database, edge, logs, negotiation, routes, settings, sites
 from shared.pages import Site
 from shared.problems import Problem
 from shared.readings import written
@@ -27,16 +28,17 @@ if TYPE_CHECKING:
     from average.removals import Removals
 
 logs.configure()
-edge.spare_collections()
-LOCK_SECONDS = 0.5
-"""How long a statement waits for a lock, before another question gets its connection and it is asked again."""
-DATABASE = database.load(connections=4, lock=LOCK_SECONDS)
+edge.collect_garbage_rarely()
+LOCK_WAIT_SECONDS = 0.5
+"""A statement waits so long for a lock. Then another question gets the connection, and the statement is tried again."""
+DATABASE = database.load(connections=4, lock_seconds=LOCK_WAIT_SECONDS)
 TOKENS = access.tokens("READ_TOKENS")
 ADMIN_TOKENS = access.tokens("ADMIN_TOKENS", "let nobody remove readings")
 ADMIN_URL = conninfo.load("ADMIN_DATABASE_URL")
-"""Where the database lets a role in that may remove readings; that of the others may if it is empty."""
+"""The database as the role that may remove readings. If it is empty, the role of DATABASE_URL must be allowed to."""
 REMOVED_FOR_DAYS = settings.number("REMOVED_FOR_DAYS", 30, least=0, most=9999)
-"""So long what was removed is not stored again."""
+"""For so long, readings that were removed are not stored again."""
+DEBUG = settings.switch("DEBUG")
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 DASHBOARD = Site(
     "dashboard",
@@ -46,10 +48,6 @@ DASHBOARD = Site(
         "uplot.css": "youplot/vendor/uplot.min.css",
     },
 )
-
-# Made by the first question: the framework imports this module before the server forks, and the pool needs its loop.
-_temperatures: Temperatures | None = None
-_admins: "Removals | None" = None
 
 
 @aio.http
@@ -69,7 +67,7 @@ async def _average(request: Request) -> Response:
     answer = {**values, **_weighted(wish), **_named(scope)}
     if not values["count"] and values["average_temperature"] is None:
         answer["message"] = "No data found"
-    return edge.json(answer)
+    return answers.json(answer)
 
 
 async def _series(request: Request) -> Response:
@@ -91,27 +89,28 @@ async def _series(request: Request) -> Response:
         width = buckets.bucket.fixed_width(buckets.zone)
         seconds = None if width is None else int(width.total_seconds())
         bucket = {"bucket": buckets.bucket.text, "bucket_seconds": seconds}
-        answer = edge.json({**_named(scope), **_weighted(wish), **bucket, "series": points})
+        answer = answers.json({**_named(scope), **_weighted(wish), **bucket, "series": points})
     answer.headers["Vary"] = "Accept"
     return answer
 
 
 async def _readings(request: Request) -> Response:
     accept = edge.headers(request).get("accept", "")
-    scope, after, limit, media_type = questions.readings(edge.query(request), accept, datetime.now(UTC), ALIGNMENT)
+    question = questions.readings(edge.query(request), accept, datetime.now(UTC), ALIGNMENT)
+    scope, media_type = question.scope, question.media_type
     form = readings.FORMS[media_type]
-    walk = readings.Walk(_database(), scope, form, after)
+    walk = readings.Walk(_database(), scope, form, question.after)
     headers = {"Vary": "Accept"}
     if form is readings.JSON:
-        lines, place = await walk.some(limit or questions.MOST_READINGS)
+        lines, place = await walk.some(question.limit or questions.MOST_READINGS)
         head = to_json({**_named(scope), "next": place and readings.line(scope.building_id, place)})
         return Response(b'%b,"readings":[%b]}' % (head[:-1], lines[:-1]), headers=headers, media_type=media_type)
     headers["Content-Disposition"] = f'attachment; filename="{_file_name(scope)}.{form.suffix}"'
     if form is readings.CSV:
-        media_type += f"; charset=utf-8; header={'absent' if after else 'present'}"
-    begin = readings.HEADER if form is readings.CSV and not after else b""
+        media_type += f"; charset=utf-8; header={'absent' if question.after else 'present'}"
+    begin = readings.CSV_HEADER if form is readings.CSV and not question.after else b""
     # Before the answer begins, which could not be refused any more.
-    pages = walk.pages(limit)
+    pages = walk.pages(question.limit)
     first = begin + await anext(pages, b"")
     if walk.over:
         return Response(first, headers=headers, media_type=media_type)
@@ -124,17 +123,18 @@ async def _rooms(request: Request) -> Response:
     building_id, after, limit = questions.rooms(edge.query(request))
     # One more tells whether there are more.
     found = await _database().rooms(building_id, after, limit + 1)
-    return edge.json(
+    shown = found[:limit]
+    return answers.json(
         {
             "rooms": [
                 {
-                    "building_id": building_id,
-                    "room_id": room_id,
-                    "latest": {"temperature": temperature, "timestamp": written(instant)},
+                    "building_id": room.building_id,
+                    "room_id": room.room_id,
+                    "latest": {"temperature": room.temperature, "timestamp": written(room.timestamp)},
                 }
-                for building_id, room_id, instant, temperature in found[:limit]
+                for room in shown
             ],
-            "next": questions.cursor(*found[limit - 1][:2]) if len(found) > limit else None,
+            "next": questions.cursor(shown[-1].building_id, shown[-1].room_id) if len(found) > limit else None,
         }
     )
 
@@ -144,7 +144,7 @@ async def _alarms(request: Request) -> Response:
     # One more tells whether there are more.
     found = await _database().alarms(scope)
     shown = found[: scope.limit]
-    return edge.json(
+    return answers.json(
         {
             "alarms": [
                 {
@@ -172,7 +172,7 @@ async def _remove(request: Request) -> Response:
 
 
 async def _forget(request: Request) -> Response:
-    return await _removed(request, questions.oblivion(edge.query(request), REMOVED_FOR_DAYS))
+    return await _removed(request, questions.forgetting(edge.query(request), REMOVED_FOR_DAYS))
 
 
 async def _removed(request: Request, asked: dict[str, Any]) -> Response:
@@ -182,11 +182,13 @@ async def _removed(request: Request, asked: dict[str, Any]) -> Response:
         rooms = await _removals_of_database().preview(asked)
         meant = {name: asked[name] for name in ("building_id", "room_id", "start", "end", "above", "below")}
         readings = sum(room.readings for room in rooms)
-        return edge.json({"dry_run": True, **meant, "readings": readings, "rooms": [room._asdict() for room in rooms]})
+        return answers.json(
+            {"dry_run": True, **meant, "readings": readings, "rooms": [room._asdict() for room in rooms]}
+        )
     removal = await _removals_of_database().remove(asked, access.fingerprint(request))
     if removal.finished:
-        return edge.json(removal._asdict())
-    return edge.json({**removal._asdict(), "message": removals.UNFINISHED}, HTTPStatus.ACCEPTED)
+        return answers.json(removal._asdict())
+    return answers.json({**removal._asdict(), "message": removals.UNFINISHED}, HTTPStatus.ACCEPTED)
 
 
 async def _removals(request: Request) -> Response:
@@ -194,7 +196,7 @@ async def _removals(request: Request) -> Response:
     # One more tells whether there are more.
     found = await _removals_of_database().listed(building_id, after, limit + 1)
     shown = found[:limit]
-    return edge.json(
+    return answers.json(
         {
             "removals": [removal._asdict() for removal in shown],
             "next": questions.cursor(shown[-1].asked, shown[-1].id) if len(found) > limit else None,
@@ -202,19 +204,18 @@ async def _removals(request: Request) -> Response:
     )
 
 
+@cache
 def _removals_of_database() -> "Removals":
     # A start would pay for it.
     from average.removals import Removals
 
-    global _admins
-    _admins = _admins or Removals(replace(DATABASE, url=ADMIN_URL or DATABASE.url))
-    return _admins
+    return Removals(replace(DATABASE, url=ADMIN_URL or DATABASE.url))
 
 
 def _admin(function: edge.Function) -> edge.Function:
     """Have the function answer only who has one of ADMIN_TOKENS, and no page of another site."""
     if ADMIN_TOKENS:
-        return access.holders(ADMIN_TOKENS, sites.own(function))
+        return access.only_with_token(ADMIN_TOKENS, sites.no_foreign_pages(function))
 
     async def off(_: Request) -> Response:
         raise Problem(
@@ -227,37 +228,39 @@ def _admin(function: edge.Function) -> edge.Function:
 
 
 async def _settings(_: Request) -> Response:
-    return edge.json(
+    return answers.json(
         {
             "app_name": "Temperature monitoring",
-            "debug": settings.switch("DEBUG"),
+            "debug": DEBUG,
             "alignment_interval": int(ALIGNMENT.total_seconds()) // 60,
         }
     )
 
 
 _ROUTES: edge.Routes = {
-    "": (edge.GET, DASHBOARD.page("index.html")),
-    "/dashboard/": (edge.GET, DASHBOARD.file),
-    "/v1/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
-    "/temperature/average": (edge.GET, access.needs(TOKENS, _average)),
-    "/v1/temperature/series": (edge.GET, access.needs(TOKENS, _series)),
+    "": edge.Route(edge.GET, DASHBOARD.page("index.html")),
+    "/dashboard/": edge.Route(edge.GET, DASHBOARD.file),
+    "/v1/temperature/average": edge.Route(edge.GET, access.needs_token(TOKENS, _average)),
+    "/temperature/average": edge.Route(edge.GET, access.needs_token(TOKENS, _average)),
+    "/v1/temperature/series": edge.Route(edge.GET, access.needs_token(TOKENS, _series)),
     "/v1/temperature/readings": edge.by_method(
-        (edge.GET, access.needs(TOKENS, _readings)), (edge.DELETE, _admin(_remove))
+        edge.Route(edge.GET, access.needs_token(TOKENS, _readings)), edge.Route(edge.DELETE, _admin(_remove))
     ),
-    "/v1/temperature/rooms": edge.by_method((edge.GET, access.needs(TOKENS, _rooms)), (edge.DELETE, _admin(_forget))),
-    "/v1/temperature/removals": (edge.GET, _admin(_removals)),
-    "/v1/temperature/alarms": (edge.GET, access.needs(TOKENS, _alarms)),
-    "/ready": (edge.GET, database.ready(DATABASE)),
-    "/settings": (edge.GET, access.needs(TOKENS, _settings)),
+    "/v1/temperature/rooms": edge.by_method(
+        edge.Route(edge.GET, access.needs_token(TOKENS, _rooms)), edge.Route(edge.DELETE, _admin(_forget))
+    ),
+    "/v1/temperature/removals": edge.Route(edge.GET, _admin(_removals)),
+    "/v1/temperature/alarms": edge.Route(edge.GET, access.needs_token(TOKENS, _alarms)),
+    "/ready": edge.Route(edge.GET, database.ready(DATABASE)),
+    "/settings": edge.Route(edge.GET, access.needs_token(TOKENS, _settings)),
     **routes.of_every_function("average", TOKENS),
 }
 
 
+@cache
 def _database() -> Temperatures:
-    global _temperatures
-    _temperatures = _temperatures or Temperatures(DATABASE)
-    return _temperatures
+    # Made by the first question: the framework imports this module before the server forks, and the pool needs a loop.
+    return Temperatures(DATABASE)
 
 
 def _named(scope: Scope) -> dict[str, str | None]:

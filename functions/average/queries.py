@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from enum import Enum
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -20,22 +21,21 @@ from average import courses, summaries
 from average.courses import Course, Wish
 from average.intervals import DAY, HOUR, Buckets, floor
 from average.turns import BRIEF_SECONDS, Turns
+from shared.alarms import Kind, Severity, State
+from shared.backoff import Backoff
 from shared.database import Database, fetch, unanswered, within
-from shared.metrics import SECONDS
+from shared.metrics import HISTOGRAM_SECONDS
 from shared.problems import unavailable
 
 log = logging.getLogger("average")
 
-FIRST_PAUSE = 0.05
-"""Seconds before a statement is tried again on another connection; the pause doubles."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 10
+"""Until a statement is tried again on another connection."""
 
-WAITING = "The database is busy with other questions, or does not answer; ask again"
-CONNECTING = "The database does not answer; ask again"
-COMPUTING = "The database did not answer in time; ask again, or for a shorter interval"
 TOO_LONG = "The answer took too long to compute; ask for a shorter interval"
 
 QUERIES = Histogram(
-    "temperature_query_seconds", "Statements, from the wait for a connection to the rows", buckets=SECONDS
+    "temperature_query_seconds", "Statements, from the wait for a connection to the rows", buckets=HISTOGRAM_SECONDS
 )
 POOL = Gauge("temperature_pool", "Connections there are, those that are free, and questions that wait for one", ["of"])
 
@@ -75,18 +75,27 @@ class Alarm:
 
     building_id: str
     room_id: str
-    kind: str
+    kind: Kind
     threshold: float
     temperature: float
     raised: datetime
     cleared: datetime | None
     noticed: datetime
-    severity: str
+    severity: Severity
     id: UUID
 
 
+class Room(NamedTuple):
+    """A room, and its latest reading."""
+
+    building_id: str
+    room_id: str
+    timestamp: datetime
+    temperature: float
+
+
 class Place(NamedTuple):
-    """A place in the order of the readings of a building: that of a reading."""
+    """The place of a reading in the order of the readings of a building."""
 
     room_id: str
     timestamp: datetime
@@ -111,7 +120,7 @@ class AlarmPlace(NamedTuple):
     raised: datetime
     building_id: str
     room_id: str
-    kind: str
+    kind: Kind
     id: UUID
 
     @classmethod
@@ -127,8 +136,8 @@ class AlarmScope:
 
     building_id: str | None
     room_id: str | None
-    kind: str | None
-    state: str | None
+    kind: Kind | None
+    state: State | None
     start: datetime
     end: datetime | None
     after: AlarmPlace | None
@@ -143,7 +152,7 @@ class Temperatures:
     """
 
     def __init__(self, database: Database) -> None:
-        self._deadline = database.deadline
+        self._deadline_seconds = database.deadline_seconds
         self._bounds = database.bounds
         self._brief_bounds = database.within(BRIEF_SECONDS)
         self._turns = Turns(database.connections)
@@ -196,21 +205,19 @@ class Temperatures:
         )
         return [(number, Course(*values)) for number, *values in rows]
 
-    async def rooms(
-        self, building_id: str | None, after: tuple[str, str], limit: int
-    ) -> list[tuple[str, str, datetime, float]]:
-        """The first rooms after one, of a building or of all, with instant and temperature of the latest reading."""
-        rooms: list[tuple[str, str, datetime, float]] = await self._fetch(
+    async def rooms(self, building_id: str | None, after: tuple[str, str], limit: int) -> list[Room]:
+        """The first rooms after one, of a building or of all."""
+        rows = await self._fetch(
             _ROOMS if building_id is None else _ROOMS_OF_BUILDING,
             {"building_id": building_id, "after_building": after[0], "after_room": after[1], "limit": limit},
         )
-        return rooms
+        return [Room(*row) for row in rows]
 
     async def readings(self, scope: Scope, rooms: Sequence[str], after: Place | None, most: int) -> list[Values]:
-        """The first readings of some rooms in the interval, of those of the first room the ones after a place."""
+        """The first readings of some rooms in the interval. Those of the first room begin after a place."""
         async with self._downloads:
             rows = await self._fetch(
-                READINGS,
+                PAGE_OF_READINGS,
                 {
                     "building_id": scope.building_id,
                     "rooms": list(rooms),
@@ -225,7 +232,11 @@ class Temperatures:
 
     async def alarms(self, scope: AlarmScope) -> list[Alarm]:
         """The alarms that are meant: first those that are open, each the newest first; one more than the limit."""
-        after = dict.fromkeys(_AFTER) if scope.after is None else dict(zip(_AFTER, scope.after, strict=True))
+        after = (
+            dict.fromkeys(_AFTER_PARAMETERS)
+            if scope.after is None
+            else dict(zip(_AFTER_PARAMETERS, scope.after, strict=True))
+        )
         rows = await self._fetch(
             of_alarms(scope.building_id, scope.room_id), {**_filters(scope), **after, "limit": scope.limit + 1}
         )
@@ -261,7 +272,7 @@ class Temperatures:
         started = perf_counter()
         progress = _Progress()
         try:
-            rows = await within(self._deadline, self._rows(statement, parameters, progress))
+            rows = await within(self._deadline_seconds, self._rows(statement, parameters, progress))
         except psycopg.errors.QueryCanceled as error:
             raise unavailable("deadline", TOO_LONG) from error
         except psycopg.Error as error:
@@ -269,7 +280,7 @@ class Temperatures:
         except TimeoutError as error:
             if progress.failure:
                 raise unanswered(progress.failure, "ask again") from error
-            raise unavailable("deadline", progress.stage, 5) from error
+            raise unavailable("deadline", progress.stage.value, 5) from error
         QUERIES.observe(perf_counter() - started)
         return rows
 
@@ -285,35 +296,41 @@ class Temperatures:
             except psycopg.errors.QueryCanceled:
                 if not brief:
                     raise
-        progress.stage = WAITING
+        progress.stage = _Stage.CONNECTION
         async with self._turns.next(brief=False):
             return await self._asked(self._bounds, statement, parameters, progress)
 
     async def _asked(
         self, bounds: LiteralString | None, statement: bytes, parameters: dict[str, Any], progress: "_Progress"
     ) -> list[Any]:
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
-            progress.stage = CONNECTING
+            progress.stage = _Stage.DATABASE
             try:
                 async with self._pool.connection() as connection:
-                    progress.stage = COMPUTING
+                    progress.stage = _Stage.ROWS
                     return await fetch(connection, bounds, statement, parameters)
             except psycopg.errors.QueryCanceled:
                 raise
             except psycopg.OperationalError as error:
                 log.warning("the database did not answer, trying again: %s", error)
                 progress.failure = error
-                await asyncio.sleep(pause)
-                pause *= 2
+                await asyncio.sleep(backoff.pause_seconds())
+
+
+class _Stage(Enum):
+    """What a question waits for, and what the client is told if the time is over then."""
+
+    CONNECTION = "The database is busy with other questions, or does not answer; ask again"
+    DATABASE = "The database does not answer; ask again"
+    ROWS = "The database did not answer in time; ask again, or for a shorter interval"
 
 
 @dataclass(slots=True)
 class _Progress:
     """How far a question has come."""
 
-    stage: str = WAITING
-    """What to say if its time is over now."""
+    stage: _Stage = _Stage.CONNECTION
     failure: psycopg.Error | None = None
     """The last one after which it was asked again."""
 
@@ -343,14 +360,14 @@ def _text(statement: bytes) -> bytes:
 _OF_ANY, _OF_ANY_BY_BOUNDS = _text(summaries.OF_ANY), _text(summaries.OF_ANY_BY_BOUNDS)
 _OF_COURSES = _text(courses.OF_COURSES)
 _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
-_AFTER = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
-_MEANT = b"""
+_AFTER_PARAMETERS = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
+_IS_MEANT = b"""
     {place} removed IS NULL AND (%(kind)s::text IS NULL OR kind = %(kind)s)
     AND raised < coalesce(%(end)s::timestamptz, 'infinity')
 """
 _OPEN_ALARMS = (
     b"SELECT count(*) FROM alarms WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared'"
-    b" AND %(start)s::timestamptz IS NOT NULL AND " + _MEANT
+    b" AND %(start)s::timestamptz IS NOT NULL AND " + _IS_MEANT
 )
 # Both bounds of `cleared`, from which the planner concludes that few of all alarms are meant.
 _ALARMS = (
@@ -359,13 +376,13 @@ _ALARMS = (
     FROM (
         SELECT *, false AS over FROM alarms
         WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared' AND """
-    + _MEANT
+    + _IS_MEANT
     + b"""
         UNION ALL
         SELECT *, true FROM alarms
         WHERE cleared >= %(start)s::timestamptz AND cleared <= 'infinity'
           AND %(state)s::text IS DISTINCT FROM 'open' AND """
-    + _MEANT
+    + _IS_MEANT
     + b"""
     ) AS alarm
     WHERE %(after_over)s::bool IS NULL OR over > %(after_over)s OR (
@@ -402,7 +419,7 @@ _ROOMS = b"""
     ORDER BY building_id, room_id LIMIT %(limit)s
 """
 _ROOMS_OF_BUILDING = _ROOMS.replace(b"WHERE (", b"WHERE building_id = %(building_id)s AND (")
-READINGS = _text(
+PAGE_OF_READINGS = _text(
     b"""
     SELECT
         number, convert_to(string_agg(to_json(timestamp AT TIME ZONE 'UTC')::text || temperature, chr(10)), 'UTF8'),

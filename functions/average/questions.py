@@ -1,4 +1,4 @@
-"""What the query string of a request asks."""
+"""Questions: what a query string asks for."""
 
 import csv
 import re
@@ -8,27 +8,28 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, to_json
 from starlette.datastructures import QueryParams
 
 from average.courses import Wish
-from average.intervals import DAY, WIDTHS, Bucket, Buckets, default_start, first_instant, has_local_time
+from average.intervals import DAY, WIDTH_OF_UNIT, Bucket, Buckets, default_start, first_instant, has_local_time
 from average.queries import AlarmPlace, AlarmScope, Place, Scope
 from average.readings import FORMS
 from shared import negotiation, zones
+from shared.alarms import KINDS, STATES
 from shared.formulas import unguarded
 from shared.periods import period
 from shared.problems import Fault, Problem
-from shared.readings import DEGREES, IDENTIFIER, READING, TIMESTAMP, degrees, faults, rule
+from shared.readings import IDENTIFIER, READING, TEMPERATURE_RULE, TIMESTAMP, faults, rule, temperature_schema
 
-MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "ndjson": "application/x-ndjson"}
+MEDIA_TYPE_OF_FORMAT = {"json": "application/json", "csv": "text/csv", "ndjson": "application/x-ndjson"}
 """By the names that a link may have in its place, which sends no Accept."""
 MOST_BUCKETS = 10_000
 _WIDEST_DAYS = 3650
-_MOST = {"d": _WIDEST_DAYS, "w": 520, "mo": 120, "y": 10}
+_MOST_OF_UNIT = {"d": _WIDEST_DAYS, "w": 520, "mo": 120, "y": 10}
 _ROUND_WIDTHS = [
     *(Bucket(count, "s") for count in (1, 5)),
     *(Bucket(count, "m") for count in (1, 2, 5, 15, 30)),
@@ -37,7 +38,7 @@ _ROUND_WIDTHS = [
 ]
 _WEEK, _DECADE = Bucket(7, "d"), Bucket(_WIDEST_DAYS, "d")
 _WEEK_OF_ZONE, _MONTH_OF_ZONE, _YEAR_OF_ZONE = (Bucket(1, unit) for unit in ("w", "mo", "y"))
-_GOOD_NUMBER = 500
+_CHART_BUCKETS = 500
 """Buckets that a chart has room for; chosen from when the request names no width."""
 
 _WIDTH = rule(
@@ -75,12 +76,12 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
     return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
 
 
-_LINE = "the last whole line of the CSV or NDJSON before, or the value of `next` in the JSON before"
+_AFTER_RULE = "the last whole line of the CSV or NDJSON before, or the value of `next` in the JSON before"
 _TIMESTAMPS = ("start", "end", "query_datetime")
 _INTERVAL = {"room_id": IDENTIFIER, **dict.fromkeys(_TIMESTAMPS, _INSTANT), "tz": _ZONE}
 STATISTICS = ("stddev", "first", "last")
 LONGEST_HOLD_DAYS = 31
-_LIMIT = rule(degrees(strict=False), DEGREES, examples=[26])
+_LIMIT = rule(temperature_schema(strict=False), TEMPERATURE_RULE, examples=[26])
 _COURSE = {
     "weighting": rule(core_schema.literal_schema(["reading", "time"]), "reading or time"),
     "max_gap": period(longest_days=LONGEST_HOLD_DAYS, examples=["1h"]),
@@ -102,7 +103,7 @@ READINGS = _fields(
         **_INTERVAL,
         "format": rule(core_schema.literal_schema(["json", "csv", "ndjson"]), "json, csv or ndjson"),
         "limit": rule(core_schema.int_schema(ge=1, le=MOST_READINGS), f"a whole number from 1 to {MOST_READINGS}"),
-        "after": rule(core_schema.str_schema(max_length=8192), _LINE),
+        "after": rule(core_schema.str_schema(max_length=8192), _AFTER_RULE),
     },
 )
 MOST_ROOMS = 10_000
@@ -118,15 +119,15 @@ ROOMS = _fields(
 )
 MOST_ALARMS = 10_000
 """Alarms in one answer."""
-RECENT = timedelta(days=7)
+RECENTLY_CLEARED = timedelta(days=7)
 """Alarms that were cleared longer ago have to be asked for."""
 ALARMS = _fields(
     {},
     {
         "building_id": IDENTIFIER,
         "room_id": IDENTIFIER,
-        "kind": rule(core_schema.literal_schema(["high", "low", "silent"]), "high, low or silent"),
-        "state": rule(core_schema.literal_schema(["open", "cleared"]), "open or cleared"),
+        "kind": rule(core_schema.literal_schema([*KINDS]), "high, low or silent"),
+        "state": rule(core_schema.literal_schema([*STATES]), "open or cleared"),
         "start": TIMESTAMP,
         "end": TIMESTAMP,
         "limit": rule(core_schema.int_schema(ge=1, le=MOST_ALARMS), f"a whole number from 1 to {MOST_ALARMS}"),
@@ -134,18 +135,15 @@ ALARMS = _fields(
     },
 )
 
-LONGEST_REASON = 1_000
+LONGEST_KEPT_OUT_DAYS = 9_999
+MOST_REASON_CHARACTERS = 1_000
 """Characters of the reason for a removal."""
 _REMOVAL = {
     "reason": rule(
-        core_schema.str_schema(max_length=LONGEST_REASON, pattern=r"^[^\x00]*$"),
-        f"a string of at most {LONGEST_REASON} characters, none of them NUL",
+        core_schema.str_schema(max_length=MOST_REASON_CHARACTERS, pattern=r"^[^\x00]*$"),
+        f"a string of at most {MOST_REASON_CHARACTERS} characters, none of them NUL",
     ),
-    "keep_out": rule(
-        core_schema.str_schema(pattern=r"^(0|[1-9][0-9]{0,3}d)$"),
-        "0, or a number of days up to 9999d, such as 30d",
-        examples=["30d"],
-    ),
+    "keep_out": period(longest_days=LONGEST_KEPT_OUT_DAYS, or_zero=True, examples=["30d"]),
     "dry_run": rule(core_schema.bool_schema(), "true or false"),
 }
 REMOVE = _fields(
@@ -183,7 +181,7 @@ _alarm_cursor = SchemaValidator(
             TIMESTAMP,
             IDENTIFIER,
             IDENTIFIER,
-            core_schema.str_schema(strict=True, pattern="^[a-z]{1,10}$"),
+            core_schema.literal_schema([*KINDS]),
             core_schema.uuid_schema(),
         ]
     )
@@ -203,7 +201,7 @@ def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Sco
     """
     found = _validated(_series, query)
     scope = _scope(found, now, alignment)
-    bucket = _bucket(found["bucket"], scope) if "bucket" in found else _suitable(scope)
+    bucket = _bucket(found["bucket"], scope) if "bucket" in found else _bucket_for_a_chart(scope)
     buckets = Buckets(bucket, scope.zone, scope.start, scope.end)
     return replace(scope, buckets=buckets), buckets, _wish(found)
 
@@ -223,9 +221,9 @@ def _wish(found: Mapping[str, Any]) -> Wish | None:
 
 def _bucket(text: str, scope: Scope) -> Bucket:
     bucket = Bucket.parse(text)
-    unit = bucket.unit if bucket.unit in _MOST else "d"
-    if bucket.number > _MOST[unit] * (WIDTHS[unit] // WIDTHS[bucket.unit]):
-        raise _refused([_fault("bucket", f"must be at most {_MOST[unit]}{unit}")])
+    unit = bucket.unit if bucket.unit in _MOST_OF_UNIT else "d"
+    if bucket.number > _MOST_OF_UNIT[unit] * (WIDTH_OF_UNIT[unit] // WIDTH_OF_UNIT[bucket.unit]):
+        raise _refused([_fault("bucket", f"must be at most {_MOST_OF_UNIT[unit]}{unit}")])
     if (scope.end - scope.start) / bucket.width > MOST_BUCKETS:
         raise _refused(
             [_fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")]
@@ -233,30 +231,38 @@ def _bucket(text: str, scope: Scope) -> Bucket:
     return bucket
 
 
-def _suitable(scope: Scope) -> Bucket:
-    """The first width of which the interval has not too many for a chart."""
+def _bucket_for_a_chart(scope: Scope) -> Bucket:
+    """The narrowest width that does not make too many buckets for a chart."""
     length = scope.end - scope.start
     others = [_WEEK_OF_ZONE, _MONTH_OF_ZONE] if scope.zone else [_WEEK]
     widest = _YEAR_OF_ZONE if scope.zone else _WEEK if length <= _WEEK.width * MOST_BUCKETS else _DECADE
-    return next((each for each in (*_ROUND_WIDTHS, *others) if length <= each.width * _GOOD_NUMBER), widest)
+    return next((each for each in (*_ROUND_WIDTHS, *others) if length <= each.width * _CHART_BUCKETS), widest)
 
 
-def readings(
-    query: QueryParams, accept: str, now: datetime, alignment: timedelta
-) -> tuple[Scope, Place | None, int | None, str]:
-    """The readings that are asked for, the place after which they begin, how many at most, and the media type.
+class ReadingsQuestion(NamedTuple):
+    """Which readings are asked for, and how they are to be written."""
+
+    scope: Scope
+    after: Place | None
+    """The place after which they begin."""
+    limit: int | None
+    media_type: str
+
+
+def readings(query: QueryParams, accept: str, now: datetime, alignment: timedelta) -> ReadingsQuestion:
+    """The readings that are asked for.
 
     Raises Problem 422 with every fault.
     """
     found = _validated(_readings, query)
     scope = _scope(found, now, alignment)
-    media_type = MEDIA_TYPES[found["format"]] if "format" in found else negotiation.choice(accept, FORMS)
+    media_type = MEDIA_TYPE_OF_FORMAT[found["format"]] if "format" in found else negotiation.choice(accept, FORMS)
     after = None
     if "after" in found:
         if missing := [name for name in ("start", "end") if name not in found]:
             raise _refused([_fault(name, "must be that of the answer that `after` goes on with") for name in missing])
         after = _place(found["after"], scope)
-    return scope, after, found.get("limit"), media_type
+    return ReadingsQuestion(scope, after, found.get("limit"), media_type)
 
 
 def _place(line: str, scope: Scope) -> Place:
@@ -276,7 +282,7 @@ def _place(line: str, scope: Scope) -> Place:
                 }
             )
         except (csv.Error, ValueError):
-            raise _refused([_fault("after", f"must be {_LINE}")]) from None
+            raise _refused([_fault("after", f"must be {_AFTER_RULE}")]) from None
     instant = reading["timestamp"].astimezone(UTC)
     if (
         reading["building_id"] != scope.building_id
@@ -314,7 +320,7 @@ def alarms(query: QueryParams, now: datetime) -> AlarmScope:
     found = _validated(_alarms, query)
     end = found.get("end")
     try:
-        start = found.get("start") or (end or now) - RECENT
+        start = found.get("start") or (end or now) - RECENTLY_CLEARED
     except OverflowError:
         start = datetime.min.replace(tzinfo=UTC)
     if end and start > end:
@@ -341,7 +347,7 @@ def removal(query: QueryParams, kept_out_days: int) -> dict[str, Any]:
     return _removal(found, kept_out_days)
 
 
-def oblivion(query: QueryParams, kept_out_days: int) -> dict[str, Any]:
+def forgetting(query: QueryParams, kept_out_days: int) -> dict[str, Any]:
     """Which room or building is to be forgotten, as the statements take it. Raises Problem 422 with every fault."""
     return _removal(_validated(_forget(), query), kept_out_days)
 
@@ -351,7 +357,7 @@ def _removal(found: Mapping[str, Any], kept_out_days: int) -> dict[str, Any]:
     return {
         **{name: found.get(name) for name in given},
         **{name: found[name].astimezone(UTC) if name in found else None for name in ("start", "end")},
-        "keep_out": timedelta(days=int(found["keep_out"].removesuffix("d")) if "keep_out" in found else kept_out_days),
+        "keep_out": timedelta(seconds=found.get("keep_out", DAY.total_seconds() * kept_out_days)),
         "dry_run": found.get("dry_run", False),
     }
 
@@ -414,7 +420,7 @@ def _aware(given: datetime | date) -> bool:
 
 
 def _instant(given: datetime | date, field: str, zone: tzinfo | None) -> datetime:
-    """The instant that is meant, in UTC: that of a local time in the zone, or the first one of a local day."""
+    """The instant in UTC: of an instant, of a local time in the zone, or the first one of a local day."""
     try:
         if isinstance(given, datetime):
             instant = (given if given.tzinfo else given.replace(tzinfo=zone)).astimezone(UTC)

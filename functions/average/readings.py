@@ -17,15 +17,15 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from average.queries import Place, Scope, Temperatures, Values
-from shared.formulas import COLUMNS, guarded
+from shared.formulas import READING_COLUMNS, guarded
 from shared.problems import Problem
 from shared.readings import written
 
 log = logging.getLogger("average")
 
-PAGE = 10_000
+PAGE_READINGS = 10_000
 """Readings of a page: some 0.5 MB of CSV or 1 of NDJSON, of which a download holds two at most."""
-ROOMS = 100
+PAGE_ROOMS = 100
 """Rooms that one statement looks for readings in, so that it ends soon where there are none."""
 
 
@@ -56,7 +56,7 @@ def line(building_id: str, place: Place) -> str:
     return to_json({**reading, "temperature": place.temperature}).decode()
 
 
-HEADER = f"{','.join(COLUMNS)}\r\n".encode()
+CSV_HEADER = f"{','.join(READING_COLUMNS)}\r\n".encode()
 CSV = Form(_csv, b"Z,", b"\r\n", "csv")
 NDJSON = Form(_json, b'Z","temperature":', b"}\n", "ndjson")
 JSON = Form(_json, b'Z","temperature":', b"},", "json")
@@ -116,7 +116,7 @@ class Walk:
     async def pages(self, most: int | None) -> AsyncIterator[bytes]:
         """All pages, or those of `most` readings."""
         while not self.over and most != 0:
-            lines, count = await self.page(PAGE if most is None else min(most, PAGE))
+            lines, count = await self.page(PAGE_READINGS if most is None else min(most, PAGE_READINGS))
             most = None if most is None else most - count
             if lines:
                 yield lines
@@ -130,8 +130,8 @@ class Walk:
 
     async def _list(self) -> None:
         building_id = self._scope.building_id
-        found = await self._temperatures.rooms(building_id, (building_id, self._listed), ROOMS)
-        self._rooms = [room_id for _, room_id, *_ in found]
+        found = await self._temperatures.rooms(building_id, (building_id, self._listed), PAGE_ROOMS)
+        self._rooms = [room.room_id for room in found]
         self.over = not found
         if found:
             self._listed = self._rooms[-1]
@@ -155,7 +155,7 @@ async def following(first: bytes, pages: AsyncIterator[bytes], head: bool) -> As
 
 
 class Download(StreamingResponse):
-    """An answer of pages, the first of which are there; what cannot be ended is broken off, so that it shows."""
+    """An answer of pages. One that cannot be ended is broken off, so that the client notices."""
 
     async def stream_response(self, send: Send) -> None:
         """Send the pages. Without the last message the server closes the connection before the end of the answer."""

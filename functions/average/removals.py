@@ -1,8 +1,8 @@
 """Takes readings out of the database for good, and says which were taken out.
 
-It is done in steps, each a short transaction after which all of it is exact. Whoever asks goes on until it is done, or
-until the deadline; then `summarize()` goes on, or whoever asks again. Imported once somebody asks: a start would pay
-for it.
+A removal takes steps. Each is a short transaction, after which every answer is exact. A request takes steps until the
+removal is done, or until its deadline. Then `summarize()` goes on, or the next request that asks the same. This is
+imported when somebody asks: a start would pay for it.
 """
 
 import asyncio
@@ -17,19 +17,19 @@ from uuid import UUID
 import psycopg
 
 from shared.confirmation import Unconfirmed, confirming
-from shared.database import NOT_SET_UP, Database, fetch, unanswered, within
+from shared.database import NOT_MIGRATED_ERRORS, Database, fetch, unanswered, within
 from shared.problems import Problem, unavailable
 
 T = TypeVar("T")
 
 log = logging.getLogger("average")
 
-SHARE = 0.7
-"""Of the deadline, after which what is left goes on without whoever asked."""
-PAUSE_SECONDS = 0.02
-"""Before a step is tried again that had to wait for somebody else."""
-DROPPED = "TD001"
-"""The SQLSTATE with which the schema refuses readings of which only summaries are left."""
+SHARE_OF_DEADLINE = 0.7
+"""Of the deadline. After it the request is answered, and the removal goes on without it."""
+RETRY_SECONDS = 0.02
+"""After so long, a step that had to wait for somebody else is tried again."""
+DROPPED_SQLSTATE = "TD001"
+"""The SQLSTATE of the schema for readings that were dropped: only their summaries are left."""
 NOT_ALLOWED = (
     "The role of ADMIN_DATABASE_URL may not remove readings. Make the role that ADMIN_ROLE names, name it in"
     " ADMIN_DATABASE_URL, and run the migrations"
@@ -40,7 +40,7 @@ NO_CONNECTION = (
 )
 UNFINISHED = "What was asked for goes on in steps. Ask again to see it through now; otherwise summarize() does it"
 
-_RETRIED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+_RETRIED_ERRORS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 _MEANT = """
     %(building_id)s::text, %(room_id)s::text, %(start)s::timestamptz, %(end)s::timestamptz, %(above)s::float8,
     %(below)s::float8
@@ -86,8 +86,8 @@ class Removal(NamedTuple):
     finished: datetime | None
 
 
-class Share(NamedTuple):
-    """What would be removed of a room."""
+class RoomShare(NamedTuple):
+    """What a removal would take of a room."""
 
     room_id: str
     readings: int
@@ -98,7 +98,7 @@ class Share(NamedTuple):
 class Removals:
     """The removals of a database, reached as the role that may remove, one request at a time.
 
-    Every method raises Problem: 409 for readings of which only summaries are left, 503 if the database does not answer
+    Every method raises Problem: 409 if only summaries of the readings are left, 503 if the database does not answer
     within the deadline, or does not let the role do it.
     """
 
@@ -107,7 +107,7 @@ class Removals:
         # Each holds a connection of its own, beside those of questions.
         self._turn = asyncio.Semaphore(1)
 
-    async def preview(self, asked: Mapping[str, Any]) -> list[Share]:
+    async def preview(self, asked: Mapping[str, Any]) -> list[RoomShare]:
         """What would be removed, room by room."""
         return await self._answered(self._preview(asked))
 
@@ -124,9 +124,9 @@ class Removals:
             self._listed({"building_id": building_id, "asked": asked, "id": id_, "limit": limit})
         )
 
-    async def _preview(self, asked: Mapping[str, Any]) -> list[Share]:
+    async def _preview(self, asked: Mapping[str, Any]) -> list[RoomShare]:
         async with self._connected() as connection:
-            return [Share(*row) for row in await self._run(connection, PREVIEW, asked)]
+            return [RoomShare(*row) for row in await self._run(connection, PREVIEW, asked)]
 
     async def _listed(self, parameters: Mapping[str, Any]) -> list[Removal]:
         async with self._connected() as connection:
@@ -134,7 +134,7 @@ class Removals:
 
     async def _remove(self, asked: Mapping[str, Any], who: str) -> Removal:
         clock = asyncio.get_running_loop().time
-        ends = clock() + SHARE * self._database.deadline
+        ends = clock() + SHARE_OF_DEADLINE * self._database.deadline_seconds
         async with self._connected() as connection:
             confirm = confirming(connection)
             while not (begun := await self._tried(connection, BEGIN, {**asked, "who": who})):
@@ -148,7 +148,7 @@ class Removals:
                 if is_finished:
                     break
                 if readings == before:
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    await asyncio.sleep(RETRY_SECONDS)
                 before = readings
             [row] = await self._run(connection, ONE, {"id": id_})
             # Nobody is told of what a failover could undo.
@@ -161,9 +161,9 @@ class Removals:
         """The rows of a statement, none if somebody else held what it needs."""
         try:
             return await self._run(connection, statement, parameters)
-        except _RETRIED as error:
+        except _RETRIED_ERRORS as error:
             log.info("removing readings waits for somebody else: %s", error)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
             return []
 
     async def _run(
@@ -183,11 +183,11 @@ class Removals:
 
     async def _answered(self, work: Coroutine[Any, Any, T]) -> T:
         try:
-            return await within(self._database.deadline, work)
-        except NOT_SET_UP as error:
+            return await within(self._database.deadline_seconds, work)
+        except NOT_MIGRATED_ERRORS as error:
             raise unavailable("not_set_up", NOT_ALLOWED, 5) from error
         except psycopg.Error as error:
-            if error.sqlstate == DROPPED:
+            if error.sqlstate == DROPPED_SQLSTATE:
                 raise _dropped(str(error.diag.message_detail)) from None
             raise unanswered(error, "ask again") from error
         except (TimeoutError, Unconfirmed) as error:

@@ -12,9 +12,9 @@ BRIEF_SECONDS = 0.1
 @dataclass(eq=False, slots=True)
 class _Waiting:
     turn: asyncio.Future[bool]
-    """Whether it is a brief one."""
+    """Its result says whether it is a brief one."""
     brief: bool
-    """Whether that is of use."""
+    """Whether a brief one is of use."""
 
 
 class Turns:

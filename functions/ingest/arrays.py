@@ -14,7 +14,7 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 from psycopg.postgres import types
 
-from shared.database import EPOCH
+from shared.database import POSTGRES_EPOCH
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -38,7 +38,7 @@ class TimestampArray(bytes):
     @classmethod
     def of(cls, values: Sequence[datetime]) -> "TimestampArray":
         """Pack datetimes that have an offset, to the microsecond."""
-        elements = [number for value in values for number in (8, (value - EPOCH) // _MICROSECOND)]
+        elements = [number for value in values for number in (8, (value - POSTGRES_EPOCH) // _MICROSECOND)]
         return cls(_head("timestamptz", len(values)) + pack(f">{'iq' * len(values)}", *elements))
 
 

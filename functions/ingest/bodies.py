@@ -14,16 +14,16 @@ from urllib.parse import unquote
 from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json, to_json
 
 from ingest.clocks import Clock
-from shared.problems import MOST_FAULTS, Fault, Problem
+from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
 from shared.readings import READING, Reading, faults, not_json, only_error, rule
 
-BELIEVED = Clock()
+DEFAULT_CLOCK = Clock()
 MOST_READINGS = 10_000
-MOST_VALUES, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
-"""Of a body: a parser makes all of them before anybody looks at one, and an object of 7 bytes takes 750 in memory."""
-SLICE = 100
-"""Readings that are looked through at a time when there may be many faults: others are served in between."""
-NDJSON = {
+MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
+"""Of a body. A parser makes all of them before the first is looked at, and an object of 7 bytes takes 750 in memory."""
+SLICE_READINGS = 100
+"""Readings that are looked through at a time if there may be many faults. Other requests are served in between."""
+NDJSON_TYPES = {
     "application/x-ndjson",
     "application/ndjson",
     "application/jsonl",
@@ -31,8 +31,8 @@ NDJSON = {
     "application/jsonlines",
     "application/x-jsonlines",
 }
-CSV = "text/csv"
-BATCH, STRUCTURED = "application/cloudevents-batch+json", "application/cloudevents+json"
+CSV_TYPE = "text/csv"
+EVENTS_TYPE, EVENT_TYPE = "application/cloudevents-batch+json", "application/cloudevents+json"
 
 _TEXT = core_schema.str_schema(strict=True, min_length=1)
 _ATTRIBUTES = {
@@ -44,46 +44,36 @@ _ATTRIBUTES = {
 """The attributes that every CloudEvent must have (CloudEvents 1.0.2, Required Attributes)."""
 
 
+_DATA_CONTENT_TYPE = rule(
+    core_schema.str_schema(strict=True, pattern=r"^[^/;]+/([^/;]+\+)?[Jj][Ss][Oo][Nn][ \t]*(;.*)?$"),
+    "a JSON media type, such as application/json",
+    examples=["application/json"],
+)
+_ONE_KIND_OF_DATA = {
+    "oneOf": [
+        {"required": ["data"], "properties": {"data": {"type": "object"}}},
+        {"required": ["data_base64"], "properties": {"data_base64": {"type": "string"}}},
+    ]
+}
+
+
 def _event(reading: core_schema.CoreSchema) -> core_schema.CoreSchema:
     """The schema of a CloudEvent that carries a reading."""
+    encoded = core_schema.chain_schema(
+        [core_schema.bytes_schema(), core_schema.json_schema(reading)],
+        metadata={"pydantic_js_updates": {"format": "byte", "contentMediaType": "application/json"}},
+    )
+    # As every member of the JSON format, null where it is not set.
+    optional = {
+        name: core_schema.typed_dict_field(core_schema.nullable_schema(schema), required=False)
+        for name, schema in {"datacontenttype": _DATA_CONTENT_TYPE, "data": reading, "data_base64": encoded}.items()
+    }
     return core_schema.typed_dict_schema(
-        {
-            **_ATTRIBUTES,
-            "datacontenttype": core_schema.typed_dict_field(
-                # As every attribute of the JSON format, null where it is not set.
-                core_schema.nullable_schema(
-                    rule(
-                        core_schema.str_schema(
-                            strict=True, pattern=r"^[^/;]+/([^/;]+\+)?[Jj][Ss][Oo][Nn][ \t]*(;.*)?$"
-                        ),
-                        "a JSON media type, such as application/json",
-                        examples=["application/json"],
-                    )
-                ),
-                required=False,
-            ),
-            "data": core_schema.typed_dict_field(core_schema.nullable_schema(reading), required=False),
-            "data_base64": core_schema.typed_dict_field(
-                core_schema.nullable_schema(
-                    core_schema.chain_schema(
-                        [core_schema.bytes_schema(), core_schema.json_schema(reading)],
-                        metadata={"pydantic_js_updates": {"format": "byte", "contentMediaType": "application/json"}},
-                    )
-                ),
-                required=False,
-            ),
-        },
+        {**_ATTRIBUTES, **optional},
         cls_name="Event",
         ref="Event",
         config={"val_json_bytes": "base64"},
-        metadata={
-            "pydantic_js_updates": {
-                "oneOf": [
-                    {"required": ["data"], "properties": {"data": {"type": "object"}}},
-                    {"required": ["data_base64"], "properties": {"data_base64": {"type": "string"}}},
-                ]
-            }
-        },
+        metadata={"pydantic_js_updates": _ONE_KIND_OF_DATA},
     )
 
 
@@ -96,7 +86,7 @@ READINGS = _array_of(READING)
 EVENTS = _array_of(EVENT)
 
 
-class _Many:
+class _ArrayValidators:
     """Validators of an array: up to its first item that breaks a rule, and with every fault of all."""
 
     def __init__(self, items: core_schema.ListSchema) -> None:
@@ -116,16 +106,16 @@ class _Validators:
         return SchemaValidator(self._schema)
 
     @cached_property
-    def readings(self) -> _Many:
-        return _Many(_array_of(self._schema))
+    def readings(self) -> _ArrayValidators:
+        return _ArrayValidators(_array_of(self._schema))
 
     @cached_property
     def event(self) -> SchemaValidator:
         return SchemaValidator(_event(self._schema))
 
     @cached_property
-    def events(self) -> _Many:
-        return _Many(_array_of(_event(self._schema)))
+    def events(self) -> _ArrayValidators:
+        return _ArrayValidators(_array_of(_event(self._schema)))
 
     @cached_property
     def table(self) -> SchemaValidator:
@@ -135,7 +125,7 @@ class _Validators:
 
 
 @lru_cache(1)
-def _of_minute(clock: Clock, minute: int) -> _Validators:
+def _validators_of_minute(clock: Clock, minute: int) -> _Validators:
     """Those of a minute, since 1970: what is too far ahead moves on, and to make them anew takes next to no time."""
     return _Validators(clock.reading(datetime.fromtimestamp(60 * (minute + 1), UTC)))
 
@@ -146,7 +136,7 @@ _headers = SchemaValidator(core_schema.typed_dict_schema(_HEADERS))
 _QUOTED, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"?'), re.compile(r"\\(.)")
 
 
-async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = BELIEVED) -> Sequence[Reading]:
+async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = DEFAULT_CLOCK) -> Sequence[Reading]:
     """The readings in a body, told by its headers (lower case) what it is.
 
     Raises Problem: 400 for what is not JSON or not a CloudEvent, 413 for too many readings or values, 415 for another
@@ -156,17 +146,17 @@ async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = BELIEVED
     body = body.removeprefix(b"\xef\xbb\xbf")
     if len(body) > 2 * MOST_CONTAINERS:
         _check_cost(body)
-    validators = _of_minute(clock, int(time.time()) // 60)
+    validators = _validators_of_minute(clock, int(time.time()) // 60)
     media_type = _media_type(headers.get("content-type", ""))
-    if media_type == BATCH:
+    if media_type == EVENTS_TYPE:
         return _data(await _array(validators.events, body))
-    if media_type == STRUCTURED:
+    if media_type == EVENT_TYPE:
         return _data([_validated(validators.event, body)])
     if event := not _HEADERS.keys().isdisjoint(headers):
         _check_attributes(headers)
-    elif media_type in NDJSON:
+    elif media_type in NDJSON_TYPES:
         return await _lines(validators.reading, body)
-    elif media_type == CSV:
+    elif media_type == CSV_TYPE:
         from ingest import tables
 
         return await tables.parse(validators.table, headers["content-type"], body)
@@ -180,15 +170,15 @@ async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = BELIEVED
 def _check_cost(body: bytes) -> None:
     """Raise Problem 413 for a body that holds more values than readings can have, before it is parsed.
 
-    What stands in strings is counted too: to tell it apart would cost as much as parsing. Of what is short nothing is
-    counted: it cannot hold much more.
+    Signs in strings count too: to tell them apart would cost as much as parsing. Short bodies are not counted, since
+    they cannot hold many values.
     """
     if body.count(b"{") + body.count(b"[") > MOST_CONTAINERS or (
-        len(body) > 4 * MOST_VALUES and body.count(b",") > MOST_VALUES
+        len(body) > 4 * MOST_COMMAS and body.count(b",") > MOST_COMMAS
     ):
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"A request holds at most {MOST_READINGS} readings, {MOST_CONTAINERS} objects and arrays and {MOST_VALUES} "
+            f"A request holds at most {MOST_READINGS} readings, {MOST_CONTAINERS} objects and arrays and {MOST_COMMAS} "
             "commas; send them in parts",
         )
 
@@ -226,7 +216,7 @@ def _validated(validator: SchemaValidator, body: bytes) -> Any:
         raise _refusal(error, body) from None
 
 
-async def _array(validators: _Many, body: bytes) -> list[Any]:
+async def _array(validators: _ArrayValidators, body: bytes) -> list[Any]:
     """The valid items of a body that is an array. Raises Problem."""
     try:
         valid: list[Any] = validators.first.validate_json(body)
@@ -239,7 +229,7 @@ async def _array(validators: _Many, body: bytes) -> list[Any]:
     raise _broken(await _faults(validators.every(), body, first["loc"][0]), failed.title, body)
 
 
-_looking = False
+_faults_are_listed = False
 
 
 async def _faults(validator: SchemaValidator, body: bytes, first: int | str) -> Sequence[Fault]:
@@ -247,26 +237,26 @@ async def _faults(validator: SchemaValidator, body: bytes, first: int | str) -> 
 
     One body at a time, since its items take many times its memory.
     """
-    global _looking
+    global _faults_are_listed
     # A lock belongs to one event loop.
-    while _looking:  # noqa: ASYNC110
+    while _faults_are_listed:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    _looking = True
+    _faults_are_listed = True
     try:
         await asyncio.sleep(0)
         items = from_json(body)
         found: list[Fault] = []
-        for begin in range(int(first), len(items), SLICE):
+        for begin in range(int(first), len(items), SLICE_READINGS):
             await asyncio.sleep(0)
             try:
-                validator.validate_json(to_json(items[begin : begin + SLICE], inf_nan_mode="constants"))
+                validator.validate_json(to_json(items[begin : begin + SLICE_READINGS], inf_nan_mode="constants"))
             except ValidationError as error:
                 found += [{**fault, "index": fault["index"] + begin} for fault in faults(error)]
-            if len(found) > MOST_FAULTS:
+            if len(found) > MOST_FAULTS_LISTED:
                 break
         return found
     finally:
-        _looking = False
+        _faults_are_listed = False
 
 
 async def _index(message: str, body: bytes) -> int | None:
@@ -277,7 +267,7 @@ async def _index(message: str, body: bytes) -> int | None:
     begin = 0
     for _ in range(int(place[1]) - 1):
         begin = body.find(b"\n", begin) + 1
-    before = body[: begin + int(place[2]) - 1].rstrip(_WORD)
+    before = body[: begin + int(place[2]) - 1].rstrip(_WORD_BYTES)
     await asyncio.sleep(0)
     try:
         items = from_json(before, allow_partial=True)
@@ -292,7 +282,7 @@ async def _index(message: str, body: bytes) -> int | None:
     return len(items)
 
 
-_WORD = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-."
+_WORD_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-."
 
 
 def _not_json(error: ValidationError, index: int | None = None) -> Problem | None:
@@ -324,7 +314,7 @@ def _broken(found: Sequence[Fault], title: str, body: bytes) -> Problem:
         return _not_an_event(found)
     refusal = refused(found)
     if title in {"Reading", "list[Reading]"} and b'"specversion"' in body:
-        refusal.detail += f"; a CloudEvent is {STRUCTURED}, an array of them {BATCH}"
+        refusal.detail += f"; a CloudEvent is {EVENT_TYPE}, an array of them {EVENTS_TYPE}"
     return refusal
 
 
@@ -363,11 +353,11 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
     found: list[Fault] = []
     position = 0
     for index in itertools.count():
-        if not (line := _LINE.match(body, position)) or len(found) > MOST_FAULTS:
+        if not (line := _LINE.match(body, position)) or len(found) > MOST_FAULTS_LISTED:
             break
         if index == MOST_READINGS:
             raise too_many()
-        if index % SLICE == SLICE - 1:
+        if index % SLICE_READINGS == SLICE_READINGS - 1:
             await asyncio.sleep(0)
         position = line.end()
         try:

@@ -8,7 +8,7 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from shared import settings
 from shared.readings import READING, TIMESTAMP, rule, written
 
-WIDEST_HOURS = 100_000_000
+MOST_HOURS_SETTABLE = 100_000_000
 """Beyond the year 9999, whenever it is."""
 
 
@@ -52,5 +52,5 @@ def load() -> Clock:
         raise settings.SettingError(
             f"EARLIEST_TIMESTAMP must be an RFC 3339 timestamp such as 2000-01-01T00:00:00Z, not {value!r}"
         ) from None
-    hours = settings.number("MOST_AHEAD_HOURS", Clock().most_ahead_hours, least=0, most=WIDEST_HOURS)
+    hours = settings.number("MOST_AHEAD_HOURS", Clock().most_ahead_hours, least=0, most=MOST_HOURS_SETTABLE)
     return Clock(earliest, hours)

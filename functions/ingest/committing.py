@@ -1,4 +1,4 @@
-"""A connection that stores requests, and says only of those that they are stored that will stay so."""
+"""A connection that stores requests. It acknowledges only what will stay stored."""
 
 import asyncio
 import re
@@ -15,14 +15,14 @@ from ingest.grouping import Request
 from shared.confirmation import Unconfirmed, confirming
 from shared.database import Database
 
-INSERT = """
+INSERT_ALL = """
     INSERT INTO temperatures (building_id, room_id, timestamp, temperature)
     SELECT * FROM unnest(%b, %b, %b, %b) AS reading (building_id, room_id, timestamp, temperature)
     -- One order for all: writers that meet on the same readings wait for each other and never deadlock.
     ORDER BY building_id COLLATE "C", room_id COLLATE "C", timestamp, temperature
 """
 """Stores readings that are all new, and fails for others."""
-INSERT_NEW = """
+INSERT_MISSING = """
     INSERT INTO temperatures (building_id, room_id, timestamp, temperature)
     SELECT * FROM unnest(%b, %b, %b, %b) AS reading (building_id, room_id, timestamp, temperature)
     -- A transaction that adds nothing writes no WAL, and its commit waits for no disk and no standby. This has it wait
@@ -31,27 +31,27 @@ INSERT_NEW = """
     ORDER BY building_id COLLATE "C", room_id COLLATE "C", timestamp, temperature
     ON CONFLICT DO NOTHING
 """
-"""Stores those of the readings that are new, and waits for the others."""
-PROMISED = "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
-CAREFUL = 300
-"""Seconds after a duplicate in which readings are not taken for new: PostgreSQL logs each time that they are not."""
+"""Stores the readings that are new, and waits until the others are as safe as these."""
+REPLICATION_SETTINGS = "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+DUPLICATES_EXPECTED_SECONDS = 300
+"""After a duplicate, readings are not taken for new for so long: PostgreSQL logs each time that they are not."""
 
 Acknowledge = Callable[[Request, int], None]
 
 
 class Failure(Enum):
-    """What an error says about who is at fault."""
+    """Who is at fault, as an error says."""
 
     AWAY = "the connection, or the database as a whole"
     REFUSED = "a request perhaps, which may succeed later"
     FAULTY = "a request perhaps, which will never succeed"
 
 
-_AWAY = ("08", "25", "28", "3D", "42", "53", "57P")
+_AWAY_SQLSTATES = ("08", "25", "28", "3D", "42", "53", "57P")
 """SQLSTATE: connections; a server that only reads; no access; no database; no schema; no place; a server that ends."""
-_FAULTY = ("22", "23")
+_FAULTY_SQLSTATES = ("22", "23")
 """SQLSTATE: data, constraints."""
-_OUT_OF_MEMORY = "53200"
+_OUT_OF_MEMORY_SQLSTATE = "53200"
 """Of all that there is no place for, this may be for one statement alone."""
 
 
@@ -62,9 +62,9 @@ def failure(error: Exception) -> Failure:
     if not isinstance(error, psycopg.Error):
         return Failure.FAULTY
     state = error.sqlstate
-    if state is None or (state.startswith(_AWAY) and state != _OUT_OF_MEMORY):
+    if state is None or (state.startswith(_AWAY_SQLSTATES) and state != _OUT_OF_MEMORY_SQLSTATE):
         return Failure.AWAY
-    return Failure.FAULTY if state.startswith(_FAULTY) else Failure.REFUSED
+    return Failure.FAULTY if state.startswith(_FAULTY_SQLSTATES) else Failure.REFUSED
 
 
 class Sessions:
@@ -73,7 +73,7 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._loop = asyncio.get_running_loop()
-        self._careful_until = 0.0
+        self._duplicates_expected_until = 0.0
 
     @asynccontextmanager
     async def connect(self) -> "AsyncIterator[Session]":
@@ -83,13 +83,13 @@ class Sessions:
             yield Session(self, connection, self._database.bounds)
 
     @property
-    def careful(self) -> bool:
+    def expects_duplicates(self) -> bool:
         """Whether readings are not taken for new."""
-        return self._loop.time() < self._careful_until
+        return self._loop.time() < self._duplicates_expected_until
 
-    def beware(self) -> None:
+    def expect_duplicates(self) -> None:
         """Take no readings for new for a while."""
-        self._careful_until = self._loop.time() + CAREFUL
+        self._duplicates_expected_until = self._loop.time() + DUPLICATES_EXPECTED_SECONDS
 
 
 class Session:
@@ -109,7 +109,7 @@ class Session:
     async def store(self, requests: Sequence[Request], acknowledge: Acknowledge) -> None:
         """Commit the readings of the requests, and acknowledge each with how many of it were there already.
 
-        What it raises, `failure` classifies; what it did not acknowledge then may be stored or not.
+        `failure` classifies what it raises. Requests that it did not acknowledge may be stored or not.
         """
         try:
             if await self._store_all_new(requests):
@@ -124,18 +124,18 @@ class Session:
 
     async def copies(self) -> int:
         """How many copies of a reading there are before it is acknowledged, as the database is configured now."""
-        cursor = await self._connection.execute(PROMISED)
+        cursor = await self._connection.execute(REPLICATION_SETTINGS)
         [(commit, names)] = await cursor.fetchall()
         return copies(commit, names)
 
     async def _store_all_new(self, requests: Sequence[Request]) -> bool:
         """Commit the readings of the requests if all of them are new, otherwise none; return whether they were."""
-        if self._sessions.careful:
+        if self._sessions.expects_duplicates:
             return len(requests) > 1 and await self._store_if_new(requests)
         try:
-            await self._commit(INSERT, requests)
+            await self._commit(INSERT_ALL, requests)
         except psycopg.errors.UniqueViolation:
-            self._sessions.beware()
+            self._sessions.expect_duplicates()
             return False
         return True
 
@@ -145,25 +145,24 @@ class Session:
             await self._connection.execute("BEGIN")
             if self._bounds:
                 await self._connection.execute(self._bounds)
-            cursor = await self._execute(INSERT_NEW, requests)
+            cursor = await self._execute(INSERT_MISSING, requests)
             await pipeline.sync()
             if new := cursor.rowcount == sum(request.size for request in requests):
                 await self._connection.execute("COMMIT")
         if new:
             self._confirm()
         else:
-            # Not in the pipeline, at the end of which psycopg would forget to deallocate what a ROLLBACK makes it
-            # prepare anew.
+            # Not in the pipeline: a ROLLBACK there has psycopg prepare statements anew, and it would not deallocate the
+            # old ones.
             await self._connection.rollback()
         return new
 
     async def _store_each(self, requests: Sequence[Request], acknowledge: Acknowledge) -> None:
-        # Each by itself: a transaction that goes on to a second statement would hold the rooms of the first, which
-        # another writer waits for that holds what the second meets. One that nobody waits for any more has lost its
-        # readings.
+        # Each in a transaction of its own: a second statement could wait for another writer, which waits for the rooms
+        # that the first one holds. A request that nobody waits for any more has no readings left.
         for request in requests:
             if request.waits:
-                acknowledge(request, request.size - await self._commit(INSERT_NEW, [request]))
+                acknowledge(request, request.size - await self._commit(INSERT_MISSING, [request]))
 
     async def _commit(self, insert: LiteralString, requests: Sequence[Request]) -> int:
         """Run the statement in a transaction of its own, and return how many readings it added."""

@@ -4,33 +4,16 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from shared.backoff import Backoff
 from shared.problems import Problem
 from shared.readings import Reading
 
-ENOUGH = 1_000
-"""Readings worth a commit of their own while another connection is busy. Fewer are better off in the next group."""
-PATIENCE = 0.1
-"""Seconds after which a busy connection may be stuck, and another takes what waits, however little."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-"""Seconds until what failed is tried again."""
-
-
-class Pause:
-    """Seconds until what failed is tried again: more each time."""
-
-    __slots__ = ("seconds",)
-
-    def __init__(self) -> None:
-        self.seconds = FIRST_PAUSE
-
-    def longer(self) -> float:
-        """The pause that is due; the next one is twice as long."""
-        seconds, self.seconds = self.seconds, min(2 * self.seconds, LONGEST_PAUSE)
-        return seconds
-
-    def begin(self) -> None:
-        """Begin with the shortest again, after something succeeded."""
-        self.seconds = FIRST_PAUSE
+READINGS_WORTH_A_COMMIT = 1_000
+"""So many readings are worth a commit of their own while another connection is busy. Fewer wait for the next group."""
+STUCK_SECONDS = 0.1
+"""A busy connection may be stuck after so long. Then another one takes what waits, however little it is."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
+"""Until what failed is tried again."""
 
 
 class Request:
@@ -39,13 +22,13 @@ class Request:
     The answer is how many of the readings were stored before, or the Problem.
     """
 
-    __slots__ = ("answer", "pause", "readings", "size")
+    __slots__ = ("answer", "backoff", "readings", "size")
 
     def __init__(self, readings: Sequence[Reading], answer: asyncio.Future[int]) -> None:
         self.readings = readings
         self.size = len(readings)
         self.answer = answer
-        self.pause = Pause()
+        self.backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
 
     @property
     def waits(self) -> bool:
@@ -73,7 +56,8 @@ class Group:
     def __init__(self, requests: list[Request]) -> None:
         self.requests = requests
 
-    def alone(self) -> bool:
+    @property
+    def has_one_request(self) -> bool:
         """Whether what fails with it can be the fault of no other request."""
         return len(self.requests) == 1
 
@@ -86,45 +70,45 @@ class Groups:
     in the end only a request at fault fails. One connection is left to the others, if there are several.
     """
 
-    def __init__(self, *, connections: int, batch: int) -> None:
+    def __init__(self, *, connections: int, most_readings: int) -> None:
         self._connections = connections
-        self._batch = batch
+        self._most_readings = most_readings
         self._loop = asyncio.get_running_loop()
         self._new: deque[Request] = deque()
-        self._size = 0
+        self._new_readings = 0
         self._suspects: deque[list[Request]] = deque()
         self._suspects_taken: set[Group] = set()
         self._suspects_next = False
-        self._attended = 0.0
+        self._last_taken = 0.0
         self._idle: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, request: Request) -> None:
         """Have a request stored."""
         self._new.append(request)
-        self._size += request.size
+        self._new_readings += request.size
         self._wake()
 
-    async def wanted(self) -> None:
+    async def until_wanted(self) -> None:
         """Wait until there is something to do for one connection more."""
-        if not self._worthwhile(others=self._connections - len(self._idle) - 1):
+        if not self._has_work_for_another(busy=self._connections - len(self._idle) - 1):
             idle: asyncio.Future[None] = self._loop.create_future()
             self._idle.append(idle)
-            self._look_again()
+            self._look_later()
             try:
                 await idle
             finally:
                 if idle in self._idle:
                     self._idle.remove(idle)
-        self._attended = self._loop.time()
+        self._last_taken = self._loop.time()
 
-    def take(self, *, called: bool) -> Group | None:
+    def take(self, *, was_wanted: bool) -> Group | None:
         """What a connection is to store now, None if it is to wait until it is wanted.
 
-        `called` is whether it was wanted since it took something: it takes whatever there is then.
+        `was_wanted` is whether it was wanted since it took something: it takes whatever there is then.
         """
-        while (called and self._new) or self._worthwhile(others=self._connections - len(self._idle) - 1):
-            suspects = self._may_try() and (self._suspects_next or not self._new)
+        while (was_wanted and self._new) or self._has_work_for_another(busy=self._connections - len(self._idle) - 1):
+            suspects = self._may_take_suspects() and (self._suspects_next or not self._new)
             self._suspects_next = not suspects
             group = self._take_suspects() if suspects else self._take_new()
             if group.requests:
@@ -132,18 +116,18 @@ class Groups:
                 return group
         return None
 
-    def again(self, group: Group) -> None:
+    def put_back(self, group: Group) -> None:
         """Have the requests of a group that failed tried again, except those that are answered."""
         requests = [request for request in group.requests if request.waits]
-        if len(requests) == 1 and group.alone():
+        if len(requests) == 1 and group.has_one_request:
             (request,) = requests
-            self._loop.call_later(request.pause.longer(), self._put_alone, request)
+            self._loop.call_later(request.backoff.pause_seconds(), self._put_alone, request)
             return
         middle = (len(requests) + 1) // 2
         # Ahead of those that failed alone: those are at fault, these may be not.
         self._suspects.extendleft(half for half in (requests[middle:], requests[:middle]) if half)
 
-    def done(self, group: Group) -> None:
+    def finish(self, group: Group) -> None:
         """Say that a connection does no more about a group."""
         self._suspects_taken.discard(group)
         self._wake()
@@ -153,7 +137,7 @@ class Groups:
             self._suspects.append([request])
             self._wake()
 
-    def _may_try(self) -> bool:
+    def _may_take_suspects(self) -> bool:
         return bool(self._suspects) and len(self._suspects_taken) < max(1, self._connections - 1)
 
     def _take_suspects(self) -> Group:
@@ -164,38 +148,42 @@ class Groups:
 
     def _take_new(self) -> Group:
         requests: list[Request] = []
-        room = self._batch
+        room = self._most_readings
         while self._new and room > 0:
             request = self._new.popleft()
-            self._size -= request.size
+            self._new_readings -= request.size
             if request.waits:
                 requests.append(request)
                 room -= request.size
-        self._attended = self._loop.time()
+        self._last_taken = self._loop.time()
         return Group(requests)
 
-    def _worthwhile(self, others: int) -> bool:
-        """Whether there is something for one connection more, while `others` are busy."""
-        if self._may_try():
+    def _has_work_for_another(self, busy: int) -> bool:
+        """Whether there is something for one connection more, while so many are busy."""
+        if self._may_take_suspects():
             return True
         if not self._new:
             return False
-        return others == 0 or self._size >= ENOUGH or self._loop.time() - self._attended >= PATIENCE
+        return (
+            busy == 0
+            or self._new_readings >= READINGS_WORTH_A_COMMIT
+            or self._loop.time() - self._last_taken >= STUCK_SECONDS
+        )
 
     def _wake(self) -> None:
         if not self._idle:
             return
-        if self._worthwhile(others=self._connections - len(self._idle)):
-            self._attended = self._loop.time()
+        if self._has_work_for_another(busy=self._connections - len(self._idle)):
+            self._last_taken = self._loop.time()
             self._idle.pop().set_result(None)
         else:
-            self._look_again()
+            self._look_later()
 
-    def _look_again(self) -> None:
+    def _look_later(self) -> None:
         """See to it that what is not worthwhile now is taken when it has waited for long enough."""
         if self._new and self._timer is None:
             # A millisecond more: timers may be that much early.
-            self._timer = self._loop.call_at(self._attended + PATIENCE + 0.001, self._look)
+            self._timer = self._loop.call_at(self._last_taken + STUCK_SECONDS + 0.001, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -14,13 +14,13 @@ from operator import itemgetter
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from ingest.bodies import MOST_READINGS, refused, too_many
-from shared.formulas import COLUMNS, unguarded
-from shared.problems import MOST_FAULTS, Fault, Problem
-from shared.readings import DEGREES, Reading, degrees, faults, rule
+from shared.formulas import READING_COLUMNS, unguarded
+from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
+from shared.readings import TEMPERATURE_RULE, Reading, faults, rule, temperature_schema
 
-SLICE = 1_000
+SLICE_LINES = 1_000
 """Lines that are looked through at a time: others are served in between."""
-CHARSETS = {
+CODEC_OF_CHARSET = {
     "utf-8": "utf-8",
     "utf8": "utf-8",
     "us-ascii": "ascii",
@@ -30,14 +30,16 @@ CHARSETS = {
     "utf-16": "utf-16",
 }
 """Python's names of the character sets that are understood, by those of IANA."""
-_KNOWN = f"The columns are {', '.join(COLUMNS[:-1])} and {COLUMNS[-1]}, in any order"
-_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_COLUMNS_ARE = f"The columns are {', '.join(READING_COLUMNS[:-1])} and {READING_COLUMNS[-1]}, in any order"
+_NUMBER_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def schema(reading: core_schema.TypedDictSchema) -> core_schema.CoreSchema:
     """The schema of readings whose temperature is text."""
-    temperature = core_schema.chain_schema([core_schema.str_schema(pattern=_NUMBER), degrees(strict=False)])
-    fields = {**reading["fields"], "temperature": core_schema.typed_dict_field(rule(temperature, DEGREES))}
+    temperature = core_schema.chain_schema(
+        [core_schema.str_schema(pattern=_NUMBER_PATTERN), temperature_schema(strict=False)]
+    )
+    fields = {**reading["fields"], "temperature": core_schema.typed_dict_field(rule(temperature, TEMPERATURE_RULE))}
     return core_schema.list_schema({**reading, "fields": fields})
 
 
@@ -49,16 +51,17 @@ async def parse(validator: SchemaValidator, content_type: str, body: bytes) -> S
     """
     parameters = _parameters(content_type)
     charset = parameters.get("charset", "utf-8").lower()
-    if charset not in CHARSETS:
+    if charset not in CODEC_OF_CHARSET:
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"CSV with the charset {charset} cannot be read; send it as utf-8, or as one of {', '.join(CHARSETS)}",
+            f"CSV with the charset {charset} cannot be read; send it as utf-8, or as one of "
+            f"{', '.join(CODEC_OF_CHARSET)}",
         )
-    table = _Table(body, CHARSETS[charset], header=parameters.get("header", "present").lower() != "absent")
+    table = _Table(body, CODEC_OF_CHARSET[charset], header=parameters.get("header", "present").lower() != "absent")
     names_are_guarded = b"'" in body
     readings: list[Reading] = []
     try:
-        while rows := list(islice(table.rows, SLICE)):
+        while rows := list(islice(table.rows, SLICE_LINES)):
             await asyncio.sleep(0)
             if {len(row) for row in rows} - {0, len(table.columns)}:
                 break
@@ -89,8 +92,8 @@ class _Table:
             number = body.count(b"\n", 0, getattr(error, "start", 0)) + 1
             raise Problem(HTTPStatus.BAD_REQUEST, f"Line {number} is not {charset}; name its charset") from None
         self.rows = csv.reader(io.TextIOWrapper(io.BytesIO(body), charset, newline=""), strict=True)
-        self.columns: Sequence[str] = _header(self.rows) if header else COLUMNS
-        self.ordered = itemgetter(*(self.columns.index(column) for column in COLUMNS))
+        self.columns: Sequence[str] = _header(self.rows) if header else READING_COLUMNS
+        self.ordered = itemgetter(*(self.columns.index(column) for column in READING_COLUMNS))
         """The values of a row in the order of COLUMNS."""
 
     def again(self) -> "_Table":
@@ -113,12 +116,14 @@ def _header(rows: "Iterator[list[str]]") -> Sequence[str]:
     except csv.Error as error:
         raise _not_csv(1, 0, error) from None
     found: list[Fault] = [
-        *(_fault(name, "is no column of readings") for name in columns if name not in COLUMNS),
-        *(_fault(name, "must be a column") for name in COLUMNS if name not in columns),
-        *(_fault(name, "must be there once") for name in COLUMNS if columns.count(name) > 1),
+        *(_fault(name, "is no column of readings") for name in columns if name not in READING_COLUMNS),
+        *(_fault(name, "must be a column") for name in READING_COLUMNS if name not in columns),
+        *(_fault(name, "must be there once") for name in READING_COLUMNS if columns.count(name) > 1),
     ]
     if found:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"The first line must name columns. {_KNOWN}", faults=found)
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY, f"The first line must name columns. {_COLUMNS_ARE}", faults=found
+        )
     return columns
 
 
@@ -144,7 +149,7 @@ async def _refusal(validator: SchemaValidator, table: _Table, names_are_guarded:
         for index, (number, row) in rows:
             if index == MOST_READINGS:
                 return too_many()
-            if index % SLICE == SLICE - 1:
+            if index % SLICE_LINES == SLICE_LINES - 1:
                 await asyncio.sleep(0)
             if len(row) != len(table.columns):
                 message = f"has {len(row)} fields, but the header {len(table.columns)}"
@@ -155,7 +160,7 @@ async def _refusal(validator: SchemaValidator, table: _Table, names_are_guarded:
                 validator.validate_python([_unguarded(reading) if names_are_guarded else reading])
             except ValidationError as error:
                 found += [{**fault, "index": index, "line": number} for fault in faults(error)]
-            if len(found) > MOST_FAULTS:
+            if len(found) > MOST_FAULTS_LISTED:
                 break
     except csv.Error as error:
         return _not_csv(table.line, index + 1, error)

@@ -7,29 +7,32 @@ from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from math import nan
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from ingest.admission import Admission
 from ingest.committing import Acknowledge, Failure, failure
-from ingest.grouping import Group, Groups, Pause, Request
+from ingest.grouping import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Group, Groups, Request
+from shared.backoff import Backoff
 from shared.database import unanswered
-from shared.metrics import SECONDS
+from shared.metrics import HISTOGRAM_SECONDS
 from shared.problems import Problem, unavailable
 from shared.readings import Reading
 
 log = logging.getLogger("ingest")
 
-COPIES_SECONDS = 15
+COPIES_KNOWN_SECONDS = 15
 """How long what is known of the database's copies counts as known."""
 
 READINGS = Counter(
     "temperature_readings", "Readings that are stored as clients were told: now, or before as a duplicate", ["outcome"]
 )
 STORED, DUPLICATE = READINGS.labels("stored"), READINGS.labels("duplicate")
-COMMITS = Histogram("temperature_commit_seconds", "Groups of requests, until they are committed", buckets=SECONDS)
-COMMITTED = Histogram(
+COMMIT_SECONDS = Histogram(
+    "temperature_commit_seconds", "Groups of requests, until they are committed", buckets=HISTOGRAM_SECONDS
+)
+COMMIT_READINGS = Histogram(
     "temperature_commit_readings", "Readings of a commit", buckets=(1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 )
 FAILURES = Counter("temperature_commit_failures", "Groups of requests, or connections, that failed and are tried again")
@@ -51,7 +54,7 @@ class Session(Protocol):
 class Writer:
     """Stores readings, each request all or nothing, and reports only what is committed.
 
-    Each of the `connections` commits up to `batch` readings at a time. A request has `deadline` seconds. It belongs to
+    Each of the `connections` commits up to `most_readings` at a time. A request has `deadline_seconds`. It belongs to
     the event loop in which it was made.
     """
 
@@ -61,14 +64,14 @@ class Writer:
         admission: Admission,
         *,
         connections: int,
-        deadline: float,
-        batch: int,
+        deadline_seconds: float,
+        most_readings: int,
     ) -> None:
         self._admission = admission
         self._connect = connect
-        self._deadline = deadline
+        self._deadline_seconds = deadline_seconds
         self._loop = asyncio.get_running_loop()
-        self._groups = Groups(connections=connections, batch=batch)
+        self._groups = Groups(connections=connections, most_readings=most_readings)
         self._tasks: set[asyncio.Task[None]] = set()
         # What the database said last, if it was an error.
         self._failure: Exception | None = None
@@ -92,7 +95,7 @@ class Writer:
         self._admission.waiting += request.size
         self._groups.add(request)
         # Several times as fast as asyncio.timeout.
-        expiry = self._loop.call_later(self._deadline, self._expire, request)
+        expiry = self._loop.call_later(self._deadline_seconds, self._expire, request)
         try:
             return await request.answer
         finally:
@@ -121,11 +124,11 @@ class Writer:
 
     async def _work(self) -> None:
         """Store groups over one connection at a time, until the task is cancelled."""
-        pause = Pause()
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
-            await self._groups.wanted()
+            await self._groups.until_wanted()
             try:
-                await self._serve(pause)
+                await self._serve(backoff)
             except Exception as error:
                 if _is_replaced():
                     return
@@ -133,45 +136,48 @@ class Writer:
                 log.warning("storing readings failed, trying again: %r", error, exc_info=bug)
                 self._failure = error
                 FAILURES.inc()
-                await asyncio.sleep(pause.longer())
+                await asyncio.sleep(backoff.pause_seconds())
 
-    async def _serve(self, pause: Pause) -> None:
+    async def _serve(self, backoff: Backoff) -> None:
         """Store groups over a connection, for as long as it can be used."""
-        watch = self._watch()
+        replacement = self._replace_if_stuck()
         try:
             async with self._connect() as session:
-                watch.cancel()
-                called = True
-                while True:
-                    if group := self._groups.take(called=called):
-                        await self._store(session, group)
-                        pause.begin()
-                    else:
-                        await self._groups.wanted()
-                    called = group is None
+                replacement.cancel()
+                await self._store_groups(session, backoff)
         finally:
-            watch.cancel()
+            replacement.cancel()
 
-    def _watch(self, group: Group | None = None) -> asyncio.TimerHandle:
+    async def _store_groups(self, session: Session, backoff: Backoff) -> None:
+        was_wanted = True
+        while True:
+            if group := self._groups.take(was_wanted=was_wanted):
+                await self._store(session, group)
+                backoff.reset()
+            else:
+                await self._groups.until_wanted()
+            was_wanted = group is None
+
+    def _replace_if_stuck(self, group: Group | None = None) -> asyncio.TimerHandle:
         """Have the running task replaced when nobody waits any more for what it does; the database may be frozen."""
         task = asyncio.current_task()
         assert task is not None
-        return self._loop.call_later(self._deadline, self._replace, task, group)
+        return self._loop.call_later(self._deadline_seconds, self._replace, task, group)
 
     def _replace(self, task: "asyncio.Task[None]", group: Group | None) -> None:
-        log.warning("the database did not answer for %s seconds, trying another connection", self._deadline)
+        log.warning("the database did not answer for %s seconds, trying another connection", self._deadline_seconds)
         FAILURES.inc()
         # It stays in _tasks: psycopg asks the server to stop, and waits for that for up to 10 seconds.
         task.cancel()
         if group:
-            self._groups.again(group)
-            self._groups.done(group)
+            self._groups.put_back(group)
+            self._groups.finish(group)
         if not self._ended:
             self._start()
 
     async def _store(self, session: Session, group: Group) -> None:
         """Store a group or have it tried again. Raises an error after which the connection is of no use."""
-        watch = self._watch(group)
+        replacement = self._replace_if_stuck(group)
         try:
             await self._commit(session, group.requests)
             self._failure = None
@@ -179,40 +185,56 @@ class Writer:
             if _is_replaced():
                 raise
             self._failure = error
-            found = failure(error)
-            if found is Failure.FAULTY and group.alone():
-                log.exception("the database refused readings that had passed validation")
-                _refuse(group.requests[0])
-            else:
-                self._groups.again(group)
-            if found is Failure.AWAY:
+            self._give_back(group, error)
+            if failure(error) is Failure.AWAY:
                 raise
             log.warning("storing %d requests failed, trying them again in parts: %r", len(group.requests), error)
             FAILURES.inc()
         finally:
-            watch.cancel()
-            self._groups.done(group)
+            replacement.cancel()
+            self._groups.finish(group)
+
+    def _give_back(self, group: Group, error: Exception) -> None:
+        """Have a group that failed tried again, or refuse the request that is at fault."""
+        match failure(error):
+            case Failure.FAULTY if group.has_one_request:
+                log.error("the database refused readings that had passed validation", exc_info=error)
+                _refuse(group.requests[0])
+            case Failure.FAULTY | Failure.REFUSED | Failure.AWAY:
+                self._groups.put_back(group)
+            case other:
+                assert_never(other)
 
     async def _commit(self, session: Session, requests: Sequence[Request]) -> None:
+        """Store requests, and count what became of them."""
         started = perf_counter()
-        stored = duplicate = 0
-
-        def acknowledge(request: Request, duplicates: int) -> None:
-            nonlocal stored, duplicate
-            if request.acknowledge(duplicates):
-                stored += request.size - duplicates
-                duplicate += duplicates
-
+        acknowledged = _Acknowledged()
         try:
-            await session.store(requests, acknowledge)
+            await session.store(requests, acknowledged.add)
         finally:
-            # What nobody waited for any more is counted when it comes again.
-            STORED.inc(stored)
-            DUPLICATE.inc(duplicate)
-        _report(requests, duplicate, perf_counter() - started)
+            STORED.inc(acknowledged.stored)
+            DUPLICATE.inc(acknowledged.duplicates)
+        _report(requests, acknowledged.duplicates, perf_counter() - started)
+        await self._look_at_copies(session)
+
+    async def _look_at_copies(self, session: Session) -> None:
         if self._loop.time() >= self._copies_known_until:
             COPIES.set(await session.copies())
-            self._copies_known_until = self._loop.time() + COPIES_SECONDS
+            self._copies_known_until = self._loop.time() + COPIES_KNOWN_SECONDS
+
+
+class _Acknowledged:
+    """The readings of requests whose senders were told. Others are counted when they come again."""
+
+    __slots__ = ("duplicates", "stored")
+
+    def __init__(self) -> None:
+        self.stored = self.duplicates = 0
+
+    def add(self, request: Request, duplicates: int) -> None:
+        if request.acknowledge(duplicates):
+            self.stored += request.size - duplicates
+            self.duplicates += duplicates
 
 
 def _is_replaced() -> bool:
@@ -230,8 +252,8 @@ def _refuse(request: Request) -> None:
 def _report(requests: Sequence[Request], duplicates: int, seconds: float) -> None:
     """Count a commit, and write its line to the log."""
     size = sum(request.size for request in requests)
-    COMMITS.observe(seconds)
-    COMMITTED.observe(size)
+    COMMIT_SECONDS.observe(seconds)
+    COMMIT_READINGS.observe(size)
     log.info(
         "stored %d readings, %d of them already there, for %d requests in %.1f ms",
         size,

@@ -1,4 +1,4 @@
-"""Who may use a function: whoever has a bearer token (RFC 6750) of those that a setting lists."""
+"""Who may use a function: clients with a bearer token (RFC 6750) that a setting lists."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from shared import settings
 from shared.edge import Function
 from shared.problems import Problem
 
-SHORTEST = 16
+LEAST_TOKEN_CHARACTERS = 16
 
 
 def tokens(name: str, without: str = "let everybody in") -> Sequence[bytes]:
@@ -25,19 +25,20 @@ def tokens(name: str, without: str = "let everybody in") -> Sequence[bytes]:
     found = settings.text(name).replace(",", " ").split()
     if name in os.environ and not found:
         raise settings.SettingError(f"{name} is empty. List a token, or unset it to {without}")
-    if any(len(token) < SHORTEST or not token.isascii() for token in found):
+    if any(len(token) < LEAST_TOKEN_CHARACTERS or not token.isascii() for token in found):
         raise settings.SettingError(
-            f"{name} lists a token of less than {SHORTEST} characters. Make one, such as: openssl rand -hex 32"
+            f"{name} lists a token of less than {LEAST_TOKEN_CHARACTERS} characters."
+            " Make one, such as: openssl rand -hex 32"
         )
     return [token.encode() for token in found]
 
 
-def needs(allowed: Sequence[bytes], function: Function) -> Function:
+def needs_token(allowed: Sequence[bytes], function: Function) -> Function:
     """Have the function answer only requests with one of the tokens, if there are any; others are Problem 401."""
-    return holders(allowed, function) if allowed else function
+    return only_with_token(allowed, function) if allowed else function
 
 
-def holders(allowed: Sequence[bytes], function: Function) -> Function:
+def only_with_token(allowed: Sequence[bytes], function: Function) -> Function:
     """Have the function answer only requests with one of the tokens; others are Problem 401."""
 
     async def guarded(request: Request) -> Response:
@@ -57,12 +58,12 @@ def holders(allowed: Sequence[bytes], function: Function) -> Function:
 
 
 def is_for_admins(method: str, path: str) -> bool:
-    """Whether one of ADMIN_TOKENS is needed, whatever the settings list: to remove readings, and to see who did."""
+    """Whether a request always needs one of ADMIN_TOKENS: those that remove readings, or list removals, do."""
     return method.upper() == "DELETE" or path == "/v1/temperature/removals"
 
 
 def fingerprint(request: Request) -> str:
-    """What tells the token of a request from others, and does not lead back to it: 12 digits of its SHA-256."""
+    """12 digits of the SHA-256 of a request's token. They tell tokens apart, and do not lead back to one."""
     # Only few requests need it.
     from hashlib import sha256
 

@@ -1,34 +1,34 @@
-"""Receives the body of a request from whoever sends it: slowly, without end, compressed, with many others, in part.
+"""Receives the body of a request, however it is sent: slowly, without end, compressed, with many others, in part.
 
 How long a request may take to arrive is the server's to know: `shared.server`.
 """
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from starlette.requests import Request
 
 from shared.problems import Problem, unavailable
 
-MOST_HELD = 64 * 1024 * 1024
+MOST_HELD_BYTES = 64 * 1024 * 1024
 """Bytes of all bodies of more than one part together, until their requests are answered."""
 SLOW_SECONDS = 2
-"""After which a body that is still arriving makes room for others."""
-MOST_DISCARDED, DISCARD_SECONDS = 64 * 1024 * 1024, 1
-"""How much of a refused body is read for nothing: most clients look for the answer only when they have sent all."""
-SLICE = 256 * 1024
+"""A body that takes longer than this makes room for others."""
+MOST_DISCARDED_BYTES, DISCARD_SECONDS = 64 * 1024 * 1024, 1
+"""So much of a refused body is read and forgotten: most clients look for the answer only when they have sent all."""
+SLICE_BYTES = 256 * 1024
 """Bytes that are inflated at a time: others are served in between."""
-MOST_MEMBERS = 100
+MOST_GZIP_MEMBERS = 100
 """Of one gzip body; each can be next to nothing, and costs."""
 
 
-def require(headers: Mapping[str, str]) -> None:
+def require_announced(headers: Mapping[str, str]) -> None:
     """Raise Problem 411 unless the headers (names in lower case) say that a body follows.
 
-    What is sent without saying so is lost: HTTP takes it for the next request (RFC 9112, 6.3).
+    A body that is not announced is lost: HTTP takes it for the next request (RFC 9112, 6.3).
     """
     if "content-length" not in headers and "transfer-encoding" not in headers:
         raise Problem(
@@ -38,35 +38,91 @@ def require(headers: Mapping[str, str]) -> None:
         )
 
 
-def length(headers: Mapping[str, str]) -> int:
+def announced_bytes(headers: Mapping[str, str]) -> int:
     """The bytes of the body that the headers (names in lower case) declare, 0 if none."""
     declared = headers.get("content-length", "").lstrip("0")
     # A parser lets no more than 20 digits pass; Python reads some thousand.
     return int(declared[:20]) if declared.isdecimal() else 0
 
 
-async def receive(request: Request, headers: Mapping[str, str], most: int) -> bytes:
-    """The whole body of a request with these headers (names in lower case), inflated if it is gzip.
+class Receiver:
+    """Receives the bodies of a function, each of at most so many bytes, and all within MOST_HELD bytes."""
 
-    Raises Problem: 413 for one of more than `most` bytes, compressed or inflated, 415 for another compression, 503 if
-    too many bodies are arriving, 400 if it is not what it says, if it breaks off or if the client went away.
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._memory = _Memory()
 
-    Read from the server itself: starlette's stream takes longer for a small body than validating it.
-    """
-    coding = _coding(headers["content-encoding"]) if "content-encoding" in headers else ""
-    if (declared := length(headers)) > most:
-        # What is still to come is read by the server for nothing.
-        raise _too_large(most, close=declared > MOST_DISCARDED)
-    message = await request.receive()
-    if message.get("more_body", False) or len(message.get("body", b"")) > most:
-        received = await _rest(request, message, most)
-    else:
-        _check(request, message)
-        received = bytes(message.get("body", b""))
-    return await _inflated(received, most) if coding else received
+    async def receive(self, request: Request, headers: Mapping[str, str]) -> bytes:
+        """The whole body of a request with these headers (names in lower case), inflated if it is gzip.
+
+        Raises Problem: 413 for one that is too large, compressed or inflated, 415 for another compression, 503 if too
+        many bodies are arriving, 400 if it is not what it says, if it breaks off or if the client went away.
+
+        Read from the server itself: starlette's stream takes longer for a small body than validating it.
+        """
+        coding = _content_coding(headers["content-encoding"]) if "content-encoding" in headers else ""
+        if (declared := announced_bytes(headers)) > self._most_bytes:
+            # The server reads the rest, and forgets it.
+            raise _too_large(self._most_bytes, close=declared > MOST_DISCARDED_BYTES)
+        message = await request.receive()
+        if message.get("more_body", False) or len(message.get("body", b"")) > self._most_bytes:
+            received = await self._rest(request, message)
+        else:
+            _raise_if_broken_off(request, message)
+            received = bytes(message.get("body", b""))
+        return await self._inflated(received) if coding else received
+
+    async def _rest(self, request: Request, message: Mapping[str, Any]) -> bytes:
+        """The body that begins with the message."""
+        with _Arriving(self._memory, self._most_bytes) as body:
+            async with body.reading:
+                while True:
+                    _raise_if_broken_off(request, message)
+                    body.add(message.get("body", b""))
+                    if not message.get("more_body", False) or body.size > MOST_DISCARDED_BYTES:
+                        break
+                    message = await request.receive()
+        if body.refusal:
+            raise body.refusal
+        return bytes(body.received)
+
+    async def _inflated(self, compressed: bytes) -> bytes:
+        """The content of a gzip file (RFC 1952), of as many members as there are."""
+        hold = _Hold(self._memory)
+        content = bytearray()
+        for inflated in _inflate(compressed):
+            content += inflated
+            if len(content) > self._most_bytes:
+                raise _too_large(self._most_bytes)
+            if not hold.take(len(inflated)):
+                raise _full()
+            if len(content) > SLICE_BYTES:
+                await asyncio.sleep(0)
+        return bytes(content)
 
 
-def _coding(encoding: str) -> str:
+def _inflate(compressed: bytes) -> Iterator[bytes]:
+    """The content of a gzip file, in parts of at most SLICE bytes. Raises Problem 400 for what is none."""
+    members = 1
+    inflate = zlib.decompressobj(wbits=31)
+    for begin in range(0, len(compressed), SLICE_BYTES):
+        part = compressed[begin : begin + SLICE_BYTES]
+        while part:
+            if inflate.eof:
+                members += 1
+                if members > MOST_GZIP_MEMBERS:
+                    raise _not_gzip(f"it has more than {MOST_GZIP_MEMBERS} members")
+                inflate = zlib.decompressobj(wbits=31)
+            try:
+                yield inflate.decompress(part, SLICE_BYTES)
+            except zlib.error as error:
+                raise _not_gzip(str(error)) from None
+            part = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+    if not inflate.eof:
+        raise _not_gzip("it ends before its end")
+
+
+def _content_coding(encoding: str) -> str:
     """`gzip`, or nothing for a body as it is, of a Content-Encoding. Raises Problem 415 for all else."""
     codings = [coding for each in encoding.lower().split(",") if (coding := each.strip()) not in {"", "identity"}]
     if codings in (["gzip"], ["x-gzip"]):
@@ -80,49 +136,62 @@ def _coding(encoding: str) -> str:
     return ""
 
 
-_held = 0
+class _Memory:
+    """The memory for bodies: what is held of it, and the bodies that arrive, the one that began first in front."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.arriving: dict[_Arriving, None] = {}
 
 
 class _Hold:
-    """What a request holds of the memory for bodies, until it is answered."""
+    """What a request holds of the memory, until it is answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: _Memory) -> None:
+        self._memory = memory
         self._size = 0
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(lambda _: self.release())
 
     def take(self, size: int) -> bool:
-        """Hold that much more if there is room for it; whoever is slow makes room. Return whether there was."""
-        global _held
-        while _held + size > MOST_HELD:
-            first = next(iter(_arriving), None)
+        """Hold that much more if there is room, which slow bodies make. Return whether there was."""
+        while self._memory.held + size > MOST_HELD_BYTES:
+            first = next(iter(self._memory.arriving), None)
             if first is None or first is self or not first.slow:
                 return False
             first.refuse(unavailable("body_slow", "The body arrives too slowly while others wait; send it in parts"))
-        _held += size
+        self._memory.held += size
         self._size += size
         return True
 
     def release(self) -> None:
         """Hold nothing any more."""
-        global _held
-        _held -= self._size
+        self._memory.held -= self._size
         self._size = 0
 
 
 class _Arriving(_Hold):
     """A body of more than one part."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__()
+    def __init__(self, memory: _Memory, most_bytes: int) -> None:
+        super().__init__(memory)
         self.received = bytearray()
         self.size = 0
         self.refusal: Problem | None = None
-        self.limit = asyncio.timeout(None)
-        """Ends to wait for what is read for nothing."""
-        self._most = most
+        self.reading = asyncio.timeout(None)
+        """Ends the wait for the rest of a body that is refused."""
+        self._most_bytes = most_bytes
         self._since = asyncio.get_running_loop().time()
+
+    def __enter__(self) -> Self:
+        self._memory.arriving[self] = None
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        self._memory.arriving.pop(self, None)
+        # A refused body has had its time.
+        return isinstance(error, TimeoutError) and self.refusal is not None
 
     @property
     def slow(self) -> bool:
@@ -133,78 +202,22 @@ class _Arriving(_Hold):
         """Take a part, or refuse the body."""
         self.size += len(part)
         if self.refusal:
-            if self.size > MOST_DISCARDED:
-                self.refusal = _too_large(self._most, close=True)
-        elif self.size > self._most:
-            self.refuse(_too_large(self._most))
+            if self.size > MOST_DISCARDED_BYTES:
+                self.refusal = _too_large(self._most_bytes, close=True)
+        elif self.size > self._most_bytes:
+            self.refuse(_too_large(self._most_bytes))
         elif self.take(len(part)):
             self.received += part
         else:
             self.refuse(_full())
 
     def refuse(self, refusal: Problem) -> None:
-        """Hold nothing of it any more, and read for nothing what comes within a moment."""
+        """Hold nothing of it any more. Read what comes within DISCARD_SECONDS, and forget it."""
         self.refusal = refusal
-        _arriving.pop(self, None)
+        self._memory.arriving.pop(self, None)
         self.release()
         self.received = bytearray()
-        self.limit.reschedule(asyncio.get_running_loop().time() + DISCARD_SECONDS)
-
-
-_arriving: dict[_Arriving, None] = {}
-"""The one that began first in front."""
-
-
-async def _rest(request: Request, message: Mapping[str, Any], most: int) -> bytes:
-    """The body that begins with the message."""
-    body = _Arriving(most)
-    try:
-        async with body.limit:
-            _arriving[body] = None
-            while True:
-                _check(request, message)
-                body.add(message.get("body", b""))
-                if not message.get("more_body", False) or body.size > MOST_DISCARDED:
-                    break
-                message = await request.receive()
-    except TimeoutError:
-        assert body.refusal
-    finally:
-        _arriving.pop(body, None)
-    if body.refusal:
-        raise body.refusal
-    return bytes(body.received)
-
-
-async def _inflated(compressed: bytes, most: int) -> bytes:
-    """The content of a gzip file (RFC 1952), of as many members as there are."""
-    hold = _Hold()
-    content = bytearray()
-    members = 0
-    inflate = zlib.decompressobj(wbits=31)
-    for begin in range(0, len(compressed), SLICE):
-        part = compressed[begin : begin + SLICE]
-        while part:
-            if inflate.eof:
-                members += 1
-                if members == MOST_MEMBERS:
-                    raise _not_gzip(f"it has more than {MOST_MEMBERS} members")
-                inflate = zlib.decompressobj(wbits=31)
-            try:
-                inflated = inflate.decompress(part, SLICE)
-            except zlib.error as error:
-                raise _not_gzip(str(error)) from None
-            part = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
-            content += inflated
-            if len(content) > most:
-                raise _too_large(most)
-            if not hold.take(len(inflated)):
-                raise _full()
-            if len(content) > SLICE:
-                await asyncio.sleep(0)
-    if not inflate.eof:
-        raise _not_gzip("it ends before its end")
-    return bytes(content)
+        self.reading.reschedule(asyncio.get_running_loop().time() + DISCARD_SECONDS)
 
 
 def _not_gzip(why: str) -> Problem:
@@ -215,15 +228,15 @@ def _full() -> Problem:
     return unavailable("bodies_full", "Too many bodies are arriving; send it again in a second")
 
 
-def _too_large(most: int, *, close: bool = False) -> Problem:
+def _too_large(most_bytes: int, *, close: bool = False) -> Problem:
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"A body holds at most {most} bytes; send it in parts",
+        f"A body holds at most {most_bytes} bytes; send it in parts",
         headers={"Connection": "close"} if close else None,
     )
 
 
-def _check(request: Request, message: Mapping[str, Any]) -> None:
+def _raise_if_broken_off(request: Request, message: Mapping[str, Any]) -> None:
     """Raises the Problem of a request that broke off, as the server has it.
 
     Of a client that went away nobody reads it; it is counted and logged as no fault of ours.

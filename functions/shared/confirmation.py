@@ -14,7 +14,7 @@ class Unconfirmed(Exception):
 
 
 def confirming(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> Callable[[], None]:
-    """What raises Unconfirmed if a commit on the connection since the last call was not confirmed as it should be."""
+    """A function that raises Unconfirmed if a commit on the connection was not confirmed since its last call."""
     unconfirmed = []
 
     def notice(diagnostic: psycopg.errors.Diagnostic) -> None:

@@ -14,8 +14,8 @@ FORMS = (
 def load(name: str = "DATABASE_URL") -> str:
     """The setting as libpq takes it; empty if it is not set, so that libpq's own variables count (PGHOST ...).
 
-    Raises SettingError for one that libpq cannot use, or would take apart in another way than it was meant: it would
-    name the wrong part in its complaint, which may be the password. What the setting holds is not repeated here.
+    Raises SettingError for one that libpq cannot use, or would take apart in another way than it was meant. libpq's own
+    error would quote a wrong part of it, perhaps the password. The SettingError quotes nothing of it.
     """
     url = settings.text(name)
     scheme, separator, rest = url.partition("://")

@@ -14,24 +14,24 @@ from psycopg.pq import Format
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import conninfo, edge, settings
+from shared import answers, conninfo, edge, settings
 from shared.problems import Problem, unavailable
 
 T = TypeVar("T")
 
-IDLE_SECONDS = 2
-"""How long a transaction may wait for a function that has nothing else to do."""
-READY_SECONDS = 1
-"""How long it counts as known whether the database answers."""
-NOT_SET_UP = (
+IDLE_TRANSACTION_SECONDS = 2
+"""A transaction may wait so long for the function."""
+READINESS_KNOWN_SECONDS = 1
+"""So long an answer of `/ready` holds."""
+NOT_MIGRATED_ERRORS = (
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.UndefinedColumn,
     psycopg.errors.UndefinedFunction,
     psycopg.errors.UndefinedTable,
 )
-"""What a database says that the migrations have not been run on, or that came before a role did."""
+"""Errors of a database before the migrations have run on it, or before they have run for this role."""
 
-# Work that is being cancelled; the event loop itself would let it be collected.
+# Work that is being cancelled. The event loop alone would let it be garbage-collected.
 _given_up: set[asyncio.Task[Any]] = set()
 
 
@@ -45,7 +45,7 @@ class _Instant(Loader):
 
     def load(self, data: Any) -> datetime:
         try:
-            return EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True))
+            return POSTGRES_EPOCH + timedelta(microseconds=int.from_bytes(data, signed=True))
         except OverflowError as error:
             raise psycopg.DataError("Python has no instant that late or early") from error
 
@@ -57,10 +57,11 @@ class _Length(Dumper):
     oid = types["interval"].oid
 
     def dump(self, obj: Any) -> bytes:
-        return (obj // timedelta(microseconds=1)).to_bytes(8, signed=True) + bytes(8)
+        microseconds: int = obj // timedelta(microseconds=1)
+        return microseconds.to_bytes(8, signed=True) + bytes(8)
 
 
-EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """From which PostgreSQL counts microseconds."""
 psycopg.adapters.register_loader("timestamptz", _Instant)
 psycopg.adapters.register_dumper(timedelta, _Length)
@@ -76,11 +77,11 @@ class Database:
     """Connections of one process at most: POOL_SIZE."""
     pooled: bool
     """Whether a pooler such as PgBouncer lends connections for a transaction at a time: DATABASE_POOLER."""
-    deadline: int
+    deadline_seconds: int
     """Seconds a request may wait for the database before it is answered 503: DEADLINE_SECONDS."""
-    idle: int = IDLE_SECONDS
+    idle_seconds: int = IDLE_TRANSACTION_SECONDS
     """Seconds that a transaction may wait for the function, which may be frozen and hold its locks."""
-    lock: float | None = None
+    lock_seconds: float | None = None
     """Seconds that a statement may wait for a lock, None for as long as for anything else."""
 
     @property
@@ -92,8 +93,8 @@ class Database:
             # Whatever the variables of libpq or the role say.
             "client_encoding": "UTF8",
             # A peer that vanished without a word is given up as soon as the request is.
-            "keepalives_idle": self.deadline,
-            "tcp_user_timeout": self.deadline * 1000,
+            "keepalives_idle": self.deadline_seconds,
+            "tcp_user_timeout": self.deadline_seconds * 1000,
         }
         if self.pooled:
             # Neither prepared statements nor session settings outlive the transaction.
@@ -116,15 +117,15 @@ class Database:
 
     @property
     def bounds(self) -> LiteralString | None:
-        """What a transaction has to begin with behind a pooler, which lets no session setting through.
+        """The statement with which each transaction must begin behind a pooler, None without one.
 
-        Role settings would do without, but nobody who runs the migrations may set those of another role. The level of
-        isolation is none of them: it has to be there before the first statement.
+        A pooler lets no session setting through. Settings of the role would do, but who runs the migrations may not
+        make settings of another role. The level of isolation is not among them: it must be set before any statement.
         """
         return _settings(self._bounds) if self.pooled else None
 
     def within(self, seconds: float) -> LiteralString:
-        """What a transaction has to begin with that may not take longer."""
+        """The statement with which a transaction must begin that may take at most so many seconds."""
         brief = {"statement_timeout": round(seconds * 1000)}
         return _settings(self._bounds | brief if self.pooled else brief)
 
@@ -135,14 +136,14 @@ class Database:
             # As text, numbers have all their digits, whatever the role says.
             "extra_float_digits": 1,
             # Ahead of the deadline, so that who waits hears why.
-            "statement_timeout": self.deadline * 900,
-            "idle_in_transaction_session_timeout": self.idle * 1000,
+            "statement_timeout": self.deadline_seconds * 900,
+            "idle_in_transaction_session_timeout": self.idle_seconds * 1000,
             # That a commit is on the primary only is a warning, which a role or database may have turned off.
             "client_min_messages": "warning",
             # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
             "jit": "off",
         }
-        return bounds if self.lock is None else {**bounds, "lock_timeout": round(self.lock * 1000)}
+        return bounds if self.lock_seconds is None else {**bounds, "lock_timeout": round(self.lock_seconds * 1000)}
 
 
 def _settings(values: Mapping[str, int | str]) -> LiteralString:
@@ -170,7 +171,7 @@ def unanswered(error: Exception | None, again: str) -> Problem:
         return unavailable("read_only", f"The database only reads, as a standby does; {again} when it writes too", 5)
     if isinstance(error, psycopg.errors.SerializationFailure):
         return unavailable("conflict", f"The database was changed meanwhile, again and again; {again}", 5)
-    if isinstance(error, NOT_SET_UP):
+    if isinstance(error, NOT_MIGRATED_ERRORS):
         return unavailable("not_set_up", f"The database lacks tables or rights until it is migrated; {again} then", 5)
     return unavailable("deadline", f"The database does not answer; {again}", 5)
 
@@ -178,7 +179,8 @@ def unanswered(error: Exception | None, again: str) -> Problem:
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """What the work returns. Raises TimeoutError after the seconds, while the work is still being cancelled.
 
-    asyncio.timeout waits for what it cancels, and psycopg gives a server that hangs 5 more seconds.
+    This is for what psycopg does: asyncio.timeout, which everything else has, waits until the work is cancelled, and
+    psycopg waits 5 more seconds for a server that hangs.
     """
     task = asyncio.create_task(work)
     await asyncio.wait([task], timeout=seconds)
@@ -198,9 +200,9 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 
 def ready(database: Database) -> edge.Function:
-    """What answers 200 if the database answers a new connection, and raises Problem 503 otherwise.
+    """A function that answers 200 if the database answers a new connection, and raises Problem 503 otherwise.
 
-    Whoever asks meanwhile, and for a second afterwards, gets the same answer: anybody may ask, as often as they like.
+    An answer holds for a second. So anybody may ask, as often as they like.
     """
     probe: asyncio.Task[None] | None = None
     asked = 0.0
@@ -208,21 +210,21 @@ def ready(database: Database) -> edge.Function:
     async def ask() -> None:
         nonlocal asked
         try:
-            await within(database.deadline, _reach(database))
+            await within(database.deadline_seconds, _reach(database))
         finally:
             asked = asyncio.get_running_loop().time()
 
     async def answer(_: Request) -> Response:
         nonlocal probe
         now = asyncio.get_running_loop().time()
-        if probe is None or (probe.done() and now - asked >= READY_SECONDS):
+        if probe is None or (probe.done() and now - asked >= READINESS_KNOWN_SECONDS):
             probe = asyncio.create_task(ask())
         try:
             # It goes on where one of those who asked goes away.
             await asyncio.shield(probe)
         except (TimeoutError, psycopg.Error) as error:
             raise unavailable("not_ready", "The database does not answer") from error
-        return edge.json({"status": "ok", "message": "The database answers"})
+        return answers.json({"status": "ok", "message": "The database answers"})
 
     return answer
 
@@ -232,16 +234,18 @@ async def _reach(database: Database) -> None:
         await connection.execute("SELECT 1")
 
 
-def load(*, connections: int, idle: int = IDLE_SECONDS, lock: float | None = None) -> Database:
+def load(
+    *, connections: int, idle_seconds: int = IDLE_TRANSACTION_SECONDS, lock_seconds: float | None = None
+) -> Database:
     """The database of this function from the environment, with `connections` unless POOL_SIZE says otherwise.
 
-    A transaction may wait `idle` seconds for the function, and a statement `lock` seconds for a lock.
+    A transaction may wait `idle_seconds` for the function, and a statement `lock_seconds` for a lock.
     """
     return Database(
         url=conninfo.load(),
         connections=settings.number("POOL_SIZE", connections, least=1, most=100),
         pooled=settings.switch("DATABASE_POOLER"),
-        deadline=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
-        idle=idle,
-        lock=lock,
+        deadline_seconds=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
+        idle_seconds=idle_seconds,
+        lock_seconds=lock_seconds,
     )

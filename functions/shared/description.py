@@ -9,15 +9,15 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import edge
+from shared import answers, edge
 
 
-def answers(file: Path, needs_token: Callable[[str, str], bool]) -> edge.Function:
-    """What answers with the description in the file.
+def answering(file: Path, needs_token: Callable[[str, str], bool]) -> edge.Function:
+    """A function that answers with the description in the file.
 
     `needs_token` says of a method and a path whether the settings list tokens for it.
     """
-    document = cache(lambda: edge.json(adapted(json.loads(file.read_bytes()), needs_token)).body)
+    document = cache(lambda: answers.json(adapted(json.loads(file.read_bytes()), needs_token)).body)
 
     async def answer(_: Request) -> Response:
         return Response(document(), media_type="application/json")

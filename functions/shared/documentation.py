@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from shared import edge
-from shared.pages import POLICY, Site
+from shared.pages import CONTENT_POLICY, Site
 
 # ReDoc makes its style sheets itself, from an empty one whose hash this is, and brings a font of its icons.
 _REDOC = {
-    **POLICY,
+    **CONTENT_POLICY,
     "style-src": "'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",
     "font-src": "data:",
 }
@@ -23,7 +23,7 @@ _SITE = Site(
     {b"https://cdn.redoc.ly/redoc/logo-mini-full.svg": b"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg'/>"},
 )
 ROUTES: edge.Routes = {
-    "/docs": (edge.GET, _SITE.page("docs.html")),
-    "/redoc": (edge.GET, _SITE.page("redoc.html", _REDOC)),
-    "/docs/": (edge.GET, _SITE.file),
+    "/docs": edge.Route(edge.GET, _SITE.page("docs.html")),
+    "/redoc": edge.Route(edge.GET, _SITE.page("redoc.html", _REDOC)),
+    "/docs/": edge.Route(edge.GET, _SITE.file),
 }

@@ -1,4 +1,4 @@
-"""What the HTTP edges of the functions have in common."""
+"""The HTTP edge of every function."""
 
 import functools
 import gc
@@ -7,24 +7,32 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from time import perf_counter
+from typing import Any, NamedTuple
 from uuid import uuid4
 
-from pydantic_core import to_json
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import origins, prefix
+from shared import answers, origins, prefix
 from shared.metrics import REQUESTS
 from shared.problems import Problem
 
 Function = Callable[[Request], Awaitable[Response]]
 GET, POST, DELETE = ("GET", "HEAD"), ("POST",), ("DELETE",)
-Routes = Mapping[str, tuple[tuple[str, ...], Function]]
-"""For each path, without a slash at its end: the methods allowed there, and what answers them. With a slash at its end,
-a path stands for everything below it."""
 
-MOST_PARAMETERS = 50
+
+class Route(NamedTuple):
+    """The methods that are allowed at a path, and what answers them."""
+
+    methods: tuple[str, ...]
+    function: Function
+
+
+Routes = Mapping[str, Route]
+"""By their paths, without a slash at the end. With one, a path stands for everything below it."""
+
+MOST_QUERY_PARAMETERS = 50
 """Of a query string."""
 
 log = logging.getLogger("edge")
@@ -68,13 +76,10 @@ def answered(function: Function) -> Function:
 
 
 def _log(request: Request, status: int, started: float, failure: BaseException | None) -> str:
-    """Write the line of a request, and return its id: that of the gateway or client (X-Request-Id), or a new one."""
+    """Write the line of a request, and return its id."""
     received = headers(request)
-    request_id = received.get("x-request-id", "")
-    if not re.fullmatch(r"[\w.:/+=-]{1,128}", request_id, re.ASCII):
-        request_id = uuid4().hex
     fields = {
-        "request_id": request_id,
+        "request_id": _request_id(received),
         # Of an event in binary mode, as Knative delivers all.
         "cloudevent_id": received.get("ce-id"),
         "method": request.method,
@@ -84,14 +89,26 @@ def _log(request: Request, status: int, started: float, failure: BaseException |
         "duration_ms": round(1000 * (perf_counter() - started), 3),
         "cause": failure and repr(failure),
     }
-    words = "{method} {path} answered {status} in {duration_ms:.1f} ms, request {request_id}".format(**fields)
-    if fields["cloudevent_id"] is not None:
-        words += ", event {cloudevent_id!r}".format(**fields)
-    if failure:
-        words += f": {failure!r}"
     unexpected = status == HTTPStatus.INTERNAL_SERVER_ERROR
-    log.log(_level(status), "%s", words, exc_info=failure if unexpected else None, extra={"fields": fields})
-    return request_id
+    extra = {"fields": fields}
+    log.log(_level(status), "%s", _line(fields), exc_info=failure if unexpected else None, extra=extra)
+    return str(fields["request_id"])
+
+
+def _request_id(received: Mapping[str, str]) -> str:
+    """That of the gateway or client (X-Request-Id), or a new one."""
+    request_id = received.get("x-request-id", "")
+    return request_id if re.fullmatch(r"[\w.:/+=-]{1,128}", request_id, re.ASCII) else uuid4().hex
+
+
+def _line(fields: Mapping[str, Any]) -> str:
+    """The fields in words."""
+    words = "{method} {path} answered {status} in {duration_ms:.1f} ms, request {request_id}"
+    if fields["cloudevent_id"] is not None:
+        words += ", event {cloudevent_id!r}"
+    if fields["cause"]:
+        words += ": {cause}"
+    return words.format(**fields)
 
 
 def _level(status: int) -> int:
@@ -102,18 +119,18 @@ def _level(status: int) -> int:
     return logging.INFO if status >= HTTPStatus.BAD_REQUEST else logging.DEBUG
 
 
-def by_method(*routes: tuple[tuple[str, ...], Function]) -> tuple[tuple[str, ...], Function]:
+def by_method(*routes: Route) -> Route:
     """One route of several, each of which has methods of its own."""
-    functions = {method: function for methods, function in routes for method in methods}
+    functions = {method: route.function for route in routes for method in route.methods}
 
     async def answer(request: Request) -> Response:
         return await functions[request.method](request)
 
-    return tuple(functions), answer
+    return Route(tuple(functions), answer)
 
 
 async def route(request: Request, routes: Routes) -> Response:
-    """Have the request answered by whom its path names.
+    """Have the function answer that the request's path names.
 
     Raises Problem 404, 405 with the methods allowed, or the one with which the server refuses the request.
     """
@@ -123,28 +140,27 @@ async def route(request: Request, routes: Routes) -> Response:
     found = routes.get(path.rstrip("/")) or routes.get(f"/{path[1:].partition('/')[0]}/")
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")
-    methods, function = found
-    if request.method not in methods:
+    if request.method not in found.methods:
         if request.method == "OPTIONS":
-            return origins.options(headers(request), methods)
-        allowed = origins.allow_header(methods)
+            return origins.options(headers(request), found.methods)
+        allowed = origins.allow_header(found.methods)
         raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} takes {allowed} only", headers={"Allow": allowed})
-    return await function(request)
+    return await found.function(request)
 
 
-def prefers(value: str, name: str) -> bool:
+def has_preference(value: str, name: str) -> bool:
     """Whether a header Prefer (RFC 7240) names the preference, among others or with parameters."""
     return any(re.split("[;=]", each, maxsplit=1)[0].strip().lower() == name for each in value.split(","))
 
 
 def query(request: Request) -> QueryParams:
-    """What the query string asks. Raises Problem 422 for one of more names than any question has, before it costs."""
-    if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A question has at most {MOST_PARAMETERS} parameters")
+    """The parameters of the query string. Raises Problem 422, before it costs anything, if there are too many."""
+    if request.scope["query_string"].count(b"&") >= MOST_QUERY_PARAMETERS:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A question has at most {MOST_QUERY_PARAMETERS} parameters")
     return request.query_params
 
 
-def spare_collections() -> None:
+def collect_garbage_rarely() -> None:
     """Have garbage collected more rarely, and never what is loaded by now. For a function to call when it starts.
 
     A full collection looks through every object: 13 ms in which no request is answered, several times a second under
@@ -156,13 +172,7 @@ def spare_collections() -> None:
 
 async def health(_: Request) -> Response:
     """Say that the function is alive, whatever the database or the sink is."""
-    return json({"status": "ok", "message": "Service is healthy"})
-
-
-def json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """The answer that holds the content as JSON."""
-    # Several times as fast as starlette's JSONResponse, which makes an encoder for each.
-    return Response(to_json(content), status, media_type="application/json")
+    return answers.json({"status": "ok", "message": "Service is healthy"})
 
 
 def headers(request: Request) -> dict[str, str]:

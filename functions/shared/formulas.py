@@ -6,7 +6,7 @@ again where CSV comes in. A name that has such an apostrophe of its own gets one
 
 import re
 
-COLUMNS = ("building_id", "room_id", "timestamp", "temperature")
+READING_COLUMNS = ("building_id", "room_id", "timestamp", "temperature")
 """Of CSV that holds readings, in the order in which it is written."""
 
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -20,7 +20,7 @@ def guarded(text: str) -> str:
 
 
 def unguarded(text: str) -> str:
-    """The text that stands in CSV: the opposite of `guarded`. What was never guarded stays as it is."""
+    """The opposite of `guarded`. A text that was never guarded stays as it is."""
     return text[1:] if text.startswith("'") and _begins_like_a_formula(text) else text
 
 

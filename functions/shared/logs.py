@@ -4,11 +4,12 @@ import json
 import logging
 import logging.handlers
 from datetime import UTC, datetime
+from pathlib import Path
 
 from shared import settings
 from shared.masking import masked
 
-FORMAT = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
+TEXT_FORMAT = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
 
 
 class JsonFormatter(logging.Formatter):
@@ -44,23 +45,24 @@ class TextFormatter(logging.Formatter):
         return masked(super().format(record))
 
 
-def configure() -> None:
+def configure(file: Path | None = None) -> None:
     """Set up the root logger from LOG_LEVEL (info), LOG_FORMAT (text) and LOG_FILE (a file instead of standard error).
 
-    A second call in the process changes nothing. functions-framework leaves the root logger at WARNING and without a
-    handler, so a function calls this first.
+    `file` takes the place of LOG_FILE. A second call in the process changes nothing. functions-framework leaves the
+    root logger at WARNING and without a handler, so a function calls this first.
     """
     level = settings.text("LOG_LEVEL", "info").upper()
     if level not in logging.getLevelNamesMapping():
         raise settings.SettingError(f"LOG_LEVEL must be debug, info, warning or error, not {level.lower()!r}")
-    formatters = {"text": TextFormatter(FORMAT), "json": JsonFormatter()}
+    formatters = {"text": TextFormatter(TEXT_FORMAT), "json": JsonFormatter()}
     if (kind := settings.text("LOG_FORMAT", "text")) not in formatters:
         raise settings.SettingError(f"LOG_FORMAT must be text or json, not {kind!r}")
-    handler: logging.Handler = logging.StreamHandler()
-    if file := settings.text("LOG_FILE"):
-        handler = logging.handlers.RotatingFileHandler(file, maxBytes=10_000_000, backupCount=3)
-    handler.setFormatter(formatters[kind])
-    logging.basicConfig(level=level, handlers=[handler])
+    if not logging.getLogger().handlers:
+        handler: logging.Handler = logging.StreamHandler()
+        if path := file or settings.text("LOG_FILE"):
+            handler = logging.handlers.RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3)
+        handler.setFormatter(formatters[kind])
+        logging.basicConfig(level=level, handlers=[handler])
     # uvicorn writes its lines its own way, which no program that reads the others understands.
     server = logging.getLogger("uvicorn")
     server.handlers.clear()

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from shared import settings
 
-_REMEMBERED_SECONDS = 3600
-_READABLE = "Allow, Retry-After, WWW-Authenticate, X-Request-Id"
+_PREFLIGHT_KEPT_SECONDS = 3600
+_READABLE_HEADERS = "Allow, Retry-After, WWW-Authenticate, X-Request-Id"
 """Headers of answers that pages of other origins may read, beside those that they always may."""
 
 
@@ -35,7 +35,7 @@ def allow_header(methods: Sequence[str]) -> str:
 def options(headers: Mapping[str, str], methods: Sequence[str]) -> Response:
     """The answer to OPTIONS, from the headers of the request (names in lower case).
 
-    Where events are posted, it has whoever asks post them: the handshake of HTTP 1.1 Web Hooks for Event Delivery, 4.
+    A path that takes events lets every source send them: the handshake of HTTP 1.1 Web Hooks for Event Delivery, 4.
     """
     allowed = {"Allow": allow_header(methods)}
     if "POST" not in methods or "webhook-request-origin" not in headers:
@@ -54,8 +54,8 @@ def allow(headers: Mapping[str, str], response: Response, allowed: Sequence[str]
     if not origin or not {origin, "*"} & set(allowed):
         return
     response.headers["Access-Control-Allow-Origin"] = origin
-    response.headers["Access-Control-Expose-Headers"] = _READABLE
+    response.headers["Access-Control-Expose-Headers"] = _READABLE_HEADERS
     if "access-control-request-method" in headers:
         response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
         response.headers["Access-Control-Allow-Headers"] = headers.get("access-control-request-headers", "")
-        response.headers["Access-Control-Max-Age"] = str(_REMEMBERED_SECONDS)
+        response.headers["Access-Control-Max-Age"] = str(_PREFLIGHT_KEPT_SECONDS)

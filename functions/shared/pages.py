@@ -21,7 +21,7 @@ from shared import negotiation
 from shared.edge import Function
 from shared.problems import Problem
 
-POLICY = {
+CONTENT_POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
     "style-src": "'self'",
@@ -33,7 +33,7 @@ POLICY = {
 }
 """The Content-Security-Policy of a page, by directive."""
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-YEAR = 365 * 24 * 60 * 60
+YEAR_SECONDS = 365 * 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class Site:
         self._version = cache(self._digest)
         self._files: dict[str, File] = {}
 
-    def page(self, name: str, policy: Mapping[str, str] = POLICY) -> Function:
-        """What answers with a page. The path of `index.html` ends with a slash, that of another page does not."""
+    def page(self, name: str, policy: Mapping[str, str] = CONTENT_POLICY) -> Function:
+        """A function that answers with a page. Only the path of `index.html` ends with a slash."""
 
         async def answer(request: Request) -> Response:
             if request.scope["path"].endswith("/") != (name == "index.html"):
@@ -82,9 +82,9 @@ class Site:
         if folder != self._address or name not in self._paths():
             raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")
         file = await self._loaded(name)
-        # During a rollout a page may be that of another revision: it gets what there is here, and only this once.
-        kept = f"max-age={YEAR}, immutable" if version == self._version() else "no-cache"
-        return _response(request, file, kept, POLICY)
+        # During a rollout the page may come from another revision. It gets the file of this one, and does not keep it.
+        kept = f"max-age={YEAR_SECONDS}, immutable" if version == self._version() else "no-cache"
+        return _response(request, file, kept, CONTENT_POLICY)
 
     async def _loaded(self, name: str) -> File:
         if name not in self._files:
@@ -116,7 +116,7 @@ class Site:
             content = content.replace(b'"files/', f'"{self._address}/{self._version()}/'.encode())
         for before, after in self._replaced.items():
             content = content.replace(before, after)
-        # What the module gzip does, which nothing else here imports.
+        # As the module gzip does. Nothing else here imports it.
         compressor = zlib.compressobj(9, wbits=31)
         compressed = compressor.compress(content) + compressor.flush()
         # Weak: it stands for both forms.

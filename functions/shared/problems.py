@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import NotRequired, TypedDict
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
-MOST_FAULTS = 1_000
+from shared import answers
+
+MOST_FAULTS_LISTED = 1_000
 """How many faults an answer lists; ten thousand readings can have a hundred thousand."""
 
 
@@ -47,7 +49,7 @@ class Problem(Exception):
         self.headers = headers
         self.reason = reason
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Response:
         """The answer as `application/problem+json`."""
         body: dict[str, object] = {
             "type": "about:blank",
@@ -56,11 +58,11 @@ class Problem(Exception):
             "detail": self.detail,
         }
         if self.faults:
-            body["errors"] = list(self.faults[:MOST_FAULTS])
-        if len(self.faults) > MOST_FAULTS:
-            body["detail"] = f"{self.detail}; the first {MOST_FAULTS} faults are listed"
+            body["errors"] = list(self.faults[:MOST_FAULTS_LISTED])
+        if len(self.faults) > MOST_FAULTS_LISTED:
+            body["detail"] = f"{self.detail}; the first {MOST_FAULTS_LISTED} faults are listed"
         body |= self.members
-        return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
+        return answers.json(body, self.status, headers=self.headers, media_type="application/problem+json")
 
 
 def unavailable(reason: str, detail: str, retry_after: int = 1) -> Problem:

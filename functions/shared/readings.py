@@ -37,49 +37,51 @@ IDENTIFIER = rule(
     core_schema.str_schema(strict=True, min_length=1, max_length=255, pattern=r"^[^\x00]*$"),
     "a string of 1 to 255 characters, none of them NUL",
 )
-_PATTERN = r"^[0-9]{4}(-[0-9]{2}){2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_TIMESTAMP_PATTERN = (
+    r"^[0-9]{4}(-[0-9]{2}){2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+)
 """RFC 3339, and what ISO 8601 has beside it that names an instant: Java leaves out seconds that are zero, strftime's %z
 the colon of the offset, PostgreSQL its minutes."""
 # In UTC the year must be one that every client can hold, whatever the offset.
 _DATETIME = core_schema.datetime_schema(
     tz_constraint="aware", ge=datetime.min.replace(tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC)
 )
-_EXAMPLE = "an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z"
+_TIMESTAMP_RULE = "an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z"
 TIMESTAMP = core_schema.chain_schema(
     [
         # pydantic alone takes numbers too, and guesses whether they are seconds or milliseconds.
-        rule(core_schema.str_schema(strict=True), f"{_EXAMPLE}, and no number"),
+        rule(core_schema.str_schema(strict=True), f"{_TIMESTAMP_RULE}, and no number"),
         rule(
             core_schema.chain_schema(
                 [
-                    core_schema.str_schema(pattern=_PATTERN),
+                    core_schema.str_schema(pattern=_TIMESTAMP_PATTERN),
                     core_schema.union_schema(
                         [_DATETIME, core_schema.no_info_before_validator_function("{}:00".format, _DATETIME)],
                         mode="left_to_right",
                     ),
                 ]
             ),
-            _EXAMPLE,
+            _TIMESTAMP_RULE,
         ),
     ],
     metadata={
         "pydantic_js_updates": {
             "format": "date-time",
-            "pattern": _PATTERN,
+            "pattern": _TIMESTAMP_PATTERN,
             "examples": ["2024-12-01T12:34:56.000Z"],
         }
     },
 )
-DEGREES = "a number from -50 to 50 (degrees Celsius)"
+TEMPERATURE_RULE = "a number from -50 to 50 (degrees Celsius)"
 """What a temperature must be."""
 
 
-def degrees(*, strict: bool) -> core_schema.CoreSchema:
+def temperature_schema(*, strict: bool) -> core_schema.CoreSchema:
     """The schema of a temperature: a number only, or text that holds one too."""
     return core_schema.float_schema(strict=strict, ge=-50, le=50)
 
 
-TEMPERATURE = rule(degrees(strict=True), DEGREES)
+TEMPERATURE = rule(temperature_schema(strict=True), TEMPERATURE_RULE)
 READING = core_schema.typed_dict_schema(
     {
         "building_id": core_schema.typed_dict_field(IDENTIFIER),
@@ -113,7 +115,7 @@ def faults(error: ValidationError) -> list[Fault]:
 
 
 def only_error(error: ValidationError) -> ErrorDetails | None:
-    """What validation found if that is one thing; to list ten thousand just to look at the first takes long."""
+    """The only error that validation found, None if there are more. To list ten thousand would take long."""
     if error.error_count() > 1:
         return None
     return error.errors(include_url=False, include_context=False, include_input=False)[0]

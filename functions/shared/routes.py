@@ -1,4 +1,4 @@
-"""What every function answers beside its own work: whether it is alive, what it did, and how it is used."""
+"""The routes that every function has: its health, its metrics, and the description of its API."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ _FUNCTIONS = Path(__file__).parent.parent
 
 
 def of_every_function(function: str, tokens: Sequence[bytes]) -> edge.Routes:
-    """The routes; what was done needs one of the tokens, if there are any."""
+    """The routes. The metrics need one of the tokens, if there are any."""
     return {
-        "/health": (edge.GET, edge.health),
-        "/metrics": (edge.GET, access.needs(tokens, metrics)),
-        "/openapi.json": (
+        "/health": edge.Route(edge.GET, edge.health),
+        "/metrics": edge.Route(edge.GET, access.needs_token(tokens, metrics)),
+        "/openapi.json": edge.Route(
             edge.GET,
-            description.answers(
+            description.answering(
                 _FUNCTIONS / function / "openapi.json",
                 lambda method, path: access.is_for_admins(method, path) or bool(tokens),
             ),

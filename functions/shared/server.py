@@ -28,8 +28,8 @@ taking the next request just then, which is a 502 for its sender."""
 ARRIVAL_SECONDS = 30
 """That a request may take to arrive: as long as Knative lets a request of `ingest` take."""
 LINGER_SECONDS = 1
-"""That a connection stays after its last answer when a request was refused: closed while the client still sends, it
-would take the answer with it."""
+"""A connection stays open so long after a refusal. If it were closed while the client still sends, the answer would be
+lost."""
 STALL_SECONDS = 300
 """That a client may take nothing of an answer: what is left of it stays in memory until then. The system takes more
 only when it got rid of a third of what it has, which may be megabytes: a slow client seems to take nothing for long."""
@@ -40,10 +40,10 @@ MOST_HEAD_BYTES = 64 * 1024
 
 
 def application(target: str | None = None, source: Path | None = None) -> Starlette:
-    """What functions-framework makes of a function; without arguments, of the one that its variables name.
+    """The application that functions-framework makes of a function; by default the one that its variables name.
 
-    What the framework would answer itself, as text and past the metrics (methods that it does not know, two paths that
-    browsers ask for), the function answers as everything else.
+    The framework answers some requests itself, as text and without metrics: methods that it does not know, and two
+    paths that browsers ask for. Here the function answers these too.
     """
     framework: Starlette = create_asgi_app(target, source, "http")
     everything = framework.routes[-1]
@@ -89,16 +89,16 @@ class Protocol(HttpToolsProtocol):
     scope: the Problem to raise. So it is counted, logged and answered as any other, in its turn.
     """
 
-    # Whether nothing of a request is missing, and what ends the wait if something is.
-    _whole = True
-    _wait: asyncio.TimerHandle | None = None
-    # What gives a client up that takes nothing of an answer.
-    _stall: asyncio.TimerHandle | None = None
-    # Whether what comes belongs to no request any more.
-    _deaf = False
-    # Bytes that came while a head was under way, after those in which it began; and whether it may be too large.
-    _head = 0
-    _large = False
+    # Whether the request is complete; if it is not, the timer ends the wait for the rest.
+    _is_complete = True
+    _arrival_timer: asyncio.TimerHandle | None = None
+    # Gives up a client that takes nothing of its answer.
+    _stall_timer: asyncio.TimerHandle | None = None
+    # Whether all that still comes is ignored.
+    _ignores_input = False
+    # Bytes of the head after the first ones that came, and whether it may be too large.
+    _head_bytes = 0
+    _head_may_be_too_large = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Close the connection too if nothing is ever sent."""
@@ -107,8 +107,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
-        if self._stall is not None:
-            self._stall.cancel()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -116,15 +116,15 @@ class Protocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
-        if self._deaf:
+        if self._ignores_input:
             return
-        self._large = self._head + len(data) > MOST_HEAD_BYTES
+        self._head_may_be_too_large = self._head_bytes + len(data) > MOST_HEAD_BYTES
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
             self._refuse(error.__context__ if isinstance(error.__context__, Problem) else _no_request(error))
         else:
-            if not self._whole:
+            if not self._is_complete:
                 self._go_on_waiting(len(data))
 
     def _feed(self, data: bytes) -> None:
@@ -149,23 +149,23 @@ class Protocol(HttpToolsProtocol):
 
     def _go_on_waiting(self, size: int) -> None:
         if "path" not in self.scope:
-            if self._wait is not None:
-                self._head += size
-            if self._head > MOST_HEAD_BYTES:
+            if self._arrival_timer is not None:
+                self._head_bytes += size
+            if self._head_bytes > MOST_HEAD_BYTES:
                 self._refuse(_too_large())
                 return
-        if self._wait is None:
-            self._wait = self.loop.call_later(ARRIVAL_SECONDS, self._refuse, _late())
+        if self._arrival_timer is None:
+            self._arrival_timer = self.loop.call_later(ARRIVAL_SECONDS, self._refuse, _late())
 
     def _stop_waiting(self) -> None:
-        self._head = 0
-        if self._wait is not None:
-            self._wait.cancel()
-            self._wait = None
+        self._head_bytes = 0
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+            self._arrival_timer = None
 
     def _refuse(self, problem: Problem) -> None:
         """Have the request that is arriving answered with the Problem, and take nothing more."""
-        self._deaf = True
+        self._ignores_input = True
         self._stop_waiting()
         if "path" not in self.scope:
             self._answer(problem)
@@ -204,7 +204,7 @@ class Protocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Go on answering a client that has only stopped to send; say whether there is something to answer."""
-        if not self._whole and not self._deaf:
+        if not self._is_complete and not self._ignores_input:
             self._refuse(Problem(HTTPStatus.BAD_REQUEST, "The connection ended before the request did"))
         if self.cycle is None or self.cycle.response_complete:
             return False
@@ -214,38 +214,41 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Send no more for now, and give the client up if it takes nothing."""
         super().pause_writing()
-        self._stall = self.loop.call_later(STALL_SECONDS, self._give_up, self.transport.get_write_buffer_size())
+        self._stall_timer = self.loop.call_later(STALL_SECONDS, self._give_up, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Send again: the client took what there was."""
-        if self._stall is not None:
-            self._stall.cancel()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
         super().resume_writing()
 
     def _give_up(self, left: int) -> None:
         """Close the connection of a client that took none of the bytes that were left for it."""
         if (now := self.transport.get_write_buffer_size()) < left:
-            self._stall = self.loop.call_later(STALL_SECONDS, self._give_up, now)
+            self._stall_timer = self.loop.call_later(STALL_SECONDS, self._give_up, now)
         else:
             self.transport.abort()
 
     def shutdown(self) -> None:
         """End after the answer that is under way, for which a request must arrive in a moment."""
         super().shutdown()
-        if not self._whole and not self._deaf and not self.transport.is_closing():
+        if not self._is_complete and not self._ignores_input and not self.transport.is_closing():
             self._stop_waiting()
             stopping = unavailable("stopping", "This instance ends; send it again")
-            self._wait = self.loop.call_later(STOP_SECONDS, self._refuse, stopping)
+            self._arrival_timer = self.loop.call_later(STOP_SECONDS, self._refuse, stopping)
 
     def on_message_begin(self) -> None:
         """Note that a request begins."""
-        self._whole = False
+        self._is_complete = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Hand the request to the application. Raises Problem 431 if there is too much of it already."""
         # A header takes four bytes more on the wire.
-        if self._large and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MOST_HEAD_BYTES:
+        if (
+            self._head_may_be_too_large
+            and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MOST_HEAD_BYTES
+        ):
             raise _too_large()
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":
             # Which has no interim answers (RFC 9110, 10.1.1).
@@ -254,8 +257,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that a request is there."""
-        self._whole = True
-        if self._wait is not None:
+        self._is_complete = True
+        if self._arrival_timer is not None:
             self._stop_waiting()
         super().on_message_complete()
 
@@ -279,7 +282,7 @@ _FRAMING = {b"content-length", b"transfer-encoding"}
 
 
 class _Body:
-    """What a parser tells that reads a body alone."""
+    """Hears from a parser that reads only a body."""
 
     def __init__(self, protocol: Protocol, parser: Any) -> None:
         """`parser` reads what comes behind the body."""
@@ -294,7 +297,7 @@ class _Body:
             self._protocol.on_message_begin()
             raise Problem(HTTPStatus.BAD_REQUEST, "Behind the offer of another protocol there can be no more requests")
         self._begun = True
-        self._protocol._whole = False
+        self._protocol._is_complete = False
         self._protocol.cycle.more_body = True
         self._protocol.cycle.message_event.clear()
 
@@ -305,7 +308,7 @@ class _Body:
 
 
 def _no_request(error: httptools.HttpParserError) -> Problem:
-    # What the parser could not even hand over.
+    # The parser could not even pass the target on.
     why = "Invalid target" if isinstance(error, httptools.HttpParserCallbackError) else error
     return Problem(HTTPStatus.BAD_REQUEST, f"This is not a request of HTTP/1.1: {why}")
 

@@ -1,10 +1,15 @@
-"""The settings of a function that sends CloudEvents to a sink."""
+"""Where a function sends CloudEvents, from its settings and those of Knative."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared import settings
+from shared.problems import Problem
 
 _overrides = SchemaValidator(
     core_schema.typed_dict_schema(
@@ -20,8 +25,56 @@ _overrides = SchemaValidator(
 )
 
 
-def extensions() -> dict[str, str]:
-    """The attributes that K_CE_OVERRIDES, set by Knative's SinkBinding, adds to every event."""
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Where events go."""
+
+    url: str
+    """Empty if there is none."""
+    token: str
+    """Sent with each event, if there is one."""
+    patience_seconds: int
+    """How long it may take nothing before it is given up: SINK_PATIENCE."""
+    extensions: Mapping[str, str]
+    """Attributes of every event: those of K_CE_OVERRIDES, which Knative's SinkBinding sets."""
+
+    @property
+    def digest(self) -> str:
+        """Stands for the sink in the database. The URL may hold a secret, and others read the database."""
+        return sha256(self.url.encode()).hexdigest()
+
+    def check(self) -> None:
+        """Raise Problem 503 if the URL is not one of http or https."""
+        try:
+            parts = urlsplit(self.url)
+            # Raises ValueError for one that is no number.
+            _ = parts.port
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and len(self.url.split()) == 1
+        except ValueError:
+            usable = False
+        if not usable:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The sink is not an http or https URL")
+
+
+def load(name: str) -> Sink:
+    """The sink of the settings that begin with the name: NAME_URL, unless Knative sets K_SINK, and NAME_TOKEN.
+
+    Raises SettingError for settings that make no sense.
+    """
+    return Sink(
+        url=settings.text("K_SINK") or settings.text(f"{name}_URL"),
+        token=settings.text(f"{name}_TOKEN"),
+        patience_seconds=settings.number("SINK_PATIENCE", 30, least=1, most=600),
+        extensions=_extensions(),
+    )
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether the URL leads to this machine, for which no proxy is asked."""
+    return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
+
+
+def _extensions() -> dict[str, str]:
     try:
         overrides: dict[str, dict[str, str]] = _overrides.validate_json(settings.text("K_CE_OVERRIDES", "{}"))
     except ValidationError:
@@ -29,18 +82,3 @@ def extensions() -> dict[str, str]:
             'K_CE_OVERRIDES must be JSON such as {"extensions": {"name": "value"}}, the names of a-z and 0-9 only'
         ) from None
     return overrides.get("extensions", {})
-
-
-def patience() -> int:
-    """Seconds that a sink may take nothing before it is given up: SINK_PATIENCE."""
-    return settings.number("SINK_PATIENCE", 30, least=1, most=600)
-
-
-def url(name: str) -> str:
-    """Where events go: K_SINK, set by Knative's SinkBinding, else the setting of that name; may be empty."""
-    return settings.text("K_SINK") or settings.text(name)
-
-
-def digest(url: str) -> str:
-    """What stands for a sink in the database: its URL may hold what nobody is to read there."""
-    return sha256(url.encode()).hexdigest()

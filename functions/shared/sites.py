@@ -1,4 +1,4 @@
-"""Keeps pages of other sites from writing with the browser of whoever opens them."""
+"""Keeps pages of other sites from writing: a page can send requests in the name of its reader."""
 
 import functools
 from collections.abc import Collection, Sequence
@@ -11,16 +11,16 @@ from shared import origins
 from shared.edge import Function
 from shared.problems import Problem
 
-OWN = (b"same-origin", b"none")
-"""What a browser says of a request (Fetch Metadata) that a page of ours or the person at it makes."""
+OWN_FETCH_SITES = (b"same-origin", b"none")
+"""What a browser says (Fetch Metadata) of a request that comes from our own page, or from the address bar."""
 
 
-def own(function: Function) -> Function:
+def no_foreign_pages(function: Function) -> Function:
     """Have the function answer only what no page of another site asked for; that is Problem 403.
 
-    Every browser of these years says where a request comes from, to an https address and to this machine; programs that
-    are no browser do not. Whoever is let in by a name of its own, and not by a token, is written to by pages otherwise:
-    a browser sends some bodies to any address without asking.
+    Today's browsers say where a request comes from, if they send it to an https address or to this machine. Other
+    programs do not say it. Without this check, any page could write to a function that needs no token: a browser sends
+    some bodies to any address without asking.
     """
     allowed = [origin.encode() for origin in origins.load()]
 
@@ -28,14 +28,14 @@ def own(function: Function) -> Function:
     async def guarded(request: Request) -> Response:
         headers = request.scope["headers"]
         for name, value in headers:
-            if name == b"sec-fetch-site" and value not in OWN and not listed(_origin(headers), allowed):
-                raise foreign()
+            if name == b"sec-fetch-site" and value not in OWN_FETCH_SITES and not listed(_origin(headers), allowed):
+                raise foreign_page()
         return await function(request)
 
     return guarded
 
 
-def foreign() -> Problem:
+def foreign_page() -> Problem:
     """The refusal of a page of another site."""
     return Problem(
         HTTPStatus.FORBIDDEN,

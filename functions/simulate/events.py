@@ -1,17 +1,22 @@
 """Readings as CloudEvents."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from cloudevents.http import CloudEvent
 
-from shared.delivery import room_event
+from shared.events import room_event
 from shared.readings import Reading, written
+from shared.sink import Sink
 
 EVENT_TYPE = "dev.temperature.reading.v1"
 
 
-def event(reading: Reading, extensions: Mapping[str, str]) -> CloudEvent:
-    """The event of a reading, which is the same each time: its id is instant and temperature."""
-    timestamp = written(reading["timestamp"])
-    identity = f"{timestamp}/{reading['temperature']}"
-    return room_event(EVENT_TYPE, {**reading, "timestamp": timestamp}, identity, timestamp, extensions)
+def of(sink: Sink) -> Callable[[Reading], CloudEvent]:
+    """Makes a reading the event that the sink gets. Its id is instant and temperature, so it is the same each time."""
+
+    def event(reading: Reading) -> CloudEvent:
+        timestamp = written(reading["timestamp"])
+        identity = f"{timestamp}/{reading['temperature']}"
+        return room_event(EVENT_TYPE, {**reading, "timestamp": timestamp}, identity, timestamp, sink.extensions)
+
+    return event

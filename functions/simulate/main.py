@@ -9,27 +9,30 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
-from threading import Event
+from typing import TYPE_CHECKING
 
 from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, body, delivery, edge, logs, routes, settings, sink, sites
+from shared import access, answers, body, edge, logs, routes, sink, sites
 from shared.problems import Problem
-from simulate.events import event
-from simulate.simulation import PROFILES, Room, parse
+from shared.sink import Sink
+from simulate import events
+from simulate.simulation import PROFILES, Room, Simulation, parse
 
-MOST_BYTES = 1024 * 1024
+if TYPE_CHECKING:
+    from shared.delivery import Outcome
+
+MOST_BODY_BYTES = 1024 * 1024
 
 logs.configure()
 log = logging.getLogger("simulate")
-EVENT = partial(event, extensions=sink.extensions())
-TOKEN = settings.text("SINK_TOKEN")
-PATIENCE = sink.patience()
+SINK = sink.load("SINK")
+BODIES = body.Receiver(MOST_BODY_BYTES)
 
 
 @aio.http
@@ -40,24 +43,18 @@ async def simulate(request: Request) -> Response:
 
 
 async def _emit(request: Request) -> Response:
-    simulation = parse(await body.receive(request, edge.headers(request), MOST_BYTES))
-    stop = Event()
-    try:
-        # In a thread of its own: /health is answered meanwhile.
-        outcome = await asyncio.to_thread(delivery.emit, simulation, EVENT, _sink(), stop=stop)
-    finally:
-        # A server that ends cancels what it still does; a thread hears nothing of that.
-        stop.set()
+    simulation = parse(await BODIES.receive(request, edge.headers(request)))
+    outcome = await _deliver(simulation, _checked(SINK))
     log.log(logging.WARNING if outcome.failed else logging.INFO, "%s", outcome)
     counts = {"emitted": outcome.emitted, "retried": outcome.retried, "failed": outcome.failed}
     if outcome.failed:
         raise Problem(HTTPStatus.BAD_GATEWAY, str(outcome), members=counts)
-    return edge.json(counts)
+    return answers.json(counts)
 
 
 # Whoever may have readings written may have them simulated.
 TOKENS = access.tokens("WRITE_TOKENS")
-_post = (edge.POST, access.needs(TOKENS, sites.own(_emit)))
+_post = edge.Route(edge.POST, access.needs_token(TOKENS, sites.no_foreign_pages(_emit)))
 _ROUTES: edge.Routes = {
     "": _post,
     "/simulate": _post,
@@ -65,18 +62,47 @@ _ROUTES: edge.Routes = {
 }
 
 
-def _sink(url: str = "") -> delivery.Sink:
-    """Where the events go: `url`, else K_SINK, set by Knative's SinkBinding, else SINK_URL.
+async def _deliver(simulation: Simulation, target: Sink, done: Callable[..., object] = lambda *_: None) -> "Outcome":
+    # A start would pay for it.
+    from shared import delivery
 
-    Raises Problem 503 if none is set, or not to an http or https URL.
-    """
-    if not (url := url or sink.url("SINK_URL")):
+    return await delivery.emit(simulation, events.of(target), target, done=done)
+
+
+def _checked(target: Sink) -> Sink:
+    """The sink. Raises Problem 503 if there is none, or none at an http or https URL."""
+    if not target.url:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "No sink: set K_SINK or SINK_URL")
-    return delivery.Sink(url, TOKEN, PATIENCE)
+    target.check()
+    return target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Emit what the command line asks for, print the outcome and return the exit status: 1 if any reading failed."""
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    try:
+        target = _checked(replace(SINK, url=options.pop("sink") or SINK.url))
+        simulation = parse(json.dumps({name: value for name, value in options.items() if value is not None}).encode())
+    except Problem as problem:
+        parser.error("; ".join(f"{fault['field']} {fault['message']}" for fault in problem.faults) or problem.detail)
+    started = time.perf_counter()
+    outcome = asyncio.run(_deliver_with_progress(simulation, target))
+    print(f"{outcome}; took {time.perf_counter() - started:.1f} s")
+    return 1 if outcome.failed else 0
+
+
+async def _deliver_with_progress(simulation: Simulation, target: Sink) -> "Outcome":
+    if not sys.stderr.isatty():
+        return await _deliver(simulation, target)
+    # Only a person at a terminal needs it.
+    from tqdm import tqdm
+
+    with tqdm(total=len(simulation), unit=" readings") as bar:
+        return await _deliver(simulation, target, done=lambda *_: bar.update())
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Emit simulated temperature readings to a sink, each as a CloudEvent.",
         epilog="Readings of the same rooms, instants and profile are the same every time.",
@@ -94,23 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, metavar="N", help="readings of each room, the last one now (default: 1)")
     parser.add_argument("--backfill", metavar="PERIOD", help="instead of --count: a past period such as 90m or 2d")
     parser.add_argument("--profile", choices=PROFILES, help="what the temperatures are like (default: uniform)")
-    options = vars(parser.parse_args(arguments))
-    try:
-        target = _sink(options.pop("sink"))
-        simulation = parse(json.dumps({name: value for name, value in options.items() if value is not None}).encode())
-    except Problem as problem:
-        parser.error("; ".join(f"{fault['field']} {fault['message']}" for fault in problem.faults) or problem.detail)
-    started = time.perf_counter()
-    if sys.stderr.isatty():
-        # Only a person at a terminal needs it.
-        from tqdm import tqdm
-
-        with tqdm(total=len(simulation), unit=" readings") as bar:
-            outcome = delivery.emit(simulation, EVENT, target, done=lambda *_: bar.update())
-    else:
-        outcome = delivery.emit(simulation, EVENT, target)
-    print(f"{outcome}; took {time.perf_counter() - started:.1f} s")
-    return 1 if outcome.failed else 0
+    return parser
 
 
 def _room(text: str) -> Room:

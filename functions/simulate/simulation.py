@@ -17,7 +17,7 @@ from typing import NotRequired, TypedDict
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
-from shared.periods import DAY, period
+from shared.periods import DAY_SECONDS, period
 from shared.problems import Fault, Problem
 from shared.readings import IDENTIFIER, Reading, faults, not_json, rule
 
@@ -31,7 +31,7 @@ class Room(TypedDict):
     room_id: str
 
 
-ROOMS = [
+DEFAULT_ROOMS = [
     Room(building_id="B1", room_id="101"),
     Room(building_id="B1", room_id="102"),
     Room(building_id="B2", room_id="201"),
@@ -46,8 +46,8 @@ def _uniform(room: Room, instant: int) -> float:
 def _daily(room: Room, instant: int) -> float:
     """What a heated room has: warmest at 15:00 UTC and coldest at 03:00, with a drift over the week and some noise."""
     mean, swing, drift, phase = _character(**room)
-    day = math.tau * (instant / DAY - 15 / 24)
-    week = math.tau * instant / (7 * DAY) - phase
+    day = math.tau * (instant / DAY_SECONDS - 15 / 24)
+    week = math.tau * instant / (7 * DAY_SECONDS) - phase
     return mean + swing * math.cos(day) + drift * math.cos(week) + _random(room, instant).gauss(0, 0.15)
 
 
@@ -121,8 +121,8 @@ ROOM = core_schema.typed_dict_schema(
 )
 REQUEST = core_schema.typed_dict_schema(
     {
-        "rooms": _optional(core_schema.list_schema(ROOM, min_length=1, max_length=1_000), ROOMS),
-        "interval": _optional(_whole_number(1, DAY, description="Seconds between the readings of a room"), 5),
+        "rooms": _optional(core_schema.list_schema(ROOM, min_length=1, max_length=1_000), DEFAULT_ROOMS),
+        "interval": _optional(_whole_number(1, DAY_SECONDS, description="Seconds between the readings of a room"), 5),
         "profile": _optional(
             rule(core_schema.literal_schema([*PROFILES]), " or ".join(f'"{name}"' for name in PROFILES)), "uniform"
         ),

@@ -1,7 +1,7 @@
-"""Raises and clears alarms: looks at what arrived since the last check.
+"""Raises and clears alarms: looks at the readings that arrived since the last check.
 
-All that a check has to know is in the database, and it commits slice by slice. So one may end at any time, the next
-one goes on, and several may run at once.
+The database has all that a check must know, and a check commits slice by slice. So a check may end at any time, the
+next one goes on, and several may run at once.
 """
 
 import time
@@ -10,37 +10,44 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from math import inf
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 
+from shared import zones
+from shared.alarms import Kind
 from shared.confirmation import confirming
 from shared.database import Database, fetch, within
 from watch import statements
-from watch.excursions import ENDLESS, Alarm, Run, reconcile
-from watch.rules import SIGNS, Place, Rules, Threshold, Thresholds
+from watch.excursions import ENDLESS, AlarmSpan, Run, reconcile
+from watch.rules import SIGN_OF_KIND, Place, Rules, Threshold, Thresholds
 
-PAUSE = timedelta(minutes=3)
-"""So long without a look means that the database or `watch` was away, and readings could perhaps not arrive."""
-ROOMS_READ = 50_000
-"""Rooms of which it is asked at a time whether they are to be looked at."""
-MOST_ROOMS = 500
-"""Rooms that are taken, and locked, in one transaction."""
-FIRST_ROOM_HOURS = 256
-"""Rooms times hours that are looked at in the first transaction; after it, as many as hold the readings wanted."""
-READINGS_WANTED = 50_000
-"""Readings that are looked at in one transaction, during which the writers of their rooms wait."""
-FOREVER_SECONDS = 1e10
-MOST_ALARMS = 10_000
+UNWATCHED_AFTER = timedelta(minutes=3)
+"""So long without a check means that the database or `watch` was away, and readings could perhaps not arrive."""
+ROOMS_LISTED_AT_ONCE = 50_000
+"""Rooms that wait for a look, in one answer of the database."""
+ROOMS_LOCKED_AT_ONCE = 500
+"""In one transaction."""
+ALARMS_AT_ONCE = 10_000
 """Alarms that are kept, cleared or forgotten in one transaction where no room is locked."""
+READINGS_AT_ONCE = 50_000
+"""About so many are looked at in one transaction, during which the writers of their rooms wait."""
+FIRST_ROOM_HOURS, MOST_ROOM_HOURS = 256, 100_000
+"""Rooms times hours of one transaction: so many in the first, then as many as hold READINGS_AT_ONCE."""
+FOREVER_SECONDS = 1e10
+
+Room = tuple[str, str]
+"""The id of its building, and its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Addressee:
     """Who is told of the alarms of a check, and what goes with that."""
 
     sink: str | None
-    """A digest of the URL of the sink, None without one."""
+    """The digest of the sink, None without one."""
     dataschema: str
     """Where the schema of the events' data is."""
     traceparent: str | None
@@ -61,6 +68,34 @@ class Counts:
     """Whether rooms are left to the next check."""
 
 
+class _WaitingRoom(NamedTuple):
+    """A row of WAITING."""
+
+    building_id: str
+    room_id: str
+    to_take: bool
+    """Whether its readings are to be looked at."""
+    fell_silent: bool
+    heard_again: bool
+
+
+class _TakenRoom(NamedTuple):
+    """A row of TAKE: what came to a room since the last check."""
+
+    building_id: str
+    room_id: str
+    profile: int | None
+    """The place of its thresholds among those of all rooms, None if no rule is for it."""
+    look_high: bool
+    look_low: bool
+    since: datetime
+    until: datetime
+    late_since: datetime | None
+    late_until: datetime | None
+    """Readings that came late."""
+    has_more: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Span:
     """Readings of a room that came since the last check, and for which threshold they are to be looked at."""
@@ -72,11 +107,17 @@ class _Span:
     until: datetime
 
     @property
-    def of(self) -> tuple[str, str, str]:
+    def key(self) -> "_Key":
         return self.building_id, self.room_id, self.threshold.kind
 
 
-async def check(database: Database, rules: Rules, told: Told, retention: timedelta | None, seconds: float) -> Counts:
+_Key = tuple[str, str, Kind]
+"""Of the alarms of a room and kind."""
+
+
+async def check(
+    database: Database, rules: Rules, addressee: Addressee, retention: timedelta | None, seconds: float
+) -> Counts:
     """Look at all that came since the last check, for so many seconds; committed slice by slice.
 
     Raises TimeoutError or psycopg.Error if the database does not answer; what was committed by then stays. Raises
@@ -90,64 +131,84 @@ async def check(database: Database, rules: Rules, told: Told, retention: timedel
         # A slice sees what was committed while it waited for the one before; behind a pooler no option says so.
         await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
         confirm = confirming(connection)
-        counts = await _Check(connection, database, rules, told, seconds).run(retention)
+        counts = await _Check(connection, database, rules, addressee, seconds).run(retention)
         confirm()
         return counts
 
 
 class _Check:
     def __init__(
-        self, connection: psycopg.AsyncConnection, database: Database, rules: Rules, told: Told, seconds: float
+        self,
+        connection: psycopg.AsyncConnection,
+        database: Database,
+        rules: Rules,
+        addressee: Addressee,
+        seconds: float,
     ) -> None:
         self._connection = connection
-        self._deadline = database.deadline
+        self._deadline_seconds = database.deadline_seconds
         self._bounds = database.bounds
         self._ends = time.monotonic() + seconds
         self._profiles: Sequence[Thresholds] = [*rules.places.values()]
         self._places: Sequence[Place] = [*rules.places]
         self._parameters: dict[str, Any] = {
-            "sink": told.sink,
-            "dataschema": told.dataschema,
-            "traceparent": told.traceparent,
+            "sink": addressee.sink,
+            "dataschema": addressee.dataschema,
+            "traceparent": addressee.traceparent,
         }
         self._counts = Counts()
         self._room_hours = FIRST_ROOM_HOURS
 
     @property
-    def _over(self) -> bool:
+    def _time_is_up(self) -> bool:
         return time.monotonic() > self._ends
 
     async def run(self, retention: timedelta | None) -> Counts:
-        [(now,)] = await self._slice(statements.LISTEN, pause=PAUSE)
+        [(now,)] = await self._slice(statements.NOTE_CHECK, pause=UNWATCHED_AFTER)
         self._parameters |= _parameters(self._places, self._profiles, now)
-        while await self._clear(statements.CLEAR_WITHOUT_RULE, limit=MOST_ALARMS) == MOST_ALARMS and not self._over:
-            pass
-        after = ("", "")
-        while rooms := await self._slice(
-            statements.WAITING, after_building=after[0], after_room=after[1], limit=ROOMS_READ
-        ):
-            await self._silences([room[:2] for room in rooms if room[3]], [room[:2] for room in rooms if room[4]])
-            await self._take([room[:2] for room in rooms if room[2]])
-            after = rooms[-1][:2]
-            if self._over:
-                self._counts.unfinished = True
-                break
-            if len(rooms) < ROOMS_READ:
-                break
-        while not self._over:
-            [(forgotten,)] = await self._slice(statements.FORGET, retention=retention, limit=MOST_ALARMS)
-            if forgotten < MOST_ALARMS:
-                break
+        await self._clear_without_rule()
+        await self._look_at_rooms()
+        await self._forget(retention)
         if self._parameters["sink"]:
             [(self._counts.due, self._counts.unsent)] = await self._slice(statements.UNSENT)
         # Its commit waits until all that was seen is on every copy, also what others stored.
         await self._slice(statements.CONFIRM)
         return self._counts
 
+    async def _clear_without_rule(self) -> None:
+        cleared = ALARMS_AT_ONCE
+        while cleared == ALARMS_AT_ONCE and not self._time_is_up:
+            cleared = await self._clear(statements.CLEAR_WITHOUT_RULE, limit=ALARMS_AT_ONCE)
+
+    async def _look_at_rooms(self) -> None:
+        after = ("", "")
+        while rooms := await self._waiting(after):
+            await self._raise_silences([room[:2] for room in rooms if room.fell_silent])
+            await self._clear_silences([room[:2] for room in rooms if room.heard_again])
+            await self._take([room[:2] for room in rooms if room.to_take])
+            after = rooms[-1][:2]
+            if self._time_is_up:
+                self._counts.unfinished = True
+                return
+            if len(rooms) < ROOMS_LISTED_AT_ONCE:
+                return
+
+    async def _forget(self, retention: timedelta | None) -> None:
+        forgotten = ALARMS_AT_ONCE
+        while forgotten == ALARMS_AT_ONCE and not self._time_is_up:
+            [(forgotten,)] = await self._slice(statements.FORGET, retention=retention, limit=ALARMS_AT_ONCE)
+
+    async def _waiting(self, after: Room) -> list[_WaitingRoom]:
+        """The next rooms after one that are to be looked at."""
+        rows = await self._slice(
+            statements.WAITING, after_building=after[0], after_room=after[1], limit=ROOMS_LISTED_AT_ONCE
+        )
+        return [_WaitingRoom(*row) for row in rows]
+
     async def _slice(self, statement: str, **parameters: Any) -> list[Any]:
         """The rows of a statement that commits by itself."""
         return await within(
-            self._deadline,
+            self._deadline_seconds,
             fetch(self._connection, self._bounds, statement.encode(), self._parameters | parameters),
         )
 
@@ -160,81 +221,76 @@ class _Check:
         self._counts.cleared += cleared
         return int(cleared)
 
-    async def _silences(self, silent: Sequence[tuple[str, str]], heard: Sequence[tuple[str, str]]) -> None:
-        for chosen in _slices(silent, MOST_ALARMS):
+    async def _raise_silences(self, rooms: Sequence[Room]) -> None:
+        for chosen in _slices(rooms, ALARMS_AT_ONCE):
             [(raised, _)] = await self._slice(statements.RAISE_SILENCES, **_named(chosen))
             self._counts.raised += raised
-        for chosen in _slices(heard, MOST_ALARMS):
+
+    async def _clear_silences(self, rooms: Sequence[Room]) -> None:
+        for chosen in _slices(rooms, ALARMS_AT_ONCE):
             await self._clear(statements.CLEAR_SILENCES, **_named(chosen))
 
-    async def _take(self, rooms: Sequence[tuple[str, str]]) -> None:
-        """Look at the rooms, some at a time; at those of which much came several times."""
+    async def _take(self, rooms: Sequence[Room]) -> None:
+        """Look at the rooms, some at a time. Rooms with many new readings are looked at several times."""
         first = 0
-        while first < len(rooms) and not self._over:
-            width = min(self._room_hours, MOST_ROOMS)
-            more, readings = await within(
-                self._deadline, self._take_some(rooms[first : first + width], self._room_hours // width)
+        while first < len(rooms) and not self._time_is_up:
+            width = min(self._room_hours, ROOMS_LOCKED_AT_ONCE)
+            has_more, readings = await within(
+                self._deadline_seconds, self._take_some(rooms[first : first + width], self._room_hours // width)
             )
-            if not more:
+            if not has_more:
                 first += width
-            if readings > READINGS_WANTED:
+            if readings > READINGS_AT_ONCE:
                 self._room_hours = max(1, self._room_hours // 2)
-            elif readings < READINGS_WANTED // 2:
-                self._room_hours = min(2 * self._room_hours, 100_000)
+            elif readings < READINGS_AT_ONCE // 2:
+                self._room_hours = min(2 * self._room_hours, MOST_ROOM_HOURS)
 
-    async def _take_some(self, rooms: Sequence[tuple[str, str]], hours: int) -> tuple[bool, int]:
+    async def _take_some(self, rooms: Sequence[Room], hours: int) -> tuple[bool, int]:
         """Look at up to so many hours of each room; return whether there is more, and how many readings it were."""
         async with self._connection.transaction():
             if self._bounds:
                 await self._connection.execute(self._bounds)
             await self._connection.execute(statements.LOCK)
-            taken = await self._rows(statements.TAKE, hours=hours, **_named(rooms))
-            spans = [span for row in taken for span in self._spans(*row[:-1])]
+            taken = [_TakenRoom(*row) for row in await self._rows(statements.TAKE, hours=hours, **_named(rooms))]
+            spans = [span for room in taken for span in self._spans(room)]
             readings = await self._look(spans) if spans else 0
-        return any(more for *_, more in taken), readings
+        return any(room.has_more for room in taken), readings
 
-    def _spans(
-        self,
-        building_id: str,
-        room_id: str,
-        profile: int | None,
-        high: bool,
-        low: bool,
-        since: datetime,
-        until: datetime,
-        came_from: datetime | None,
-        came_to: datetime | None,
-    ) -> list[_Span]:
-        if profile is None:
+    def _spans(self, room: _TakenRoom) -> list[_Span]:
+        if room.profile is None:
             return []
-        kinds = [kind for kind, wanted in (("high", high), ("low", low)) if wanted]
-        parts = [(came_from, came_to), (since, until)]
+        wanted: dict[Kind, bool] = {"high": room.look_high, "low": room.look_low}
+        parts = [(room.late_since, room.late_until), (room.since, room.until)]
         return [
-            _Span(building_id, room_id, self._profiles[profile][kind], first, last)
-            for kind in kinds
-            for first, last in parts
-            if first is not None and last is not None
+            _Span(room.building_id, room.room_id, self._profiles[room.profile][kind], since, until)
+            for kind in wanted
+            if wanted[kind]
+            for since, until in parts
+            if since is not None and until is not None
         ]
 
     async def _look(self, spans: Sequence[_Span]) -> int:
         """Find the excursions of the spans, and keep what is new about them; return how many readings it were."""
-        kept: dict[tuple[str, str, str], dict[Any, Alarm]] = {span.of: {} for span in spans}
-        numbers = _numbered(spans)
-        for number, id_, raised, cleared in await self._rows(statements.NEAR, **numbers):
-            kept[spans[number].of].setdefault(id_, Alarm(raised, cleared, id_))
-        alarms = {of: [*found.values()] for of, found in kept.items()}
+        alarms = await self._nearby(spans)
         bounds = [
-            min((alarm.raised for alarm in alarms[span.of] if alarm.raised > span.until), default=ENDLESS)
+            min((alarm.raised for alarm in alarms[span.key] if alarm.raised > span.until), default=ENDLESS)
             for span in spans
         ]
-        rows = await self._rows(statements.EXCURSIONS, **numbers, **_thresholds(spans), bounds=bounds)
-        for number, runs in groupby(rows, key=lambda row: row[0]):
+        rows = await self._rows(statements.EXCURSIONS, **_numbered(spans), **_thresholds(spans), bounds=bounds)
+        for number, of_span in groupby(rows, key=itemgetter(0)):
             span = spans[number]
-            reconcile(alarms[span.of], [Run(*row[1:6]) for row in runs], span.since)
-        await self._keep({span.of: (span.threshold, alarms[span.of]) for span in spans})
+            reconcile(alarms[span.key], [Run(*run) for _, *run, _ in of_span], span.since)
+        await self._keep({span.key: (span.threshold, alarms[span.key]) for span in spans})
         return int(rows[0][-1]) if rows else 0
 
-    async def _keep(self, found: Mapping[tuple[str, str, str], tuple[Threshold, Sequence[Alarm]]]) -> None:
+    async def _nearby(self, spans: Sequence[_Span]) -> dict[_Key, list[AlarmSpan]]:
+        """The alarms that are open, or ended after the beginning of a span."""
+        found: dict[_Key, dict[UUID, AlarmSpan]] = {span.key: {} for span in spans}
+        for number, id_, raised, cleared in await self._rows(statements.NEARBY, **_numbered(spans)):
+            found[spans[number].key].setdefault(id_, AlarmSpan(raised, cleared, id_))
+        return {key: [*alarms.values()] for key, alarms in found.items()}
+
+    async def _keep(self, found: Mapping[_Key, tuple[Threshold, Sequence[AlarmSpan]]]) -> None:
         known = [alarm for _, alarms in found.values() for alarm in alarms if alarm.id]
         if extended := [alarm for alarm in known if alarm.extended]:
             await self._connection.execute(
@@ -246,28 +302,32 @@ class _Check:
                 statements.CLEAR, ids=[alarm.id for alarm in ended], cleared=[alarm.cleared for alarm in ended]
             )
             self._counts.cleared += cleared
-        new = [(of, each, alarm) for of, (each, alarms) in found.items() for alarm in alarms if not alarm.id]
+        new = [(key, each, alarm) for key, (each, alarms) in found.items() for alarm in alarms if not alarm.id]
         if new:
-            [(raised, cleared)] = await self._rows(
-                statements.RAISE,
-                buildings=[building_id for (building_id, _, _), _, _ in new],
-                names=[room_id for (_, room_id, _), _, _ in new],
-                kinds=[kind for (_, _, kind), _, _ in new],
-                thresholds=[threshold.limit for _, threshold, _ in new],
-                temperatures=[alarm.temperature for _, _, alarm in new],
-                raised=[alarm.raised for _, _, alarm in new],
-                cleared=[alarm.cleared for _, _, alarm in new],
-                severities=[threshold.severity for _, threshold, _ in new],
-            )
+            [(raised, cleared)] = await self._rows(statements.RAISE, **_raised(new))
             self._counts.raised += raised
             self._counts.cleared += cleared
 
 
-def _slices(rooms: Sequence[tuple[str, str]], width: int) -> Iterator[Sequence[tuple[str, str]]]:
+def _raised(new: Sequence[tuple[_Key, Threshold, AlarmSpan]]) -> dict[str, Any]:
+    """Alarms as RAISE takes them."""
+    return {
+        "buildings": [building_id for (building_id, _, _), _, _ in new],
+        "names": [room_id for (_, room_id, _), _, _ in new],
+        "kinds": [kind for (_, _, kind), _, _ in new],
+        "thresholds": [threshold.limit for _, threshold, _ in new],
+        "temperatures": [alarm.temperature for _, _, alarm in new],
+        "raised": [alarm.raised for _, _, alarm in new],
+        "cleared": [alarm.cleared for _, _, alarm in new],
+        "severities": [threshold.severity for _, threshold, _ in new],
+    }
+
+
+def _slices(rooms: Sequence[Room], width: int) -> Iterator[Sequence[Room]]:
     return (rooms[first : first + width] for first in range(0, len(rooms), width))
 
 
-def _named(rooms: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+def _named(rooms: Sequence[Room]) -> dict[str, list[str]]:
     return {"buildings": [building_id for building_id, _ in rooms], "names": [room_id for _, room_id in rooms]}
 
 
@@ -282,14 +342,20 @@ def _numbered(spans: Sequence[_Span]) -> dict[str, Any]:
 
 def _thresholds(spans: Sequence[_Span]) -> dict[str, Any]:
     found = [span.threshold for span in spans]
+    names = {each.schedule.zone for each in found if each.schedule}
+    # The database may have rules of zones that are older, or lack a zone.
+    changes = [(name, *change) for name in names for change in zones.changes(name)]
     return {
         "until": [span.until for span in spans],
-        "signs": [SIGNS[each.kind] for each in found],
-        "limits": [SIGNS[each.kind] * each.limit for each in found],
-        "clears": [SIGNS[each.kind] * each.clear for each in found],
-        "lasting": [each.lasting for each in found],
+        "signs": [SIGN_OF_KIND[each.kind] for each in found],
+        "limits": [SIGN_OF_KIND[each.kind] * each.limit for each in found],
+        "clears": [SIGN_OF_KIND[each.kind] * each.clear for each in found],
+        "lasting": [each.lasting_seconds for each in found],
         "zones": [each.schedule.zone if each.schedule else None for each in found],
         "hours": [each.schedule.multirange if each.schedule else None for each in found],
+        "zone_names": [name for name, _, _ in changes],
+        "zone_changes": [since for _, since, _ in changes],
+        "zone_offsets": [offset for _, _, offset in changes],
     }
 
 
@@ -300,14 +366,7 @@ def _parameters(places: Sequence[Place], profiles: Sequence[Thresholds], now: da
     of_buildings = [
         (place[0], number) for place, number in numbers.items() if place[0] is not None and place[1] is None
     ]
-    silent = [profile.get("silent") for profile in profiles]
-    calm = {
-        kind: min((SIGNS[kind] * each[kind].clear for each in profiles if kind in each), default=inf) for kind in SIGNS
-    }
     return {
-        "calm_high": calm["high"],
-        "calm_low": calm["low"],
-        "calm_silence": min((each.limit for each in silent if each), default=FOREVER_SECONDS),
         "rule_buildings": [place[0] for place, _ in of_rooms],
         "rule_rooms": [place[1] for place, _ in of_rooms],
         "rule_profiles": [number for _, number in of_rooms],
@@ -315,14 +374,28 @@ def _parameters(places: Sequence[Place], profiles: Sequence[Thresholds], now: da
         "building_profiles": [number for _, number in of_buildings],
         "everywhere": numbers.get((None, None)),
         "profiles": [*numbers.values()],
-        **{
-            f"{kind}_{name}s": [
-                SIGNS[kind] * getattr(profile[kind], name) if kind in profile else None for profile in profiles
-            ]
-            for kind in SIGNS
-            for name in ("limit", "clear")
-        },
-        "silent_limits": [each.limit if each else None for each in silent],
-        "silent_now": [bool(each and (each.schedule is None or each.schedule.at(now))) for each in silent],
-        "silent_severities": [each.severity if each else None for each in silent],
+        **_limits(profiles),
+        **_silences(profiles, now),
+    }
+
+
+def _limits(profiles: Sequence[Thresholds]) -> dict[str, Any]:
+    """The limits in degrees Celsius, and where a room is calm by all of them; those of `low` with the other sign."""
+    parameters: dict[str, Any] = {}
+    for kind, sign in SIGN_OF_KIND.items():
+        found = [profile.get(kind) for profile in profiles]
+        parameters[f"{kind}_limits"] = [each and sign * each.limit for each in found]
+        parameters[f"{kind}_clears"] = [each and sign * each.clear for each in found]
+        parameters[f"calm_{kind}"] = min((sign * each.clear for each in found if each), default=inf)
+    return parameters
+
+
+def _silences(profiles: Sequence[Thresholds], now: datetime) -> dict[str, Any]:
+    """The limits in seconds, and which of them count now."""
+    found = [profile.get("silent") for profile in profiles]
+    return {
+        "calm_silence": min((each.limit for each in found if each), default=FOREVER_SECONDS),
+        "silent_limits": [each and each.limit for each in found],
+        "silent_now": [bool(each and (each.schedule is None or each.schedule.includes(now))) for each in found],
+        "silent_severities": [each and each.severity for each in found],
     }

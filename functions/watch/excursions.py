@@ -9,7 +9,7 @@ ENDLESS = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
-class Alarm:
+class AlarmSpan:
     """A room that is, or was, too warm or too cold: from `raised` until `cleared`."""
 
     raised: datetime
@@ -39,7 +39,7 @@ class Run:
     """Whether it lasts as long as it has to."""
 
 
-def reconcile(alarms: list[Alarm], runs: Iterable[Run], since: datetime) -> None:
+def reconcile(alarms: list[AlarmSpan], runs: Iterable[Run], since: datetime) -> None:
     """Bring the alarms of a room in line with its runs of readings since an instant, which are in order.
 
     An excursion that shares an instant with an alarm is that alarm; another one is a new alarm, added in the end.
@@ -58,7 +58,7 @@ def reconcile(alarms: list[Alarm], runs: Iterable[Run], since: datetime) -> None
             if alarm.raised < (run.ended or ENDLESS) and run.began < (alarm.cleared or ENDLESS)
         ]
         if not of_it:
-            alarms.append(Alarm(run.began, run.ended, temperature=run.temperature))
+            alarms.append(AlarmSpan(run.began, run.ended, temperature=run.temperature))
             continue
         alarm = min(of_it, key=lambda each: each.raised)
         if run.began < alarm.raised:
@@ -67,6 +67,6 @@ def reconcile(alarms: list[Alarm], runs: Iterable[Run], since: datetime) -> None
             _end(alarm, run.ended)
 
 
-def _end(alarm: Alarm | None, instant: datetime) -> None:
+def _end(alarm: AlarmSpan | None, instant: datetime) -> None:
     if alarm:
         alarm.cleared, alarm.ended = max(instant, alarm.raised), True

@@ -12,7 +12,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, database, edge, logs, routes, settings, sink, sites
+from shared import access, answers, database, edge, logs, routes, settings, sink, sites
 from shared.confirmation import Unconfirmed
 from shared.problems import Problem, unavailable
 from watch import alarms, rules
@@ -22,13 +22,11 @@ log = logging.getLogger("watch")
 DATABASE = database.load(connections=1)
 TOKENS = access.tokens("WRITE_TOKENS")
 RULES = rules.load()
-EXTENSIONS = sink.extensions()
-TOKEN = settings.text("ALARM_SINK_TOKEN")
-PATIENCE = sink.patience()
+SINK = sink.load("ALARM_SINK")
 RETENTION = timedelta(days=settings.number("ALARM_RETENTION_DAYS", 365, least=0, most=36_500)) or None
 CHECK_SECONDS = 40
 """So long a check goes on looking; what is left is for the next one."""
-SCHEMA = "/watch/alarm.v1.json"
+SCHEMA_PATH = "/watch/alarm.v1.json"
 """Where the JSON Schema of what sinks are told is."""
 _SCHEMA_FILE = Path(__file__).parent / "alarm.v1.json"
 
@@ -45,7 +43,7 @@ async def watch(request: Request) -> Response:
 
 async def _check(request: Request) -> Response:
     try:
-        async with asyncio.timeout(DATABASE.deadline):
+        async with asyncio.timeout(DATABASE.deadline_seconds):
             await _turn.acquire()
     except TimeoutError:
         raise unavailable("busy", "Another check is still going on; check again", 30) from None
@@ -56,7 +54,7 @@ async def _check(request: Request) -> Response:
         psycopg.OperationalError,
         psycopg.InternalError,
         Unconfirmed,
-        *database.NOT_SET_UP,
+        *database.NOT_MIGRATED_ERRORS,
     ) as error:
         raise database.unanswered(error, "check again") from error
     finally:
@@ -64,10 +62,9 @@ async def _check(request: Request) -> Response:
 
 
 async def _checked(request: Request) -> Response:
-    url = sink.url("ALARM_SINK_URL")
-    told = _told(request, url)
-    found = await alarms.check(DATABASE, RULES, told, RETENTION, CHECK_SECONDS)
-    sent, unsent, reason = await _send(url, told.dataschema) if found.due else (0, found.unsent, "")
+    addressee = _addressee(request)
+    found = await alarms.check(DATABASE, RULES, addressee, RETENTION, CHECK_SECONDS)
+    sent, unsent, reason = await _send(addressee.dataschema) if found.due else (0, found.unsent, "")
     counts = {"raised": found.raised, "cleared": found.cleared, "sent": sent, "unsent": unsent}
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
     if found.unfinished:
@@ -76,26 +73,26 @@ async def _checked(request: Request) -> Response:
     if reason:
         detail = f"The sink did not take all events, and gets them again later: {reason}"
         raise Problem(HTTPStatus.BAD_GATEWAY, detail, members=counts)
-    return edge.json(counts)
+    return answers.json(counts)
 
 
-def _told(request: Request, url: str) -> alarms.Told:
+def _addressee(request: Request) -> alarms.Addressee:
     """Who is told, and of which request."""
     traceparent = request.headers.get("traceparent", "")
     known = re.fullmatch(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", traceparent)
-    return alarms.Told(
-        sink=sink.digest(url) if url else None,
-        dataschema=str(request.base_url.replace(path=SCHEMA, query="")),
+    return alarms.Addressee(
+        sink=SINK.digest if SINK.url else None,
+        dataschema=str(request.base_url.replace(path=SCHEMA_PATH, query="")),
         traceparent=traceparent if known else None,
     )
 
 
-async def _send(url: str, dataschema: str) -> tuple[int, int, str]:
+async def _send(dataschema: str) -> tuple[int, int, str]:
     # What sends is not loaded before there is something to send.
-    from shared.delivery import Sink
     from watch import outbox
 
-    found = await outbox.send(DATABASE, Sink(url, TOKEN, PATIENCE), EXTENSIONS, dataschema)
+    SINK.check()
+    found = await outbox.send(DATABASE, SINK, dataschema)
     return found.sent, found.unsent, found.reason
 
 
@@ -103,11 +100,11 @@ async def _schema(_: Request) -> Response:
     return Response(_SCHEMA_FILE.read_bytes(), media_type="application/schema+json")
 
 
-_post = (edge.POST, access.needs(TOKENS, sites.own(_check)))
+_post = edge.Route(edge.POST, access.needs_token(TOKENS, sites.no_foreign_pages(_check)))
 _ROUTES: edge.Routes = {
     "": _post,
     "/watch": _post,
-    SCHEMA: (edge.GET, _schema),
-    "/ready": (edge.GET, database.ready(DATABASE)),
+    SCHEMA_PATH: edge.Route(edge.GET, _schema),
+    "/ready": edge.Route(edge.GET, database.ready(DATABASE)),
     **routes.of_every_function("watch", TOKENS),
 }

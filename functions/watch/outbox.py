@@ -4,13 +4,11 @@ A batch of events is claimed for a while, so that no other instance sends them m
 sink takes its time. An instance that ends or hangs leaves its claim to run out.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from threading import Event
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,37 +16,39 @@ import psycopg
 from cloudevents.http import CloudEvent
 
 from shared import delivery
+from shared.alarms import Kind, Severity, Turn
+from shared.backoff import Backoff
 from shared.confirmation import confirming
 from shared.database import Database, fetch, within
+from shared.delivery import Failure
+from shared.events import room_event
 from shared.readings import written
-from shared.sink import digest
+from shared.sink import Sink
 from watch.statements import UNSENT
 
 log = logging.getLogger("watch")
 
 EVENT_TYPE = "dev.temperature.alarm.v1"
-BATCH = 200
-"""Events that are claimed at a time."""
-SECONDS = 20
-"""So long a check goes on sending: what is left is for the next one."""
+MOST_EVENTS_CLAIMED = 200
+"""At a time."""
+SENDING_SECONDS = 20
+"""A check sends for so long, and leaves the rest to the next one."""
 CLAIM_SECONDS = 120
-"""So long nobody else sends what an instance has claimed."""
+"""For so long no other instance sends the events that one has claimed."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30, 300
-"""After which an event is tried again; the pause doubles."""
+"""Until an event is tried again."""
 LONGEST_REFUSED_PAUSE_SECONDS = 3600
 """The same for one that the sink refuses itself."""
 MOST_REFUSALS = 10
 """Attempts after which an event that the sink refuses is given up: after some five hours."""
-KEPT = "7 days"
-"""An event that no sink has taken by then interests nobody any more."""
+GIVEN_UP_AFTER = timedelta(days=7)
+"""An event that no sink has taken by then is not sent any more."""
 
-SEVERITY_NUMBERS = {"info": 9, "warning": 13, "critical": 17}
+SEVERITY_NUMBERS: Mapping[Severity, int] = {"info": 9, "warning": 13, "critical": 17}
 """The numbers of OpenTelemetry, as the extension of CloudEvents for severity has them."""
-SEVERITY_TEXTS = {"info": "INFO", "warning": "WARN", "critical": "ERROR"}
-_NOT_ITS_FAULT = {408, 425, 429}
-
-Run = Callable[..., Awaitable[list[Any]]]
-"""Runs a statement, with its parameters by name, and returns its rows."""
+SEVERITY_TEXTS: Mapping[Severity, str] = {"info": "INFO", "warning": "WARN", "critical": "ERROR"}
+_STATUSES_THAT_PASS = {408, 425, 429}
+"""Of `4xx`: they say nothing about the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +56,16 @@ class Message:
     """What a sink is told of an alarm: that it was raised, or that it was cleared."""
 
     alarm: UUID
-    state: str
+    state: Turn
     raised: datetime
     cleared: datetime | None
     noticed: datetime
     building_id: str
     room_id: str
-    kind: str
+    kind: Kind
     threshold: float
     temperature: float
-    severity: str
+    severity: Severity
     attempts: int
     dataschema: str | None
     traceparent: str | None
@@ -92,114 +92,117 @@ class Message:
             **({"traceparent": self.traceparent} if self.traceparent else {}),
         }
         instant = written(self.cleared or self.raised)
-        return delivery.room_event(EVENT_TYPE, data, f"{self.alarm}/{self.state}", instant, attributes)
+        return room_event(EVENT_TYPE, data, f"{self.alarm}/{self.state}", instant, attributes)
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of the events: how many the sink took, how many are left, and why, if the sink is why."""
+    """How many events the sink took, how many are left, and why the sink did not take them."""
 
     sent: int
     unsent: int
     reason: str
 
 
-async def send(database: Database, sink: delivery.Sink, extensions: Mapping[str, str], dataschema: str) -> Sent:
+async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
     """Send what is due; `dataschema` is that of events which have none yet.
 
     Raises TimeoutError or psycopg.Error if the database does not answer.
     """
-    stop = Event()
-    ends = time.monotonic() + SECONDS
-    timer = asyncio.get_running_loop().call_later(SECONDS, stop.set)
-    sent, reason = 0, ""
-    try:
-        async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
-            confirm = confirming(connection)
-
-            async def run(statement: str, **parameters: Any) -> list[Any]:
-                work = fetch(connection, database.bounds, statement.encode(), {"sink": digest(sink.url), **parameters})
-                return await within(database.deadline, work)
-
-            await run(_EXPIRE, kept=KEPT)
-            claim = {"dataschema": dataschema, "seconds": CLAIM_SECONDS, "limit": BATCH}
-            while time.monotonic() < ends and not reason:
-                messages = [Message(*row) for row in await run(_CLAIM, **claim)]
-                # Nobody is told of what a failover could undo.
-                confirm()
-                if not messages:
-                    break
-                outcomes = await _emit(messages, sink, extensions, stop)
-                await _write_down(run, messages, outcomes)
-                sent += sum(not failure for failure in outcomes.values())
-                reason = next((failure for failure in outcomes.values() if failure), "")
-            [(_, left)] = await run(UNSENT)
-            confirm()
-    finally:
-        # A thread hears nothing of the end of the server, which cancels what it still does.
-        stop.set()
-        timer.cancel()
-    return Sent(sent, int(left), reason)
+    async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
+        return await _Outbox(connection, database, sink, dataschema).send()
 
 
-async def _emit(
-    messages: list[Message], sink: delivery.Sink, extensions: Mapping[str, str], stop: Event
-) -> dict[Message, str]:
-    """What became of each that was tried: why it failed, or nothing. No two of them are of one alarm."""
-    outcomes: dict[Message, str] = {}
-    await asyncio.to_thread(
-        delivery.emit,
-        messages,
-        lambda message: message.event(extensions),
-        sink,
-        done=outcomes.__setitem__,
-        stop=stop,
-    )
-    return outcomes
+class _Outbox:
+    def __init__(self, connection: psycopg.AsyncConnection, database: Database, sink: Sink, dataschema: str) -> None:
+        self._connection = connection
+        self._confirm = confirming(connection)
+        self._database = database
+        self._sink = sink
+        self._dataschema = dataschema
 
+    async def send(self) -> Sent:
+        ends = time.monotonic() + SENDING_SECONDS
+        sent, reason = 0, ""
+        await self._run(_EXPIRE, given_up_after=GIVEN_UP_AFTER)
+        while (seconds := ends - time.monotonic()) > 0 and not reason and (messages := await self._claim()):
+            outcomes = await self._deliver(messages, seconds)
+            failures = {message: failure for message, failure in outcomes.items() if failure}
+            await self._forget([message for message in outcomes if message not in failures])
+            for message in messages:
+                if message in failures:
+                    await self._fail(message, failures[message])
+                elif message not in outcomes:
+                    await self._release(message)
+            sent += len(outcomes) - len(failures)
+            reason = next((failure.reason for failure in failures.values()), "")
+        [(_, unsent)] = await self._run(UNSENT)
+        self._confirm()
+        return Sent(sent, int(unsent), reason)
 
-async def _write_down(run: Run, messages: list[Message], outcomes: Mapping[Message, str]) -> None:
-    taken, tried = [], []
-    for message in messages:
-        failure = outcomes.get(message)
-        if failure == "":
-            taken.append(message)
-        else:
-            tried.append((message, failure))
-    await run(_TAKEN, alarms=[message.alarm for message in taken], states=[message.state for message in taken])
-    for message, failure in tried:
-        refused = failure is not None and _refused(failure)
+    async def _run(self, statement: str, **parameters: Any) -> list[Any]:
+        """The rows of a statement, with its parameters by name."""
+        work = fetch(
+            self._connection, self._database.bounds, statement.encode(), {"sink": self._sink.digest, **parameters}
+        )
+        return await within(self._database.deadline_seconds, work)
+
+    async def _claim(self) -> list[Message]:
+        rows = await self._run(_CLAIM, dataschema=self._dataschema, seconds=CLAIM_SECONDS, limit=MOST_EVENTS_CLAIMED)
+        # Nobody is told of what a failover could undo.
+        self._confirm()
+        return [Message(*row) for row in rows]
+
+    async def _deliver(self, messages: list[Message], seconds: float) -> dict[Message, Failure | None]:
+        """What became of each that was tried. No two of them are of one alarm."""
+        outcomes: dict[Message, Failure | None] = {}
+        await delivery.emit(
+            messages,
+            lambda message: message.event(self._sink.extensions),
+            self._sink,
+            seconds=seconds,
+            done=outcomes.__setitem__,
+        )
+        return outcomes
+
+    async def _forget(self, taken: list[Message]) -> None:
+        await self._run(_TAKEN, alarms=[each.alarm for each in taken], states=[each.state for each in taken])
+
+    async def _release(self, message: Message) -> None:
+        """Leave an event that was not tried to the next check."""
+        await self._write(message, attempts=0, seconds=0, given_up=False, reason=None)
+
+    async def _fail(self, message: Message, failure: Failure) -> None:
+        """Have an event tried again later, or give it up."""
+        refused = _refuses_the_event(failure)
         given_up = refused and message.attempts + 1 >= MOST_REFUSALS
         if given_up:
-            log.error("event %s/%s is given up: the sink answers it with %s", message.alarm, message.state, failure)
+            log.error(
+                "event %s/%s is given up: the sink answers it with %s", message.alarm, message.state, failure.reason
+            )
         longest = LONGEST_REFUSED_PAUSE_SECONDS if refused else LONGEST_PAUSE_SECONDS
-        pause = 0 if failure is None else min(FIRST_PAUSE_SECONDS * 2**message.attempts, longest)
-        await run(
-            _TRIED,
-            alarm=message.alarm,
-            state=message.state,
-            attempts=int(failure is not None),
-            seconds=pause,
-            given_up=given_up,
-            reason=failure,
-        )
+        pause = Backoff(FIRST_PAUSE_SECONDS, longest, failures=message.attempts).pause_seconds()
+        await self._write(message, attempts=1, seconds=pause, given_up=given_up, reason=failure.reason)
+
+    async def _write(self, message: Message, **outcome: Any) -> None:
+        await self._run(_TRIED, alarm=message.alarm, state=message.state, **outcome)
 
 
-def _refused(failure: str) -> bool:
+def _refuses_the_event(failure: Failure) -> bool:
     """Whether the sink is there and does not take this very event."""
-    status = failure.removeprefix("status ")
-    return status.isdigit() and 400 <= int(status) < 500 and int(status) not in _NOT_ITS_FAULT
+    status = failure.status
+    return status is not None and 400 <= status < 500 and status not in _STATUSES_THAT_PASS
 
 
 _CLAIM = """
     WITH due AS (
         SELECT alarm, state FROM alarm_events AS event
         WHERE sink IN (%(sink)s, '') AND given_up IS NULL AND next_attempt <= now()
-          -- Whoever was not told that an alarm was raised is not told that it was cleared.
+          -- A sink that was not told of the beginning of an alarm is not told of its end.
           AND (state = 'raised' OR NOT EXISTS (
               SELECT FROM alarm_events AS before WHERE before.alarm = event.alarm AND before.state = 'raised'
           ))
-        -- What was tried in vain comes after what was not tried yet.
+        -- Events that failed come after those that were not tried yet.
         ORDER BY attempts, next_attempt LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE alarm_events AS event
@@ -225,8 +228,8 @@ _TRIED = """
 """
 _EXPIRE = """
     UPDATE alarm_events AS event SET given_up = now(), reason = coalesce(reason, 'no sink took it in time')
-    WHERE sink IN (%(sink)s, '') AND given_up IS NULL AND (made < now() - %(kept)s::interval OR EXISTS (
+    WHERE sink IN (%(sink)s, '') AND given_up IS NULL AND (made < now() - %(given_up_after)s::interval OR EXISTS (
         SELECT FROM alarm_events AS before WHERE before.alarm = event.alarm AND before.given_up IS NOT NULL
     ))
 """
-"""Of an alarm of which the beginning was given up, the end is too."""
+"""If the beginning of an alarm was given up, its end is given up too."""

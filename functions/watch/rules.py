@@ -8,20 +8,20 @@ from typing import Any
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared import settings
+from shared.alarms import SEVERITIES, Kind, Severity
 from shared.periods import period
 from shared.problems import Fault
 from shared.readings import IDENTIFIER, TEMPERATURE, faults, not_json, rule
 from watch.schedule import Schedule
 
-KINDS = {"above": "high", "below": "low", "silent": "silent"}
+KIND_OF_THRESHOLD: Mapping[str, Kind] = {"above": "high", "below": "low", "silent": "silent"}
 """The kind of the alarm that each threshold of a rule is for."""
-SIGNS = {"high": 1.0, "low": -1.0}
-"""What a temperature is multiplied with to be the greater, the more it is of this kind."""
-SEVERITIES = ("info", "warning", "critical")
+SIGN_OF_KIND: Mapping[Kind, float] = {"high": 1.0, "low": -1.0}
+"""Times this sign, a temperature is the greater, the more alarming it is."""
 
-EXAMPLE = '[{"building_id": "B1", "room_id": "101", "above": 28, "silent": "15m"}]'
-FILE = "ALARM_RULES_FILE"
-MOST_FAULTS = 5
+EXAMPLE_RULES = '[{"building_id": "B1", "room_id": "101", "above": 28, "silent": "15m"}]'
+FILE_SETTING = "ALARM_RULES_FILE"
+MOST_FAULTS_SAID = 5
 
 Place = tuple[str | None, str | None]
 """A room, all rooms of a building, or all rooms."""
@@ -54,21 +54,21 @@ _rules = SchemaValidator(
 class Threshold:
     """Where a room begins to be alarming, and where it ends."""
 
-    kind: str
+    kind: Kind
     limit: float
     """Degrees Celsius beyond which a reading alarms, or seconds of silence."""
     clear: float
     """Degrees Celsius; a reading that is not beyond ends the alarm. Nothing to a silence."""
-    lasting: int
-    """Seconds that it must last before it is an alarm."""
-    severity: str
+    lasting_seconds: int
+    """It must last so long before it is an alarm."""
+    severity: Severity
     schedule: Schedule | None
     """When it counts; always without one."""
     number: int
     """Of its rule; the first is 1."""
 
 
-Thresholds = Mapping[str, Threshold]
+Thresholds = Mapping[Kind, Threshold]
 """The thresholds of a room by the kind of their alarms."""
 
 
@@ -79,7 +79,7 @@ class Rules:
     """
 
     def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
-        given: dict[Place, dict[str, Threshold]] = {}
+        given: dict[Place, dict[Kind, Threshold]] = {}
         for number, each in enumerate(rules, 1):
             thresholds = given.setdefault((each.get("building_id"), each.get("room_id")), {})
             for threshold in _thresholds(number, each):
@@ -93,12 +93,12 @@ class Rules:
             wider = given.get((building_id, None), {}) if room_id is not None else {}
             self.places[building_id, room_id] = {**everywhere, **wider, **own}
         for resolved in self.places.values():
-            _agree(resolved)
+            _check_agreement(resolved)
 
 
 def _thresholds(number: int, given: Mapping[str, Any]) -> Iterator[Threshold]:
     """The thresholds of a rule. Raises ValueError for a rule that contradicts itself."""
-    names = [name for name in KINDS if name in given]
+    names = [name for name in KIND_OF_THRESHOLD if name in given]
     temperatures = [name for name in names if name != "silent"]
     if not names:
         raise ValueError(f"rule {number} must have a threshold: above, below or silent")
@@ -116,13 +116,15 @@ def _thresholds(number: int, given: Mapping[str, Any]) -> Iterator[Threshold]:
         raise ValueError(f"hours of rule {number} {error}") from None
     for name in names:
         limit, clear = float(given[name]), float(given.get("clear", given[name]))
-        if name != "silent" and (clear - limit) * SIGNS[KINDS[name]] > 0:
+        if name != "silent" and (clear - limit) * SIGN_OF_KIND[KIND_OF_THRESHOLD[name]] > 0:
             raise ValueError(f"rule {number} ends where it has not begun: clear must not be {name} {limit:g}")
         lasting = 0 if name == "silent" else given.get("for", 0)
-        yield Threshold(KINDS[name], limit, clear, lasting, given.get("severity", "warning"), schedule, number)
+        yield Threshold(
+            KIND_OF_THRESHOLD[name], limit, clear, lasting, given.get("severity", "warning"), schedule, number
+        )
 
 
-def _agree(thresholds: Thresholds) -> None:
+def _check_agreement(thresholds: Thresholds) -> None:
     """Raise ValueError if a temperature is alarming both ways, or if none ends an alarm without raising another."""
     if not (high := thresholds.get("high")) or not (low := thresholds.get("low")):
         return
@@ -143,24 +145,24 @@ def load() -> Rules:
     except ValidationError as error:
         # One that is not JSON has no place in the list.
         problem = not_json(error, "it")
-        found = [problem.detail] if problem else [_sentence(fault) for fault in faults(error)[:MOST_FAULTS]]
+        found = [problem.detail] if problem else [_sentence(fault) for fault in faults(error)[:MOST_FAULTS_SAID]]
         reason = "; ".join(found)
     except ValueError as error:
         reason = str(error)
-    raise settings.SettingError(f"{name} must be a JSON list of rules such as {EXAMPLE}: {reason}")
+    raise settings.SettingError(f"{name} must be a JSON list of rules such as {EXAMPLE_RULES}: {reason}")
 
 
 def _text() -> tuple[str, str]:
     """The name of the setting that has the rules, and these."""
-    path = settings.text(FILE)
+    path = settings.text(FILE_SETTING)
     if not path:
         return "ALARM_RULES", settings.text("ALARM_RULES", "[]")
     if settings.text("ALARM_RULES"):
-        raise settings.SettingError(f"ALARM_RULES and {FILE} are both set; unset one of them")
+        raise settings.SettingError(f"ALARM_RULES and {FILE_SETTING} are both set; unset one of them")
     try:
-        return FILE, Path(path).read_text(encoding="utf-8").strip() or "[]"
+        return FILE_SETTING, Path(path).read_text(encoding="utf-8").strip() or "[]"
     except (OSError, UnicodeDecodeError) as error:
-        raise settings.SettingError(f"{FILE} must be a file of rules that can be read: {error}") from None
+        raise settings.SettingError(f"{FILE_SETTING} must be a file of rules that can be read: {error}") from None
 
 
 def _sentence(fault: Fault) -> str:

@@ -7,10 +7,10 @@ from typing import Self
 
 from shared import zones
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
 WEEK_MINUTES = 7 * DAY_MINUTES
-FORM = "must be days and hours such as mon-fri 07:00-18:00, sat 08:00-12:00"
+HOURS_MUST_BE = "must be days and hours such as mon-fri 07:00-18:00, sat 08:00-12:00"
 
 _PART = re.compile(r"([a-z]{3})(?:-([a-z]{3}))? ([0-2]\d):([0-5]\d)-([0-2]\d):([0-5]\d)", re.ASCII)
 
@@ -37,12 +37,12 @@ class Schedule:
         spans: list[tuple[int, int]] = []
         for part in hours.lower().split(","):
             found = _PART.fullmatch(part.strip())
-            if not found or not {found[1], found[2] or found[1]} <= {*DAYS}:
-                raise ValueError(FORM)
-            first, last = DAYS.index(found[1]), DAYS.index(found[2] or found[1])
+            if not found or not {found[1], found[2] or found[1]} <= {*DAY_NAMES}:
+                raise ValueError(HOURS_MUST_BE)
+            first, last = DAY_NAMES.index(found[1]), DAY_NAMES.index(found[2] or found[1])
             begin, end = (60 * int(found[hour]) + int(found[hour + 1]) for hour in (3, 5))
             if max(begin, end) > DAY_MINUTES or begin == end:
-                raise ValueError(FORM)
+                raise ValueError(HOURS_MUST_BE)
             length = end - begin if end > begin else end - begin + DAY_MINUTES
             for day in range(first, last + 1 if last >= first else last + 8):
                 start = day % 7 * DAY_MINUTES + begin
@@ -56,8 +56,8 @@ class Schedule:
         """The minutes as an int4multirange of PostgreSQL."""
         return "{" + ",".join(f"[{begin},{end})" for begin, end in self.spans) + "}"
 
-    def at(self, now: datetime) -> bool:
-        """Whether an instant is in it."""
-        local = now.astimezone(zones.load(self.zone))
+    def includes(self, instant: datetime) -> bool:
+        """Whether the rule counts at an instant."""
+        local = instant.astimezone(zones.load(self.zone))
         minute = local.weekday() * DAY_MINUTES + local.hour * 60 + local.minute
         return any(begin <= minute < end for begin, end in self.spans)

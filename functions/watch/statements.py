@@ -2,11 +2,11 @@
 
 An excursion is a run of readings of a room that begins with one beyond the limit of a threshold and ends with the next
 one that is not beyond what clears it. It lasts as long as its readings show. Of several readings of an instant the one
-furthest beyond counts. What an excursion is depends on the readings alone, in whatever order they came; so it may be
-looked for again, and only what is already kept as an alarm tells whether it is new.
+furthest beyond counts. Excursions depend on the readings alone, not on the order in which they came. So they may be
+looked for again; an excursion is new if no alarm is kept of it.
 """
 
-_OF_A_THRESHOLD = """
+_JOIN_THRESHOLDS = """
     LEFT JOIN unnest(%(rule_buildings)s::text[], %(rule_rooms)s::text[], %(rule_profiles)s::int[])
         AS of_room (building_id, room_id, profile) USING (building_id, room_id)
     LEFT JOIN unnest(%(building_rules)s::text[], %(building_profiles)s::int[])
@@ -43,7 +43,7 @@ _STATE = f"""
         END, false) AS silence_turns,
         coalesce(silent_open, false) AS silent_open
     FROM {{rooms}} AS room
-    {_OF_A_THRESHOLD}
+    {_JOIN_THRESHOLDS}
     CROSS JOIN LATERAL (
         -- By the index: what the planner knows of a table that grows by thousands at once is wrong.
         SELECT
@@ -63,7 +63,7 @@ _STATE = f"""
 _TO_TAKE = "look_high OR look_low OR came_from IS NOT NULL OR watched_until < until - interval '1 hour'"
 """Of a room that is calm, that readings came is remembered for up to an hour: to forget it takes a write."""
 
-_PERHAPS = """(
+_PERHAPS_ALARMING = """(
     SELECT * FROM rooms
     WHERE high > %(calm_high)s OR temperature > %(calm_high)s OR -low > %(calm_low)s OR -temperature > %(calm_low)s
        OR came_from IS NOT NULL OR watched_until < least(timestamp, now()) - interval '1 hour'
@@ -74,13 +74,13 @@ _PERHAPS = """(
            WHERE open.building_id = rooms.building_id AND open.room_id = rooms.room_id AND cleared IS NULL
        )
 )"""
-"""The rooms that are not calm by any rule. To ask that of the row alone takes a tenth of the time for most of them."""
+"""Rooms that may not be calm by some rule. Only the row is looked at, which takes a tenth of the time."""
 
 WAITING = f"""
     SELECT
         building_id, room_id, ({_TO_TAKE}) AS to_take, silence_turns AND NOT silent_open AS fell_silent,
         silence_turns AND silent_open AS heard_again
-    FROM ({_STATE.format(rooms=_PERHAPS)}) AS state
+    FROM ({_STATE.format(rooms=_PERHAPS_ALARMING)}) AS state
     WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s) AND (({_TO_TAKE}) OR silence_turns)
     ORDER BY building_id, room_id LIMIT %(limit)s
 """  # noqa: S608 - constants
@@ -127,7 +127,7 @@ TAKE = f"""
 """  # noqa: S608 - constants
 """Take what came to some rooms since the last look, but of rooms that are to be looked at no more than some hours."""
 
-NEAR = """
+NEARBY = """
     SELECT number, id, alarm.raised, alarm.cleared
     FROM unnest(
         %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(since)s::timestamptz[]
@@ -141,7 +141,7 @@ NEAR = """
 
 def _heat(reading: str) -> str:
     """How far a reading goes in the direction of a threshold; nowhere while the threshold does not count."""
-    local = f"({reading}.timestamp AT TIME ZONE span.zone)"
+    local = f"({reading}.timestamp AT TIME ZONE 'UTC' + span.offsets[width_bucket({reading}.timestamp, span.changes)])"
     minute = (
         f"(extract(isodow FROM {local}) - 1) * 1440 + extract(hour FROM {local}) * 60 + extract(minute FROM {local})"
     )
@@ -154,17 +154,22 @@ def _heat(reading: str) -> str:
 _OF_ITS_ROOM = "{0}.building_id = span.building_id AND {0}.room_id = span.room_id AND {0}.timestamp"
 
 EXCURSIONS = f"""
-    WITH given AS MATERIALIZED (
+    WITH zone AS MATERIALIZED (
+        SELECT zone, array_agg(change ORDER BY change) AS changes, array_agg(utc_offset ORDER BY change) AS offsets
+        FROM unnest(%(zone_names)s::text[], %(zone_changes)s::timestamptz[], %(zone_offsets)s::interval[])
+            AS change (zone, change, utc_offset)
+        GROUP BY zone
+    ), given AS MATERIALIZED (
         SELECT
-            number, building_id, room_id, sign, limit_, clear, make_interval(secs => lasting) AS lasting, zone,
-            hours::int4multirange AS hours, since, until, bound
+            number, building_id, room_id, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
+            hours::int4multirange AS hours, changes, offsets, since, until, bound
         FROM unnest(
             %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(signs)s::float8[], %(limits)s::float8[],
             %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[], %(since)s::timestamptz[],
             %(until)s::timestamptz[], %(bounds)s::timestamptz[]
         ) AS span (
             number, building_id, room_id, sign, limit_, clear, lasting, zone, hours, since, until, bound
-        )
+        ) LEFT JOIN zone USING (zone)
     ), span AS MATERIALIZED (
         SELECT
             *,
@@ -278,7 +283,7 @@ CLEAR_WITHOUT_RULE = _END.format(
     turns=f"""
         SELECT id, now() FROM alarms AS alarm
         LEFT JOIN rooms AS room USING (building_id, room_id)
-        {_OF_A_THRESHOLD}
+        {_JOIN_THRESHOLDS}
         WHERE alarm.cleared IS NULL AND (
             room.timestamp IS NULL
             OR CASE kind WHEN 'high' THEN high_limit WHEN 'low' THEN low_limit ELSE silent_limit END IS NULL
@@ -307,7 +312,7 @@ FORGET = """
 """Alarms that ended, and were noticed, longer ago than they are kept; and those whose readings were removed, once the
 sink has been told that they are over."""
 
-LISTEN = """
+NOTE_CHECK = """
     UPDATE watching SET
         listening_since = CASE
             WHEN checked < now() - %(pause)s::interval AND NOT rarely THEN now() ELSE listening_since

@@ -3,6 +3,7 @@
 import random
 import re
 from datetime import datetime, timedelta
+from statistics import median
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -343,6 +344,7 @@ def test_a_database_that_is_away_is_said_and_what_was_shown_stays(
     product = start(DEADLINE_SECONDS="1")
     product.send(reading("B1", "101", 21))
     page = shown(visit("/", product.address))
+    expect(tile(page, "Average")).to_have_text("21.00 °C")
     database = urlsplit(product.urls(READER)).path[1:]
     product.execute(f"REVOKE CONNECT ON DATABASE {database} FROM PUBLIC, {READER}")
     product.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{READER}'")
@@ -478,15 +480,15 @@ def test_the_first_picture_is_there_at_once(visit: Visit, product: Product) -> N
     """Soon after that of a page which is a line of text, whatever else the machine does."""
     with function("average", product.urls(READER)) as served:
         paints: dict[str, list[float]] = {"/health": [], view(("B1", "101"), **DAY): []}
-        for _ in range(4):
+        for _ in range(5):
             for path, found in paints.items():
                 page = visit(path, f"http://127.0.0.1:{served.port}")
                 found.append(painted(page))
                 # It would ask again when the function has ended.
                 page.close()
-    line, dashboard = (min(found) for found in paints.values())
+    line, dashboard = (median(found) for found in paints.values())
     print(f"{dashboard:.0f} ms, a line of text {line:.0f} ms")
-    assert dashboard < max(200, 4 * line), paints
+    assert dashboard < max(200, 6 * line), paints
 
 
 def test_a_year_of_twenty_rooms_stays_fluid(visit: Visit, product: Product) -> None:

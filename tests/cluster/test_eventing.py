@@ -44,7 +44,7 @@ def test_an_event_that_is_refused_ends_as_a_dead_letter_with_the_reason(broker: 
     said = cluster.until(dead, 60)
     assert "answered 422: Nothing was stored: some readings break a rule; temperature must be" in said
     command = ("exec", "deployment/dead-letter-box", "--", "python", "/function/dead_letters.py", "discard", identity)
-    assert cluster.kubectl(*command).strip() == "1 discarded"
+    assert "discarded" in cluster.kubectl(*command)
 
 
 @pytest.mark.usefixtures("expendable")

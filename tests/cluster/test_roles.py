@@ -64,7 +64,7 @@ def test_the_writer_stores(writer: psycopg.Connection) -> None:
 
 
 def test_the_reader_reads(reader: psycopg.Connection) -> None:
-    for relation in ("temperatures", "alarms", *state.VIEWS, *state.SUMMARIES):
+    for relation in ("temperatures", "alarms", *state.VIEWS, *state.SUMMARY_TABLES):
         reader.execute(f"SELECT * FROM {relation} LIMIT 1")
 
 

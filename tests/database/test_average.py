@@ -102,13 +102,24 @@ def test_an_offset_is_understood_with_its_plus_encoded_or_not(average: TestClien
                 assert answer == ask(average, "average", **ROOM, **INTERVAL)
 
 
+def test_a_question_has_at_most_fifty_parameters(average: TestClient) -> None:
+    others = "".join(f"&x{number}=1" for number in range(49))
+    for more, detail in (("", '"x48"'), ("&y=1", "A question has at most 50 parameters")):
+        answer = average.get(f"/v1/temperature/average?building_id=B1{others}{more}")
+        assert (answer.status_code, detail in answer.text) == (422, True), answer.text
+
+
 def test_a_url_of_thousands_of_parameters_costs_nothing(average: TestClient) -> None:
     for names in ("x", "building_id", ""):
         query = "&".join(f"{names}{number if names == 'x' else ''}=1" for number in range(4_000))
-        started = time.monotonic()
-        response = average.get(f"/v1/temperature/series?{query}")
-        assert time.monotonic() - started < 0.2
-        assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+        seconds = []
+        # The quickest of some: others use the machine too.
+        for _ in range(5):
+            started = time.monotonic()
+            response = average.get(f"/v1/temperature/series?{query}")
+            seconds.append(time.monotonic() - started)
+            assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+        assert min(seconds) < 0.2
 
 
 def test_no_readings_are_no_data_found(average: TestClient) -> None:

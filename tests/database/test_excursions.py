@@ -22,6 +22,11 @@ def test_each_excursion_is_told_once_whatever_happens(
 def test_each_excursion_is_told_once_also_in_small_slices(
     plain: Urls, serve: Callable[..., TestClient], rule: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"ROOMS_READ": 1, "MOST_ROOMS": 1, "FIRST_ROOM_HOURS": 1, "READINGS_WANTED": 0}.items():
+    for name, value in {
+        "ROOMS_LISTED_AT_ONCE": 1,
+        "ROOMS_LOCKED_AT_ONCE": 1,
+        "FIRST_ROOM_HOURS": 1,
+        "READINGS_AT_ONCE": 0,
+    }.items():
         monkeypatch.setattr(f"watch.alarms.{name}", value)
     play(plain, serve, rule, HOUR, examples(8))

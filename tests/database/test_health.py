@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from local.postgres import MONITOR, OWNER, READER
 from migrations import health
-from tests.support import NOWHERE, ROOT, SUPERUSER, Urls, alembic, free_port, migrate, python
+from tests.local.machine import place
+from tests.support import NOWHERE, ROOT, SUPERUSER, Urls, alembic, embedded, free_port, migrate, python, wait_until
 
 Owner = psycopg.Connection[Any]
 ROOMS = """
@@ -165,6 +166,29 @@ def test_without_pg_monitor_only_that_is_missing(plain: Urls) -> None:
     assert everything - less == {("database_transaction_seconds", "")}
     assert less <= everything
     assert {metric for metric, _ in everything} <= health.METRICS.keys()
+
+
+def test_an_archive_that_takes_nothing_and_a_transaction_that_was_prepared_are_found() -> None:
+    with place() as folder, embedded(folder / "postgres", log=folder / "log") as server:
+        with psycopg.connect(server.url(), autocommit=True) as superuser:
+            for setting in ("archive_mode = on", "archive_command = 'false'", "max_prepared_transactions = 2"):
+                superuser.execute(f"ALTER SYSTEM SET {setting}")
+        server.stop()
+        server.start()
+        with psycopg.connect(server.url(), autocommit=True) as superuser:
+            superuser.execute("SELECT pg_switch_wal()")
+            superuser.execute("BEGIN; CREATE TABLE left_open (); PREPARE TRANSACTION 'forgotten'")
+            wait_until(lambda: "archive_failing" in faults(server.url))
+            assert faults(server.url)["archive_failing"].startswith("The log cannot be archived (0000")
+            assert measured(server.url)["database_prepared_seconds", ""].value > 0
+            superuser.execute("ROLLBACK PREPARED 'forgotten'")
+            superuser.execute("ALTER SYSTEM SET archive_command = 'true'")
+            superuser.execute("SELECT pg_reload_conf()")
+            wait_until(lambda: "archive_failing" not in faults(server.url))
+            superuser.execute("SELECT pg_switch_wal()")
+            # What is written now is in a file that is not full.
+            wait_until(lambda: 0 < measured(server.url)["archive_bytes", ""].value <= 16 * 2**20)
+            assert faults(server.url) == {}
 
 
 def test_each_fault_leads_to_a_section_of_the_runbook() -> None:

@@ -170,7 +170,20 @@ def test_nobody_removes_readings_where_the_settings_list_no_token_for_it(
     answer = off.delete(ROOMS, params={"building_id": "B1"}, headers=BEARER)
     assert answer.status_code == 403
     assert "ADMIN_TOKENS" in answer.json()["detail"]
+    assert 'function="average",reason="off",status="403"' in off.get("/metrics").text
     assert owner.execute("SELECT FROM temperatures").rowcount == 1
+
+
+@pytest.mark.parametrize(("days", "stored"), [("0", 1), ("3", 0)])
+def test_the_settings_say_how_long_what_was_removed_does_not_come_back(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve, days: str, stored: int
+) -> None:
+    urls = {"DATABASE_URL": plain(READER), "ADMIN_DATABASE_URL": plain(ADMIN)}
+    average = serve("average", **urls, ADMIN_TOKENS=TOKEN, REMOVED_FOR_DAYS=days)
+    store(owner, ("B1", "101", at(0), 20.0))
+    remove(average, building_id="B1", start=at(0), end=at(1))
+    store(owner, ("B1", "101", at(0), 20.0))
+    assert owner.execute("SELECT FROM temperatures").rowcount == stored
 
 
 def test_who_asked_is_told_by_the_token(plain: Urls, serve: Serve) -> None:
@@ -204,7 +217,7 @@ def test_a_role_that_may_not_remove_is_told_what_misses(
         (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "above": "hot"}, ["above"]),
         (ROOMS, {}, ["building_id"]),
         (ROOMS, {"building_id": "B1", "start": at(0)}, ["start"]),
-        (ROOMS, {"building_id": "B1", "keep_out": "1h"}, ["keep_out"]),
+        (ROOMS, {"building_id": "B1", "keep_out": "1w"}, ["keep_out"]),
     ],
 )
 def test_what_is_not_said_clearly_removes_nothing(

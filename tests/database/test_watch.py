@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 import jsonschema
 import psycopg
 import pytest
+import tzdata
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WATCHER
+from shared import zones
 from tests.sink import Sink, listening
 from tests.support import NOWHERE, SUPERUSER, Urls, wait_until
 
@@ -397,8 +399,27 @@ def test_a_temperature_that_swings_around_the_threshold_alarms_once(watch: Watch
     assert check(function) == (0, 0)
 
 
-def test_a_rule_counts_in_its_hours_in_its_zone(watch: Watch, plain: Urls) -> None:
-    function = watch({**ROOM, "above": 28, "hours": "mon-fri 07:00-18:00", "zone": "Europe/Berlin"})
+@pytest.fixture
+def new_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A zone that only the newest rules know, as the database of an older system does not: Berlin's, renamed."""
+    berlin = Path(tzdata.__file__).parent / "zoneinfo" / "Europe" / "Berlin"
+    (tmp_path / "zoneinfo").mkdir()
+    (tmp_path / "zoneinfo" / "New").write_bytes(berlin.read_bytes())
+    (tmp_path / "zones").write_text("New")
+    for cached in (zones.load, zones._names, zones._changes):
+        cached.cache_clear()
+    monkeypatch.setattr(zones, "_folder", lambda: tmp_path)
+    yield "New"
+    for cached in (zones.load, zones._names, zones._changes):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("known", ["known to the database", "unknown to it"])
+def test_a_rule_counts_in_its_hours_in_its_zone(
+    watch: Watch, plain: Urls, known: str, request: pytest.FixtureRequest
+) -> None:
+    zone = "Europe/Berlin" if known == "known to the database" else request.getfixturevalue("new_zone")
+    function = watch({**ROOM, "above": 28, "hours": "mon-fri 07:00-18:00", "zone": zone})
     # The clocks went back on Sunday, 25 October 2026: seven o'clock is 05:00 UTC before, and 06:00 UTC after.
     readings = [
         ("2026-10-23T04:59:00Z", 30),
@@ -518,8 +539,8 @@ def test_a_big_incident_is_kept_slice_by_slice(
     watch: Watch, plain: Urls, monkeypatch: pytest.MonkeyPatch, asked: Asked
 ) -> None:
     function = watch({"silent": "15m"})
-    monkeypatch.setattr("watch.alarms.MOST_ALARMS", 100)
-    monkeypatch.setattr("watch.alarms.ROOMS_READ", 300)
+    monkeypatch.setattr("watch.alarms.ALARMS_AT_ONCE", 100)
+    monkeypatch.setattr("watch.alarms.ROOMS_LISTED_AT_ONCE", 300)
     with psycopg.connect(plain(OWNER), autocommit=True) as owner:
         owner.execute(
             "INSERT INTO temperatures SELECT 'B1', 'room ' || room, now() - interval '1 hour', 21"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from local.keeper import keep_running
+from local.keeper import Keeper
 from local.postgres import Postgres
 from tests.local.machine import place, serving
 from tests.support import wait_until
@@ -18,7 +18,7 @@ def kept(server: Postgres) -> Iterator[list[str]]:
     """Keep the server running; yields what is said."""
     said: list[str] = []
     stopping = threading.Event()
-    keeper = threading.Thread(target=keep_running, args=(server, stopping, said.append))
+    keeper = threading.Thread(target=Keeper(server, said.append).keep, args=(stopping,))
     keeper.start()
     try:
         yield said

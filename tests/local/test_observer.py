@@ -11,8 +11,7 @@ import pytest
 
 from local import observer
 from local.postgres import MONITOR, OWNER
-from tests.local.test_keeper import wait_for
-from tests.support import Urls
+from tests.support import Urls, wait_until
 
 
 @contextmanager
@@ -35,12 +34,12 @@ def test_a_fault_is_said_once_and_that_it_is_over(plain: Urls, monkeypatch: pyte
     monkeypatch.setattr(observer, "LOOK_SECONDS", 0.05)
     with psycopg.connect(plain(OWNER), autocommit=True) as owner, observed(plain) as said:
         owner.execute("SELECT setval('summarized', extract(epoch FROM now() - interval '1 hour')::bigint)")
-        wait_for(lambda: bool(said))
+        wait_until(lambda: bool(said))
         # Its words are other ones by then.
         owner.execute("SELECT setval('summarized', extract(epoch FROM now() - interval '3 hours')::bigint)")
         owner.execute("SELECT pg_sleep(0.5)")
         owner.execute("CALL summarize()")
-        wait_for(lambda: len(said) == 2)
+        wait_until(lambda: len(said) == 2)
     assert said[0].startswith("Health        Nothing has summed up readings for 60 minutes")
     assert said[1].startswith("              That is over: Nothing has summed up readings for 60 minutes")
 

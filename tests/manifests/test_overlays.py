@@ -19,7 +19,7 @@ from tests.manifests.support import Object, containers, environment, functions, 
 from tests.support import ROOT, free_port, migrate, program
 from tests.versions.conftest import programs
 
-USERS = {"average", "ingest", "migrations", "summaries", "watch"}
+USERS = {"average", "health", "ingest", "migrations", "summaries", "watch"}
 """Who connects to the database."""
 DOCUMENTATION = (ROOT / "docs" / "kubernetes.md").read_text()
 
@@ -40,6 +40,7 @@ def test_the_example_changes_what_it_says_of_production() -> None:
     assert {name for name in production if production[name] != example[name]} == {
         "CronJob every-minute-watch",
         "CronJob summaries",
+        "Deployment health",
         "Job migrations",
         "Service average",
         "Service ingest",

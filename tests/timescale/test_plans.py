@@ -45,7 +45,7 @@ def test_the_plans_that_a_session_keeps_stay_small_whatever_is_asked_of_however_
             (FIRST - timedelta(days=7 * weeks), weeks - 1),
         )
     # Others may not see what a session uses.
-    database = Database(community(SUPERUSER), connections=1, pooled=False, deadline=10)
+    database = Database(community(SUPERUSER), connections=1, pooled=False, deadline_seconds=10)
     with psycopg.connect(database.url, **database.options) as reader:
         before = _megabytes(reader)
         for days in range(1, 25):

@@ -20,8 +20,8 @@ def test_what_goes_out_comes_in_again_as_it_was(
     community: Urls, serve: Callable[..., TestClient], found: list[transfer.Reading], cut: float
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, psycopg.connect(community(OWNER), autocommit=True) as connection:
-        patch.setattr(readings, "PAGE", 3)
-        patch.setattr(readings, "ROOMS", 2)
+        patch.setattr(readings, "PAGE_READINGS", 3)
+        patch.setattr(readings, "PAGE_ROOMS", 2)
         ingest, average = _clients(serve, community)
         transfer.assert_round_trip(average, ingest, connection, found, cut)
 

@@ -5,13 +5,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from watch.schedule import DAYS, Schedule
+from watch.schedule import DAY_NAMES, Schedule
 
 MONDAY = datetime(2026, 11, 23, tzinfo=ZoneInfo("Europe/Berlin"))
 
 
 def at(schedule: Schedule, day: str, hour: int, minute: int = 0) -> bool:
-    return schedule.at(MONDAY.replace(day=MONDAY.day + DAYS.index(day), hour=hour, minute=minute))
+    return schedule.includes(MONDAY.replace(day=MONDAY.day + DAY_NAMES.index(day), hour=hour, minute=minute))
 
 
 def test_hours_begin_and_end_to_the_minute() -> None:

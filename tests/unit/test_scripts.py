@@ -44,3 +44,66 @@ def test_the_end_of_the_cluster_removes_of_what_was_built_only_its_own(tmp_path:
     subprocess.run(["bash", tmp_path / "kind/down.sh"], env=environment, check=True, capture_output=True)
     assert [file.name for file in (tmp_path / "build").iterdir()] == ["bench"]
     assert (tmp_path / "build/bench/singles.json").exists()
+
+
+# What a kubectl answers, by what its arguments hold.
+KUBECTL = """#!/bin/sh
+case "$*" in
+    *deployment/health*|*"get --raw /readyz"*) ;;
+    *"get endpoints temperature-db"*) printf temperature-db-0 ;;
+    *numberOfInstances*) printf 1 ;;
+    *"get pod -l cluster-name"*) printf temperature-db-0 ;;
+    *"SHOW synchronous_standby_names"*) ;;
+    *database_health*) [ "$FAULTS" != refused ] && printf '%s' "$FAULTS" ;;
+    *"df --output"*) printf 'Use%%  Avail\n %s   400M\n' "$FULL" ;;
+    *suspend*) printf '%s' "$SUSPENDED" ;;
+    *"get crd pingsources"*) [ -n "$SOURCES" ] ;;
+    *"get pingsource"*) printf "$SOURCES" ;;
+    *"get deployment health"*) printf '%s' "$HEALTH" ;;
+    *"get ksvc -o jsonpath"*) printf 'ingest\\tTrue\\t\n' ;;
+esac
+"""
+WELL = {"FAULTS": "", "FULL": "41%", "SUSPENDED": "", "SOURCES": "", "HEALTH": "1"}
+
+
+def status(folder: Path, **answers: str) -> str:
+    """What `make status` says is wrong on a cluster that answers so."""
+    program = folder / "kubectl"
+    program.write_text(KUBECTL)
+    program.chmod(0o755)
+    run = subprocess.run(
+        ["bash", ROOT / "kind/look.sh", "status"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, **WELL, **answers, "PATH": f"{folder}:{os.environ['PATH']}"},
+        text=True,
+    )
+    return run.stdout.strip()
+
+
+def test_the_status_of_a_cluster_that_is_well_is_that(tmp_path: Path) -> None:
+    assert status(tmp_path) == "Nothing is wrong that can be seen from here."
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"FAULTS": "The job refresh is paused.\nB\n"}, ["The job refresh is paused.", "B"]),
+        ({"FAULTS": "refused"}, ["The database does not say how it is: docs/"]),
+        ({"FULL": "93%"}, ["The volume of temperature-db-0 is 93% full, 400M are left: docs/"]),
+        (
+            {"SUSPENDED": "summaries\nevery-minute-watch\n"},
+            ["The timer summaries is", "The timer every-minute-watch is"],
+        ),
+        (
+            {"SOURCES": r"PingSource one\tTrue\nPingSource two\tFalse\nBroker default\t\n"},
+            ["PingSource two is not ready: kubectl", "Broker default is not ready: kubectl"],
+        ),
+        ({"HEALTH": ""}, ["Nothing asks the database how it is, for a Prometheus: kubectl"]),
+    ],
+    ids=lambda value: str(*value) if isinstance(value, dict) else "",
+)
+def test_the_status_of_a_cluster_says_what_is_wrong(tmp_path: Path, answers: dict[str, str], said: list[str]) -> None:
+    lines = status(tmp_path, **answers).splitlines()
+    assert len(lines) == len(said)
+    assert [line for line, beginning in zip(lines, said, strict=True) if not line.startswith(beginning)] == []

@@ -15,7 +15,7 @@ import pytest
 
 from ingest.admission import Admission
 from ingest.committing import copies
-from ingest.grouping import PATIENCE
+from ingest.grouping import STUCK_SECONDS
 from ingest.writer import DUPLICATE, STORED, Writer
 from shared.problems import Problem
 from tests.simulation import Faults, SimulatedDatabase, SimulatedLoop, reading
@@ -40,7 +40,9 @@ def simulated(work: Coroutine[Any, Any, T]) -> T:
 
 
 def writer_on(database: SimulatedDatabase, *, connections: int = 2, queue: int = 50_000) -> Writer:
-    return Writer(database.connector(), Admission(queue), connections=connections, deadline=DEADLINE, batch=10_000)
+    return Writer(
+        database.connector(), Admission(queue), connections=connections, deadline_seconds=DEADLINE, most_readings=10_000
+    )
 
 
 @dataclass
@@ -109,7 +111,7 @@ def test_a_lone_request_waits_for_no_connection_that_hangs(later: float) -> None
         await asyncio.sleep(later)
         answer = await send(writer, [2])
         assert answer.status == 201
-        assert answer.seconds < PATIENCE + 0.02
+        assert answer.seconds < STUCK_SECONDS + 0.02
         await hanging
         await writer.close()
 

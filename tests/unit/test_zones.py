@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from bisect import bisect_right
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -26,6 +27,20 @@ def test_a_zone_is_known_by_its_name() -> None:
 def test_another_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is no IANA time zone; one is Europe/Zurich"):
         zones.load(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["Europe/Zurich", "Africa/Cairo", "Africa/Casablanca", "America/Recife", "Asia/Gaza", "Asia/Kolkata", "UTC"]
+)
+def test_the_changes_of_a_zone_are_its_offset_at_every_instant(name: str) -> None:
+    zone, changes = zones.load(name), zones.changes(name)
+    assert [change.since for change in changes] == sorted({change.since for change in changes})
+    end = datetime(datetime.now(UTC).year + 1, 12, 31, tzinfo=UTC)
+    instants = {datetime(2000, 1, 1, tzinfo=UTC) + timedelta(hours=7 * number) for number in range(30_000)}
+    instants |= {change.since - timedelta(seconds=early) for change in changes[1:] for early in (0, 1)}
+    for instant in (each for each in instants if each < end):
+        counts = changes[bisect_right(changes, instant, key=lambda change: change.since) - 1]
+        assert counts.offset == instant.astimezone(zone).utcoffset(), instant
 
 
 def test_the_rules_do_not_depend_on_the_machine() -> None:

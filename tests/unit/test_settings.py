@@ -1,0 +1,49 @@
+"""A setting that makes no sense stops the start, with its name and what it may be."""
+
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient
+
+from migrations import settings as of_migrations
+from shared import settings
+from shared.settings import SettingError
+from tests.support import NOWHERE, ROOT
+
+NUMBERS = [
+    ("ingest", "POOL_SIZE", 1, 100),
+    ("average", "DEADLINE_SECONDS", 1, 300),
+    ("watch", "DEADLINE_SECONDS", 1, 300),
+    ("ingest", "QUEUE_LIMIT", 10_000, 10_000_000),
+    ("ingest", "COPIES", 1, 100),
+    ("average", "ALIGNMENT_INTERVAL", 1, 1440),
+    ("average", "REMOVED_FOR_DAYS", 0, 9999),
+    ("watch", "ALARM_RETENTION_DAYS", 0, 36_500),
+    ("watch", "SINK_PATIENCE", 1, 600),
+    ("migrations", "BUCKET_MINUTES", 1, 60),
+    ("migrations", "RETENTION_DAYS", 0, 36_500),
+    ("migrations", "COLUMNSTORE_AFTER_DAYS", 0, 36_500),
+]
+
+
+@pytest.mark.parametrize(("who", "name", "least", "most"), NUMBERS)
+def test_a_number_has_bounds_and_a_place_in_the_documentation(
+    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, who: str, name: str, least: int, most: int
+) -> None:
+    monkeypatch.setenv(name, "some")
+    with pytest.raises(SettingError) as refused:
+        of_migrations.load() if who == "migrations" else serve(who, DATABASE_URL=NOWHERE)
+    assert str(refused.value) == f"{name} must be a whole number from {least} to {most}, not 'some'"
+    assert f"| `{name}` |" in (ROOT / "docs" / "settings.md").read_text()
+
+
+def test_the_bounds_of_a_number_are_numbers_that_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, taken in ((0, False), (1, True), (3, True), (4, False), (-1, False)):
+        monkeypatch.setenv("NUMBER", str(value))
+        if taken:
+            assert settings.number("NUMBER", 2, least=1, most=3) == value
+        else:
+            with pytest.raises(SettingError, match="from 1 to 3"):
+                settings.number("NUMBER", 2, least=1, most=3)
+    monkeypatch.delenv("NUMBER")
+    assert settings.number("NUMBER", 2, least=1, most=3) == 2
