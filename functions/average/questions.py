@@ -42,7 +42,7 @@ _CHART_BUCKETS = 500
 """Buckets that a chart has room for; chosen from when the request names no width."""
 
 _WIDTH = rule(
-    core_schema.str_schema(pattern=r"^[1-9][0-9]{0,6}(s|m|h|d|w|mo|y)$"),
+    core_schema.str_schema(pattern=r"^[1-9][0-9]{0,8}(s|m|h|d|w|mo|y)$"),
     "a number of seconds, minutes, hours, days, weeks, months or years, such as 15m, 1d or 3mo",
     examples=["15m"],
 )
@@ -429,7 +429,7 @@ def _instant(given: datetime | date, field: str, zone: tzinfo | None) -> datetim
     except OverflowError:
         instant = datetime.min.replace(tzinfo=UTC)
     if zone and not has_local_time(instant):
-        raise _refused([_fault(field, "must be from 0001-01-02 to 9999-12-30 where there is a time zone")])
+        raise _refused([_fault(field, "must be from 0001-01-03 to 9999-12-29 where there is a time zone")])
     return instant
 
 

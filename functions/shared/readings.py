@@ -110,7 +110,8 @@ def faults(error: ValidationError) -> list[Fault]:
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         location = list(fault["loc"])
         index = location.pop(0) if location and isinstance(location[0], int) else 0
-        found.append({"index": int(index), "field": ".".join(str(name) for name in location), "message": fault["msg"]})
+        message = "is not known here" if fault["type"] == "extra_forbidden" else fault["msg"]
+        found.append({"index": int(index), "field": ".".join(str(name) for name in location), "message": message})
     return found
 
 

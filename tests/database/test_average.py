@@ -23,7 +23,7 @@ TIMESTAMP = (
     "must be an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z,"
     " or with tz a local one, such as 2024-12-01T12:34 or 2024-12-01"
 )
-BEYOND = "must be from 0001-01-02 to 9999-12-30 where there is a time zone"
+BEYOND = "must be from 0001-01-03 to 9999-12-29 where there is a time zone"
 NO_OFFSET = "has no offset; add one, such as Z, or a time zone, such as tz=Europe/Zurich"
 
 
@@ -186,7 +186,7 @@ def test_query_datetime_is_another_name_of_start(average: TestClient, plain: Url
             {**ROOM, "start": INTERVAL["end"], "end": INTERVAL["start"]},
             {"start": "must not be after end, which is now unless it is given"},
         ),
-        ({**ROOM, "strat": INTERVAL["start"]}, {"strat": "Extra inputs are not permitted"}),
+        ({**ROOM, "strat": INTERVAL["start"]}, {"strat": "is not known here"}),
         (
             {**ROOM, "end": "0001-01-01T00:00:00Z"},
             {"end": "leaves no room for an interval before it; give start"},
@@ -233,7 +233,7 @@ def test_a_series_begins_and_ends_with_the_interval_to_the_reading(average: Test
     assert [(point["start"], point["count"], point["min"]) for point in series] == [("2024-12-01T12:00:00Z", 1, 34.75)]
 
 
-@pytest.mark.parametrize(("bucket", "seconds"), [("1s", 1), ("90s", 90), ("7m", 420), ("6h", 21_600), ("7d", 604_800)])
+@pytest.mark.parametrize(("bucket", "seconds"), [("100000000s", 100_000_000), ("1s", 1), ("90s", 90), ("7m", 420), ("6h", 21_600), ("7d", 604_800)])
 def test_a_bucket_may_have_any_width(average: TestClient, bucket: str, seconds: int) -> None:
     answer = ask(average, "series", **ROOM, **INTERVAL, bucket=bucket)
     assert answer["bucket_seconds"] == seconds
@@ -247,7 +247,7 @@ def test_without_a_bucket_the_width_suits_a_chart(average: TestClient, days: flo
     assert answer["bucket_seconds"] == seconds
 
 
-@pytest.mark.parametrize("bucket", ["", "15", "m", "-1m", "0m", "1.5h", "1M", "mo", "99999999s", "15 m"])
+@pytest.mark.parametrize("bucket", ["", "15", "m", "-1m", "0m", "1.5h", "1M", "mo", "9999999999s", "15 m"])
 def test_a_bucket_that_is_no_width_is_refused(average: TestClient, bucket: str) -> None:
     response = average.get("/v1/temperature/series", params={**ROOM, "bucket": bucket})
     assert faults(response) == {
@@ -413,7 +413,7 @@ def test_the_rooms_come_with_their_latest_reading(average: TestClient) -> None:
     assert ask(average, "rooms") == {"rooms": rooms, "next": None}
     assert ask(average, "rooms", building_id="B1") == {"rooms": rooms[:2], "next": None}
     assert ask(average, "rooms", building_id="B3") == {"rooms": [], "next": None}
-    assert faults(average.get("/v1/temperature/rooms?room=101")) == {"room": "Extra inputs are not permitted"}
+    assert faults(average.get("/v1/temperature/rooms?room=101")) == {"room": "is not known here"}
 
 
 def test_many_rooms_come_in_pages(average: TestClient) -> None:
