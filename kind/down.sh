@@ -14,8 +14,9 @@ remove_registry() {
 
 remove_images() {
     local images
-    images=$(docker images --quiet --filter "reference=$REGISTRY/*" | sort -u)
-    [ -z "$images" ] || docker rmi --force $images
+    # By their names: what has another name too, or others are built from, stays.
+    images=$(docker images --format '{{.Repository}}:{{.Tag}}' --filter "reference=$REGISTRY/*" | grep -v '<none>' || true)
+    [ -z "$images" ] || docker rmi $images
     # What else is in that folder was measured or drawn.
     rm -f build/images.yaml build/kustomization.yaml build/objects.yaml build/overlay
 }

@@ -259,7 +259,8 @@ class Devices:
         found, number = average(self.room_id), len(self.acknowledged)
         exact = sum(self.acknowledged) / number
         assert (found["count"], round(found["average_temperature"], 9)) == (number, round(exact, 9))
-        assert self.asked and not self.forgotten
+        assert self.asked
+        assert not self.forgotten, f"{len(self.forgotten)}, such as {self.forgotten[:5]}"
 
     def _post(self, body: dict[str, Any]) -> int | str:
         status: int | str

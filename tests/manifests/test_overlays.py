@@ -182,9 +182,9 @@ def test_who_is_not_the_database_gets_no_connection(
 
 
 def _connect(variables: dict[str, str]) -> None:
-    parameters = {name.removeprefix("PG").lower(): value for name, value in variables.items()}
-    parameters["dbname"] = parameters.pop("database", DATABASE)
-    with psycopg.connect(**{**parameters, "user": OWNER}) as connection:  # type: ignore[arg-type]
+    names = {"PGDATABASE": "dbname", "PGTARGETSESSIONATTRS": "target_session_attrs"}
+    parameters = {names.get(name, name.removeprefix("PG").lower()): value for name, value in variables.items()}
+    with psycopg.connect(**{"dbname": DATABASE, **parameters, "user": OWNER}) as connection:  # type: ignore[arg-type]
         assert connection.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone() == (True,)
 
 
