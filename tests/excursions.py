@@ -1,7 +1,6 @@
 """What alarms have to be: a model of them that knows all readings at once, and a game of readings and checks."""
 
 import json
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -304,15 +303,15 @@ def play(
     strategy: st.SearchStrategy[Any] = STEPS,
 ) -> None:
     """Play the game as often as `examples` says, beginning with a rule."""
-    functions: dict[str, TestClient] = {}
+    functions: dict[tuple[str, str], TestClient] = {}
 
     def ask(rule: Rule, sink: Sink) -> Any:
         rules = json.dumps([in_hours(rule) if unit == HOUR else rule] if rule else [])
-        if rules not in functions:
-            functions[rules] = serve("watch", DATABASE_URL=urls(WATCHER), ALARM_RULES=rules, SINK_PATIENCE="1")
-        # It is read with each request.
-        os.environ["ALARM_SINK_URL"] = sink.url
-        return functions[rules].post("/")
+        key = rules, sink.url
+        if key not in functions:
+            settings = {"DATABASE_URL": urls(WATCHER), "ALARM_RULES": rules, "SINK_PATIENCE": "1"}
+            functions[key] = serve("watch", **settings, ALARM_SINK_URL=sink.url)
+        return functions[key].post("/")
 
     @examples
     @given(strategy)
