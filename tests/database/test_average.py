@@ -233,7 +233,10 @@ def test_a_series_begins_and_ends_with_the_interval_to_the_reading(average: Test
     assert [(point["start"], point["count"], point["min"]) for point in series] == [("2024-12-01T12:00:00Z", 1, 34.75)]
 
 
-@pytest.mark.parametrize(("bucket", "seconds"), [("100000000s", 100_000_000), ("1s", 1), ("90s", 90), ("7m", 420), ("6h", 21_600), ("7d", 604_800)])
+@pytest.mark.parametrize(
+    ("bucket", "seconds"),
+    [("100000000s", 100_000_000), ("1s", 1), ("90s", 90), ("7m", 420), ("6h", 21_600), ("7d", 604_800)],
+)
 def test_a_bucket_may_have_any_width(average: TestClient, bucket: str, seconds: int) -> None:
     answer = ask(average, "series", **ROOM, **INTERVAL, bucket=bucket)
     assert answer["bucket_seconds"] == seconds
