@@ -4,6 +4,7 @@ In its pod, `python /function/dead_letters.py` lists them. With `redeliver` it s
 and ids it removes them.
 """
 
+import asyncio
 import base64
 import json
 import logging
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import requests
+import aiohttp
 from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 from functions_framework import aio
@@ -163,27 +164,34 @@ def show() -> int:
     return 0
 
 
-def redeliver(sink: str) -> int:
+async def redeliver(sink: str) -> int:
     """Send all of it to the sink, and remove what it takes. What it refuses stays; ends where it does not answer."""
     sent = refused = 0
-    for path, headers, body, attributes in _letters():
-        again = {name: value for name, value in headers.items() if not name.startswith("ce-knativeerror")}
-        if token := os.environ.get("SINK_TOKEN"):
-            again["Authorization"] = f"Bearer {token}"
-        try:
-            answer = requests.post(sink, data=body, headers=again, timeout=PATIENCE_SECONDS)
-        except requests.RequestException as error:
-            print(f"{sink} does not answer ({type(error).__name__}): the rest stays", file=sys.stderr)
-            break
-        if answer.ok:
-            path.unlink(missing_ok=True)
-            sent += 1
-        elif answer.status_code >= 500 or answer.status_code in {401, 403, 404, 408, 429}:
-            print(f"{sink} answers {answer.status_code}: {_explained(answer.text)}; the rest stays", file=sys.stderr)
-            break
-        else:
-            refused += 1
-            print(f"{_name(attributes)} is refused again: {answer.status_code}, {_explained(answer.text)}")
+    token = os.environ.get("SINK_TOKEN")
+    async with aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        # Where an event has none, it has none again.
+        skip_auto_headers=["Content-Type"],
+        timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
+    ) as client:
+        for path, headers, body, attributes in _letters():
+            again = {name: value for name, value in headers.items() if not name.startswith("ce-knativeerror")}
+            try:
+                # No redirect is followed: the answer to the GET that it becomes says nothing about the event.
+                async with client.post(sink, data=body, headers=again, allow_redirects=False) as answer:
+                    status, said = answer.status, _explained(await answer.text(errors="replace"))
+            except (aiohttp.ClientError, TimeoutError) as error:
+                print(f"{sink} does not answer ({type(error).__name__}): the rest stays", file=sys.stderr)
+                break
+            if 200 <= status < 300:
+                path.unlink(missing_ok=True)
+                sent += 1
+            elif status >= 500 or status in {401, 403, 404, 408, 429}:
+                print(f"{sink} answers {status}: {said}; the rest stays", file=sys.stderr)
+                break
+            else:
+                refused += 1
+                print(f"{_name(attributes)} is refused again: {status}, {said}")
     left = len(list(FOLDER.glob("*.json")))
     print(f"{sent} delivered, {refused} refused again, {left} left")
     return int(left > 0)
@@ -203,7 +211,7 @@ def discard(identities: list[str]) -> int:
 if __name__ == "__main__":
     task, identities = sys.argv[1:2], sys.argv[2:]
     if task == ["redeliver"] and not identities:
-        sys.exit(redeliver(os.environ["SINK_URL"]))
+        sys.exit(asyncio.run(redeliver(os.environ["SINK_URL"])))
     elif task == ["discard"] and identities:
         sys.exit(discard(identities))
     elif not task:

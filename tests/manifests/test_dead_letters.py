@@ -1,13 +1,16 @@
 """The sink of dead letters, run as its image runs it with what the manifests say."""
 
+import ast
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import psycopg
@@ -56,7 +59,9 @@ class Box:
             for name, value in of_kind(objects, "ConfigMap").items()
             if name.startswith("dead-letters")
         )
-        self.settings = environment(templates(objects)["dead-letter-box"])
+        template = templates(objects)["dead-letter-box"]
+        self.function = template["spec"]["containers"][0]["image"].rpartition("/")[2].partition(":")[0]
+        self.settings = environment(template)
         self.program = folder / Path(self.settings["FUNCTION_SOURCE"]).name
         self.program.write_text(source)
         self.letters = folder / "letters"
@@ -149,6 +154,23 @@ REASONS: dict[str, tuple[dict[str, str], str]] = {
 }
 
 
+def test_its_image_has_each_package_that_it_imports(box: Box) -> None:
+    pinned = (ROOT / "functions" / box.function / "requirements.txt").read_text()
+    of_module = packages_distributions()
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(box.program.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
+    }
+    lacking = {
+        module
+        for module in imported - sys.stdlib_module_names
+        if not any(re.search(rf"(?m)^{package}(\[.*\])?==", pinned) for package in of_module[module])
+    }
+    assert lacking == set()
+
+
 def test_each_dead_letter_is_logged_and_listed_with_the_reason_in_words(box: Box) -> None:
     with box.running() as address:
         for number, (errors, _) in enumerate(REASONS.values()):
@@ -183,7 +205,7 @@ def test_when_the_cause_is_mended_they_are_stored_once_and_what_breaks_a_rule_st
         assert requests.post(address, data=body, headers=headers, timeout=10).status_code == 204
     said = box.told("redeliver", sink="http://127.0.0.1:1/")
     assert (said.returncode, said.stdout) == (1, "0 delivered, 0 refused again, 5 left\n")
-    assert "http://127.0.0.1:1/ does not answer (ConnectionError): the rest stays" in said.stderr
+    assert "http://127.0.0.1:1/ does not answer (ClientConnectorError): the rest stays" in said.stderr
     ingest = {"FUNCTION_TARGET": "ingest", "FUNCTION_SOURCE": str(ROOT / "functions/ingest/main.py")}
     with _server(box.log, **ingest, DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1") as sink:
         said = box.told("redeliver", sink=sink)
