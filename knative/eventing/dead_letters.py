@@ -164,8 +164,16 @@ def show() -> int:
     return 0
 
 
-async def redeliver(sink: str) -> int:
+def redeliver(sink: str) -> int:
     """Send all of it to the sink, and remove what it takes. What it refuses stays; ends where it does not answer."""
+    sent, refused = asyncio.run(_send(sink))
+    left = len(list(FOLDER.glob("*.json")))
+    print(f"{sent} delivered, {refused} refused again, {left} left")
+    return int(left > 0)
+
+
+async def _send(sink: str) -> tuple[int, int]:
+    """How many the sink took, and how many it refused."""
     sent = refused = 0
     token = os.environ.get("SINK_TOKEN")
     async with aiohttp.ClientSession(
@@ -192,9 +200,7 @@ async def redeliver(sink: str) -> int:
             else:
                 refused += 1
                 print(f"{_name(attributes)} is refused again: {status}, {said}")
-    left = len(list(FOLDER.glob("*.json")))
-    print(f"{sent} delivered, {refused} refused again, {left} left")
-    return int(left > 0)
+    return sent, refused
 
 
 def discard(identities: list[str]) -> int:
@@ -211,7 +217,7 @@ def discard(identities: list[str]) -> int:
 if __name__ == "__main__":
     task, identities = sys.argv[1:2], sys.argv[2:]
     if task == ["redeliver"] and not identities:
-        sys.exit(asyncio.run(redeliver(os.environ["SINK_URL"])))
+        sys.exit(redeliver(os.environ["SINK_URL"]))
     elif task == ["discard"] and identities:
         sys.exit(discard(identities))
     elif not task:
