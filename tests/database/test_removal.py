@@ -23,9 +23,15 @@ INSERT = "INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHIN
 Serve = Callable[..., TestClient]
 
 
+def served(serve: Serve, plain: Urls, **settings: str) -> TestClient:
+    """The function `average`, which lets those who have TOKEN remove readings."""
+    own = {"DATABASE_URL": plain(READER), "ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN}
+    return serve("average", **own, **settings)
+
+
 @pytest.fixture
 def average(plain: Urls, serve: Serve) -> TestClient:
-    return serve("average", DATABASE_URL=plain(READER), ADMIN_DATABASE_URL=plain(ADMIN), ADMIN_TOKENS=TOKEN)
+    return served(serve, plain)
 
 
 @pytest.fixture
@@ -249,8 +255,7 @@ def test_many_readings_are_removed_little_by_little_and_whoever_asks_again_sees_
         (START, START + timedelta(days=3)),
     )
     owner.execute("CALL summarize()")
-    settings = {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN, "DEADLINE_SECONDS": "1"}
-    average = serve("average", DATABASE_URL=plain(READER), **settings)
+    average = served(serve, plain, DEADLINE_SECONDS="1")
     query: dict[str, Any] = {
         "building_id": "B1",
         "start": START.isoformat(),
@@ -304,8 +309,7 @@ def test_an_alarm_of_a_reading_that_was_removed_is_withdrawn(
 def test_a_removal_that_waits_for_a_writer_does_not_keep_summaries_waiting(
     owner: psycopg.Connection[Any], plain: Urls, serve: Serve
 ) -> None:
-    settings = {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN, "DEADLINE_SECONDS": "1"}
-    average = serve("average", DATABASE_URL=plain(READER), **settings)
+    average = served(serve, plain, DEADLINE_SECONDS="1")
     store(owner, ("B1", "101", at(0), 20.0), ("B2", "201", at(0), 20.0))
     with psycopg.connect(plain(WRITER)) as writer:
         writer.execute(INSERT, ("B3", "301", at(0), 20.0))
@@ -340,8 +344,7 @@ def test_what_came_back_while_it_was_let_in_goes_with_the_next_request(
 def test_what_came_late_to_a_dropped_hour_is_counted_once_although_others_of_it_are_removed(
     owner: psycopg.Connection[Any], plain: Urls, serve: Serve
 ) -> None:
-    settings = {"ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN, "DEADLINE_SECONDS": "1"}
-    average = serve("average", DATABASE_URL=plain(READER), **settings)
+    average = served(serve, plain, DEADLINE_SECONDS="1")
     store(owner, ("B1", "101", datetime.now(UTC), 20.0), ("B2", "201", at(0), 20.0))
     owner.execute("UPDATE upkeep SET retention = '1 day'")
     owner.execute("CALL summarize()")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +18,19 @@ from tests.support import Urls, alembic, migrate, wait_until
 START = datetime(2026, 10, 20, tzinfo=UTC)
 
 
+def assert_summed_up(
+    serve: Callable[..., TestClient], plain: Urls, connection: psycopg.Connection[Any], readings: int
+) -> TestClient:
+    """Averages are exact before and after what is left is summed up, and no reading is missing. Returns `average`."""
+    average = serve("average", DATABASE_URL=plain(READER))
+    for _ in range(2):
+        assert_exact(average, connection, START, START + timedelta(days=40))
+        connection.execute("CALL summarize()")
+    found = connection.execute("SELECT sum(count)::bigint FROM room_hours").fetchall()
+    assert found == [(readings,)]
+    return average
+
+
 def test_readings_that_are_there_and_those_that_go_on_to_come_are_summed_up(
     plain: Urls, serve: Callable[..., TestClient]
 ) -> None:
@@ -28,12 +42,7 @@ def test_readings_that_are_there_and_those_that_go_on_to_come_are_summed_up(
             migrate(plain(OWNER))
             migrate(plain(OWNER))
             connection.execute("CALL summarize()")
-        average = serve("average", DATABASE_URL=plain(READER))
-        for _ in range(2):
-            assert_exact(average, connection, START, START + timedelta(days=40))
-            connection.execute("CALL summarize()")
-        found = connection.execute("SELECT sum(count)::bigint FROM room_hours").fetchall()
-        assert found == [(len(rows) + len(stored),)]
+        assert_summed_up(serve, plain, connection, len(rows) + len(stored))
 
 
 REVISIONS = sorted(
@@ -58,12 +67,7 @@ def test_a_database_of_any_revision_comes_to_the_newest_with_all_that_is_in_it(
             migrate(plain(OWNER))
             upgraded = len(stored)
             wait_until(lambda: len(stored) > upgraded)
-        average = serve("average", DATABASE_URL=plain(READER))
-        for _ in range(2):
-            assert_exact(average, connection, START, START + timedelta(days=40))
-            connection.execute("CALL summarize()")
-        found = connection.execute("SELECT sum(count)::bigint FROM room_hours").fetchall()
-        assert found == [(len(rows) + len(stored),)]
+        average = assert_summed_up(serve, plain, connection, len(rows) + len(stored))
         assert average.get("/v1/temperature/alarms").json()["open"] == int(has_alarms)
         alembic(plain(OWNER), "check")
 
