@@ -58,9 +58,10 @@ database_faults() {
 
 # What the database knows of itself, and how full its volumes are.
 health_faults() {
-    local pod
+    local pod leader
+    leader=$(primary)
     # Without a primary there is nobody to say it, which is said already.
-    ! ask "$(primary)" 'SELECT' || ask "$(primary)" 'SELECT fault FROM database_health() WHERE fault IS NOT NULL' ||
+    ! ask "$leader" 'SELECT' || ask "$leader" 'SELECT fault FROM database_health() WHERE fault IS NOT NULL' ||
         echo "The database does not say how it is: docs/reliability.md#the-database-does-not-say-how-it-is"
     for pod in $(k -n temperature get pod -l cluster-name=temperature-db,application=spilo -o jsonpath='{.items[*].metadata.name}'); do
         k -n temperature exec "$pod" -c postgres -- df --output=pcent,avail -BM /home/postgres/pgdata 2>/dev/null |

@@ -25,7 +25,7 @@ log = logging.getLogger("health")
 
 PORT = 9187
 """The port of exporters for PostgreSQL, by custom."""
-SECONDS = 5
+ANSWER_SECONDS = 5
 """The database has so long to answer, which is less than a Prometheus waits."""
 FRESH_SECONDS = 5
 """What was measured so long ago is not measured again: there may be several that ask."""
@@ -86,11 +86,11 @@ def look(url: str) -> list[Measure]:
     with psycopg.connect(
         url,
         client_encoding="UTF8",
-        connect_timeout=SECONDS,
-        tcp_user_timeout=SECONDS * 1000,
+        connect_timeout=ANSWER_SECONDS,
+        tcp_user_timeout=ANSWER_SECONDS * 1000,
         prepare_threshold=None,
     ) as connection:
-        connection.execute(f"SET LOCAL statement_timeout = '{SECONDS}s'")
+        connection.execute(f"SET LOCAL statement_timeout = '{ANSWER_SECONDS}s'")
         connection.execute("SET LOCAL lock_timeout = '1s'")
         rows = connection.execute("SELECT metric, of, value, most, fault FROM database_health()").fetchall()
     return [Measure(*row) for row in rows]

@@ -97,18 +97,19 @@ def _jobs(connection: Connection, condition: str) -> list[tuple[int, bool]]:
 def _one(connection: Connection, condition: str) -> int | None:
     """The number of the job, None if there is none. Of several the oldest is left."""
     found = _jobs(connection, condition)
-    for job, _ in found[1:]:
-        log.warning("TimescaleDB's job %d does what %d does, and is removed", job, found[0][0])
-        connection.exec_driver_sql(f"SELECT delete_job({job})")
-    for job, scheduled in found[:1]:
-        if not scheduled:
-            log.warning(
-                "TimescaleDB's job %d is paused, and stays so. To let it run: SELECT alter_job(%d, scheduled => true)",
-                job,
-                job,
-            )
-        return job
-    return None
+    if not found:
+        return None
+    (job, scheduled), *others = found
+    for other, _ in others:
+        log.warning("TimescaleDB's job %d does what %d does, and is removed", other, job)
+        connection.exec_driver_sql(f"SELECT delete_job({other})")
+    if not scheduled:
+        log.warning(
+            "TimescaleDB's job %d is paused, and stays so. To let it run: SELECT alter_job(%d, scheduled => true)",
+            job,
+            job,
+        )
+    return job
 
 
 def _set_age(connection: Connection, job: int, key: str, age: timedelta | None) -> None:

@@ -23,14 +23,14 @@ SUMMARY_TABLES = ("rooms", "room_hours", "room_days", "building_hours", "buildin
 WATCHED_COLUMNS = ("watched_until", "came_from", "came_to", "low", "high")
 """What `watch` takes of a room: that readings came since it looked last."""
 REMOVAL_FUNCTIONS = ("preview_removal", "begin_removal", "continue_removal")
-HEALTH = ("database_health", "schema_health", "jobs_health", "server_health")
-OWNER_FUNCTIONS = ("mark_rooms", "forget_rooms", *REMOVAL_FUNCTIONS, *HEALTH)
+HEALTH_FUNCTIONS = ("database_health", "schema_health", "jobs_health", "server_health")
+OWNER_FUNCTIONS = ("mark_rooms", "forget_rooms", *REMOVAL_FUNCTIONS, *HEALTH_FUNCTIONS)
 """Functions that run with the rights of the owner, whoever calls them, or that only some may call."""
 ROOMS_MADE_KNOWN_AT_ONCE = 200
 """Rooms made known in one transaction, during which their writers wait."""
 
-FORGET = """
-    DROP FUNCTION IF EXISTS database_health, schema_health, jobs_health, server_health;
+FORGET = f"""
+    DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
     DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words;
     DROP SEQUENCE IF EXISTS summarized
 """
@@ -272,4 +272,4 @@ def _grant(connection: Connection, settings: Settings) -> None:
     roles.grant(connection, "SELECT, UPDATE", ["watching"], settings.watcher)
     roles.grant(connection, "SELECT", ["removals"], settings.admin)
     roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in REMOVAL_FUNCTIONS], settings.admin)
-    roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in HEALTH], settings.monitor)
+    roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in HEALTH_FUNCTIONS], settings.monitor)

@@ -185,8 +185,7 @@ class Writer:
             if _is_replaced():
                 raise
             self._failure = error
-            self._give_back(group, error)
-            if failure(error) is Failure.AWAY:
+            if self._give_back(group, error) is Failure.AWAY:
                 raise
             log.warning("storing %d requests failed, trying them again in parts: %r", len(group.requests), error)
             FAILURES.inc()
@@ -194,9 +193,10 @@ class Writer:
             replacement.cancel()
             self._groups.finish(group)
 
-    def _give_back(self, group: Group, error: Exception) -> None:
-        """Have a group that failed tried again, or refuse the request that is at fault."""
-        match failure(error):
+    def _give_back(self, group: Group, error: Exception) -> Failure:
+        """Have a group that failed tried again, or refuse the request that is at fault. Return what the failure is."""
+        found = failure(error)
+        match found:
             case Failure.FAULTY if group.has_one_request:
                 log.error("the database refused readings that had passed validation", exc_info=error)
                 _refuse(group.requests[0])
@@ -204,6 +204,7 @@ class Writer:
                 self._groups.put_back(group)
             case other:
                 assert_never(other)
+        return found
 
     async def _commit(self, session: Session, requests: Sequence[Request]) -> None:
         """Store requests, and count what became of them."""

@@ -46,7 +46,7 @@ def announced_bytes(headers: Mapping[str, str]) -> int:
 
 
 class Receiver:
-    """Receives the bodies of a function, each of at most so many bytes, and all within MOST_HELD bytes."""
+    """Receives the bodies of a function, each of at most so many bytes, and all within MOST_HELD_BYTES."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -102,7 +102,7 @@ class Receiver:
 
 
 def _inflate(compressed: bytes) -> Iterator[bytes]:
-    """The content of a gzip file, in parts of at most SLICE bytes. Raises Problem 400 for what is none."""
+    """The content of a gzip file, in parts of at most SLICE_BYTES. Raises Problem 400 for what is none."""
     members = 1
     inflate = zlib.decompressobj(wbits=31)
     for begin in range(0, len(compressed), SLICE_BYTES):
