@@ -14,11 +14,11 @@ from urllib.parse import unquote
 from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json, to_json
 
 from ingest.clocks import Clock
+from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
 from shared.readings import READING, Reading, faults, not_json, only_error, rule
 
 DEFAULT_CLOCK = Clock()
-MOST_READINGS = 10_000
 MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
 """Of a body. A parser makes all of them before the first is looked at, and an object of 7 bytes takes 750 in memory."""
 SLICE_READINGS = 100
@@ -318,20 +318,8 @@ def _broken(found: Sequence[Fault], title: str, body: bytes) -> Problem:
     return refusal
 
 
-def refused(found: Sequence[Fault]) -> Problem:
-    """422 for readings that break a rule."""
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing was stored: some readings break a rule", faults=found)
-
-
 def _not_an_event(found: Sequence[Fault]) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "This is not a CloudEvent of version 1.0", faults=found)
-
-
-def too_many() -> Problem:
-    """413 for more readings than a request may hold."""
-    return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request holds at most {MOST_READINGS} readings; send them in parts"
-    )
 
 
 def _unsupported(what: str, found: Sequence[Fault] = ()) -> Problem:

@@ -198,11 +198,6 @@ def test_to_go_on_the_interval_must_be_said(average: TestClient) -> None:
         assert faults(average.get(PATH, params={**ROOM, **rest, **after}))[name] == must
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=10001", "limit=x", "room=1", "start=now", "after=x&after=y"])
-def test_another_question_is_refused(average: TestClient, query: str) -> None:
-    assert faults(average.get(f"{PATH}?building_id=B1&{query}"))
-
-
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("form", ["json", "csv", "ndjson"])
 def test_head_is_get_without_its_content(average: TestClient, form: str) -> None:

@@ -214,25 +214,6 @@ def test_a_role_that_may_not_remove_is_told_what_misses(
     assert owner.execute("SELECT FROM temperatures").rowcount == 1
 
 
-@pytest.mark.parametrize(
-    ("path", "query", "fields"),
-    [
-        (READINGS, {"building_id": "B1"}, ["start", "end"]),
-        (READINGS, {"building_id": "B1", "start": at(1), "end": at(0)}, ["start"]),
-        (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "rooms": "101"}, ["rooms"]),
-        (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "above": "hot"}, ["above"]),
-        (ROOMS, {}, ["building_id"]),
-        (ROOMS, {"building_id": "B1", "start": at(0)}, ["start"]),
-        (ROOMS, {"building_id": "B1", "keep_out": "1w"}, ["keep_out"]),
-    ],
-)
-def test_what_is_not_said_clearly_removes_nothing(
-    average: TestClient, path: str, query: dict[str, Any], fields: list[str]
-) -> None:
-    problem = remove(average, path, 422, **query)
-    assert [fault["field"] for fault in problem["errors"]] == fields
-
-
 def test_an_interval_of_which_readings_were_dropped_is_refused_and_a_room_is_forgotten(
     average: TestClient, owner: psycopg.Connection[Any]
 ) -> None:
