@@ -125,7 +125,8 @@ secrets() {
 changed() {
     local object lines
     for object in $(k -n temperature get ksvc,postgresql -l app.kubernetes.io/part-of=temperature -o name 2>/dev/null); do
-        lines=$(k -n temperature apply view-last-applied "$object" -o yaml 2>/dev/null | k diff -f - 2>/dev/null |
+        # That there are differences is an error to kubectl.
+        lines=$(k -n temperature apply view-last-applied "$object" -o yaml 2>/dev/null | { k diff -f - 2>/dev/null || true; } |
             grep '^[-+][^-+]' | grep -vE '^.\s+(generation|serving.knative.dev/lastModifier): ') || continue
         printf '%s\n%s\n' "$object" "$lines"
     done

@@ -48,8 +48,10 @@ class Deployment:
 
     def run(self, overlay: str) -> "subprocess.CompletedProcess[str]":
         """Deploy it."""
+        # Differences are an error to kubectl.
         lines = [
-            (key, str(int(value in (None, FORBIDDEN))), repr(value or "")[1:-1]) for key, value in self.answers.items()
+            (key, str(int(value in (None, FORBIDDEN) or key == "diff")), repr(value or "")[1:-1])
+            for key, value in self.answers.items()
         ]
         (self.folder / "answers").write_text("".join("\t".join(line) + "\n" for line in lines))
         path = f"{self.folder}/programs:{os.environ['PATH']}"
