@@ -80,10 +80,10 @@ case "$*" in
     *"get crd pingsources"*) [ -n "$SOURCES" ] ;;
     *"get pingsource"*) printf "$SOURCES" ;;
     *"get deployment health"*) printf '%s' "$HEALTH" ;;
-    *"get ksvc -o jsonpath"*) printf 'ingest\\tTrue\\t\n' ;;
+    *"get ksvc -o jsonpath"*) printf "$FUNCTIONS" ;;
 esac
 """
-WELL = {"FAULTS": "", "FULL": "41%", "SUSPENDED": "", "SOURCES": "", "HEALTH": "1"}
+WELL = {"FAULTS": "", "FULL": "41%", "SUSPENDED": "", "SOURCES": "", "HEALTH": "1", "FUNCTIONS": r"ingest\tTrue\t\n"}
 
 
 def status(folder: Path, **answers: str) -> str:
@@ -118,6 +118,10 @@ def test_the_status_of_a_cluster_that_is_well_is_that(tmp_path: Path) -> None:
         (
             {"SOURCES": r"PingSource one\tTrue\nPingSource two\tFalse\nBroker default\t\n"},
             ["PingSource two is not ready: kubectl", "Broker default is not ready: kubectl"],
+        ),
+        (
+            {"FUNCTIONS": r"average\tFalse\tIt failed:\nfor a reason\n.\ningest\tTrue\t\nwatch\tUnknown\t\n"},
+            ["The function average is not ready: It failed:", "The function watch is not ready: kubectl"],
         ),
         ({"HEALTH": ""}, ["Nothing asks the database how it is, for a Prometheus: kubectl"]),
     ],
