@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from shared.settings import SettingError
+from tests.support import NOWHERE
 
 Serve = Callable[..., TestClient]
 OLD, NEW = "an-old-token-0123456789", "a-new-token-0123456789"
@@ -95,6 +96,28 @@ def test_a_setting_that_would_let_in_anybody_stops_the_start(serve: Serve, name:
     with pytest.raises(SettingError, match=SETTINGS[name]) as stopped:
         serve(name, **{SETTINGS[name]: value})
     assert OLD not in str(stopped.value)
+
+
+@pytest.mark.parametrize("name", ["ingest", "simulate", "watch"])
+def test_a_page_of_another_site_writes_only_where_its_origin_is_listed(serve: Serve, name: str) -> None:
+    page = {"sec-fetch-site": "cross-site", "origin": "https://example.com"}
+    for listed, headers, is_let_in in (
+        ("", page, False),
+        ("", {"sec-fetch-site": "same-site"}, False),
+        ("", {**page, "sec-fetch-site": "same-origin"}, True),
+        ("", {"sec-fetch-site": "none"}, True),
+        ("", {"origin": "https://example.com"}, True),
+        ("https://example.org", page, False),
+        ("https://example.com", page, True),
+        ("https://example.com", {"sec-fetch-site": "cross-site"}, False),
+        ("*", page, True),
+    ):
+        client = serve(name, CORS_ORIGINS=listed, DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
+        answer = client.post("/", content=b"[", headers=headers)
+        assert (answer.status_code == 403) != is_let_in
+        if not is_let_in:
+            detail = "A page of another site may not do this; list its origin in CORS_ORIGINS if it is to"
+            assert answer.json()["detail"] == detail
 
 
 def test_no_token_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
