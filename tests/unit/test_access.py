@@ -85,6 +85,21 @@ def test_health_and_the_description_are_open_to_all(serve: Serve, name: str) -> 
             assert ("401" in operation["responses"]) == bool(operation["security"]) == needed
 
 
+@pytest.mark.parametrize("name", SETTINGS)
+def test_without_tokens_the_description_speaks_of_those_for_removal_alone(serve: Serve, name: str) -> None:
+    document = serve(name).get("/openapi.json").json()
+    secured = {
+        (method, path)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if operation["security"] or "401" in operation["responses"]
+    }
+    removal = {("delete", f"/v1/temperature/{path}") for path in ("readings", "rooms")}
+    removal.add(("get", "/v1/temperature/removals"))
+    assert secured == (removal if name == "average" else set())
+    assert ("securitySchemes" in document["components"]) == (name == "average")
+
+
 def test_a_body_is_not_read_before_the_token(serve: Serve) -> None:
     response = serve("ingest", WRITE_TOKENS=OLD).post("/", content=b"x" * 9_000_000)
     assert response.status_code == 401

@@ -78,6 +78,26 @@ def test_a_body_that_there_is_no_memory_for_is_503(monkeypatch: pytest.MonkeyPat
     asyncio.run(play())
 
 
+def test_what_is_refused_leaves_its_memory_to_others_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.body.MOST_HELD_BYTES", 1_000)
+
+    async def play() -> None:
+        receiver = Receiver(700)
+        sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        for part in (b"x" * 600, b"x" * 200):
+            sent.put_nowait({"type": "http.request", "body": part, "more_body": True})
+        refused = asyncio.create_task(receiver.receive(Request({"type": "http"}, sent.get), {}))
+        await asyncio.sleep(0)
+        # Its client still sends, and is not answered yet.
+        assert not refused.done()
+        assert await receive(receiver, [b"y" * 500, b"y"]) == b"y" * 500 + b"y"
+        sent.put_nowait({"type": "http.request", "body": b"x"})
+        with pytest.raises(Problem, match="A body holds at most 700 bytes"):
+            await refused
+
+    asyncio.run(play())
+
+
 @pytest.mark.parametrize("parts", [[b""], [b"x", b""]])
 def test_who_goes_away_before_the_end_of_a_body_is_400(parts: list[bytes]) -> None:
     refusal = refused(parts)

@@ -22,6 +22,7 @@ def at(year: int, month: int = 1, day: int = 1) -> datetime:
         ("3650d", None, EARLIEST, at(1, 3), [EARLIEST]),
         ("3650d", None, at(9999), LATEST, [at(9994, 9, 11)]),
         ("1y", None, at(9998, 6), LATEST, [at(9998), at(9999)]),
+        ("1mo", None, at(9999, 11), LATEST, [at(9999, 11), at(9999, 12)]),
         ("10y", None, at(1, 2), at(1, 3), [EARLIEST]),
         ("10y", "Asia/Tokyo", LOCAL, at(1, 3), [LOCAL]),
     ],

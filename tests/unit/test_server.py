@@ -107,6 +107,13 @@ def test_the_offer_of_another_protocol_is_passed_over(ingest: stack.Served) -> N
         assert heard(client).count(b"HTTP/1.1 200 ") == 2
 
 
+def test_behind_the_offer_of_another_protocol_with_a_body_there_is_no_request(ingest: stack.Served) -> None:
+    offer = HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n"
+    with connect(ingest, offer + offer) as client:
+        answers = heard(client)
+    assert b'Behind the offer of another protocol there can be no more requests"' in answers
+
+
 def test_a_client_that_goes_away_within_a_body_is_noted(ending: stack.Served, tmp_path: Path) -> None:
     with connect(ending, LARGE + b"[") as client:
         hears(ending)

@@ -5,8 +5,9 @@ import gc
 import logging
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, TypeVar
@@ -232,6 +233,25 @@ def test_copies_are_what_the_settings_of_the_database_promise(commit: str, names
 )
 def test_an_error_says_who_is_at_fault(error: Exception, expected: Failure) -> None:
     assert failure(error) is expected
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), psycopg.OperationalError("the database is away")])
+def test_a_bug_is_logged_with_where_it_is(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Any]:
+        raise error
+        yield
+
+    async def play() -> None:
+        writer = Writer(connect, Admission(10), connections=1, deadline_seconds=0.02, most_readings=10)
+        with pytest.raises(Problem):
+            await writer.store([reading(1)])
+        await writer.close()
+
+    asyncio.run(play())
+    record = caplog.records[0]
+    assert record.getMessage() == f"storing readings failed, trying again: {error!r}"
+    assert bool(record.exc_info) == isinstance(error, ValueError)
 
 
 def test_the_end_replaces_no_connection_that_hangs() -> None:
