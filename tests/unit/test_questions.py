@@ -36,6 +36,7 @@ COURSES: list[tuple[dict[str, str], str, str]] = [
     ({"below": "-51"}, "below", TEMPERATURE),
     ({"statistics": "median"}, "statistics", STATISTICS),
     ({"statistics": "first,"}, "statistics", STATISTICS),
+    ({"tz": "UTC", "end": "0001-01-02T00:00:00Z"}, "end", "leaves no room for an interval before it; give start"),
 ]
 SERIES: list[tuple[dict[str, str], str, str]] = [
     ({"start": FIRST, "end": "2024-12-07T22:40:01Z", "bucket": "1m"}, "bucket", BUCKETS),
