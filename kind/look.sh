@@ -15,15 +15,15 @@ status() {
 }
 
 # What an instance answers its superuser.
-ask() {
+query() {
     k -n temperature exec "$1" -c postgres -- psql -U postgres -d temperature -qXAtc "$2" 2>/dev/null
 }
 
 # standby_fault POD LEADER: why it does not follow. Whether the log that it needs next is gone is asked of the one that has it.
 standby_fault() {
     local reached
-    if reached=$(ask "$1" 'SELECT pg_last_wal_replay_lsn()') &&
-        [ "$(ask "$2" "SELECT substr(pg_walfile_name('$reached'::pg_lsn + 1), 9) < min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'")" = t ]; then
+    if reached=$(query "$1" 'SELECT pg_last_wal_replay_lsn()') &&
+        [ "$(query "$2" "SELECT substr(pg_walfile_name('$reached'::pg_lsn + 1), 9) < min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}\$'")" = t ]; then
         echo "$1 cannot follow the primary any more, since the log is gone that it needs. Have it copied anew: kubectl -n temperature exec $2 -c postgres -- patronictl reinit temperature-db $1 --force"
     else
         echo "$1 does not follow the primary: it is no copy, and cannot take over. If that lasts: docs/reliability.md#a-standby-does-not-follow"
@@ -38,11 +38,11 @@ database_faults() {
     [ "$(wc -w <<<"$pods")" -ge "$wanted" ] ||
         echo "The database has fewer instances than $wanted:${pods:+ }${pods:- none}. Why: kubectl -n temperature describe pod -l cluster-name=temperature-db"
     leader=$(primary)
-    if ! names=$(ask "$leader" 'SHOW synchronous_standby_names'); then
+    if ! names=$(query "$leader" 'SHOW synchronous_standby_names'); then
         echo "The database has no primary that answers, and readings are refused (503): docs/reliability.md#commits-fail"
         return
     fi
-    following=$(ask "$leader" "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
+    following=$(query "$leader" "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
     for pod in $pods; do
         [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" || standby_fault "$pod" "$leader"
     done
@@ -51,7 +51,7 @@ database_faults() {
         echo "Patroni does not have synchronous_mode_strict, as the manifest says, and may go on with one copy: make deploy"
     if [ "$wanted" -gt 1 ] && [ -z "$names" ]; then
         echo "No standby confirms what is stored: a reading has one copy. docs/reliability.md#copies-are-missing"
-    elif [ -n "$names" ] && [ "$(ask "$leader" "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")" = 0 ]; then
+    elif [ -n "$names" ] && [ "$(query "$leader" "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")" = 0 ]; then
         echo "There is no standby to confirm what is stored, and readings are refused (503): docs/reliability.md#copies-are-missing"
     fi
 }
@@ -61,7 +61,7 @@ health_faults() {
     local pod leader
     leader=$(primary)
     # Without a primary there is nobody to say it, which is said already.
-    ! ask "$leader" 'SELECT' || ask "$leader" 'SELECT fault FROM database_health() WHERE fault IS NOT NULL' ||
+    ! query "$leader" 'SELECT' || query "$leader" 'SELECT fault FROM database_health() WHERE fault IS NOT NULL' ||
         echo "The database does not say how it is: docs/reliability.md#the-database-does-not-say-how-it-is"
     for pod in $(k -n temperature get pod -l cluster-name=temperature-db,application=spilo -o jsonpath='{.items[*].metadata.name}'); do
         k -n temperature exec "$pod" -c postgres -- df --output=pcent,avail -BM /home/postgres/pgdata 2>/dev/null |
@@ -92,7 +92,7 @@ function_faults() {
         # A message may go on in lines of its own.
         awk -F '\t' 'NF > 1 && $2 != "True" { print "The function " $1 " is not ready: " ($3 ? $3 : "kubectl -n temperature describe ksvc " $1) }'
     [ -z "$(k -n temperature get job migrations --ignore-not-found -o jsonpath='{.status.conditions[?(@.type=="Failed")].status}')" ] ||
-        echo "The migrations failed, and say why: kubectl -n temperature logs job/migrations"
+        echo "The migrations failed, and say why: kubectl -n temperature logs -l job-name=migrations --prefix --tail 20"
     k -n temperature get pods -o jsonpath='{range .items[*]}{.metadata.name}{range .status.containerStatuses[*]}{"\t"}{.state.waiting.reason}{end}{"\n"}{end}' |
         awk -F '\t' '{ for (i = 2; i <= NF; i++) if ($i ~ /BackOff|Err/) print $1 " does not start (" $i "): kubectl -n temperature describe pod " $1 }'
 }

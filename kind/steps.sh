@@ -37,13 +37,15 @@ k() {
     kubectl --context "$CONTEXT" "$@"
 }
 
-# await_job NAME LOOKS: of five seconds each, until it is complete; what it said where it is not.
+# await_job NAME LOOKS: of five seconds each, until it is complete; what its last try said where it is not.
 await_job() {
     for _ in $(seq "$2"); do
         k -n temperature wait "job/$1" --for condition=Complete --timeout 5s >/dev/null 2>&1 && return
         k -n temperature wait "job/$1" --for condition=Failed --timeout 0s >/dev/null 2>&1 && break
     done
-    k -n temperature logs "job/$1" --tail 20
+    # Of the Job itself kubectl shows the oldest one.
+    k -n temperature logs --tail 20 \
+        "$(k -n temperature get pods -l "job-name=$1" --sort-by .metadata.creationTimestamp -o name | tail -n 1)"
     return 1
 }
 

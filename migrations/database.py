@@ -9,6 +9,7 @@ import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from migrations.failures import LIBRARY_IS_GONE, library_is_gone
 from shared.confirmation import confirming
 from shared.masking import masked
 from shared.settings import SettingError
@@ -77,6 +78,8 @@ def explained() -> Iterator[None]:
         refusal = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(refusal, psycopg.errors.ReadOnlySqlTransaction):
             raise SettingError(READ_ONLY) from None
+        if library_is_gone(refusal):
+            raise SettingError(LIBRARY_IS_GONE) from None
         said = refusal.diag.message_primary if isinstance(refusal, psycopg.Error) else None
         words = " ".join((said or str(refusal)).split())
         raise SettingError(f"The database could not be brought to its newest schema: {masked(words)}") from None

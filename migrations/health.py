@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from migrations.failures import LIBRARY_IS_GONE, library_is_gone
 from shared import conninfo, logs, settings
 from shared.masking import masked
 from shared.settings import SettingError
@@ -48,6 +49,7 @@ METRICS = {
     "job_off": "whether a job of TimescaleDB is paused or missing",
     "job_failed": "whether it failed the last time that it ran",
     "job_seconds": "since it succeeded",
+    "extension_outdated": "whether the database uses an older TimescaleDB than the server has",
     "standbys_missing": "standbys that do not follow the primary, of those that STANDBYS says",
     "standby_seconds": "how far a standby is behind",
     "slot_unused": "whether nobody reads the log that a slot keeps",
@@ -151,6 +153,8 @@ def explained(error: psycopg.Error) -> str:
         return "The database has no database_health() yet: run the migrations"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return "This role may not see how the database is: it is MONITOR_ROLE of the migrations that may"
+    if library_is_gone(error):
+        return LIBRARY_IS_GONE
     return f"The database does not answer: {masked(' '.join(str(error).split()))}"
 
 

@@ -115,8 +115,17 @@ def _one(connection: Connection, condition: str) -> int | None:
 def _set_age(connection: Connection, job: int, key: str, age: timedelta | None) -> None:
     """Set what the job's configuration says about an age, unless it does so already."""
     wanted = interval(age) if age else "NULL::interval"
-    connection.exec_driver_sql(
-        f"SELECT alter_job(job_id, config => config || jsonb_build_object('{key}', {wanted}))"
+    changed = connection.exec_driver_sql(
+        f"SELECT alter_job(job_id, config => config || jsonb_build_object('{key}', {wanted})), fixed_schedule"
         " FROM timescaledb_information.jobs"
         f" WHERE job_id = {job} AND (config ->> '{key}')::interval IS DISTINCT FROM {wanted}"
-    )
+    ).one_or_none()
+    if changed and changed.fixed_schedule:
+        # No view of TimescaleDB shows it.
+        log.warning(
+            "TimescaleDB's job %d has a fixed schedule. If it had a time zone, that is gone with the change of %s:"
+            " SELECT alter_job(%d, timezone => 'Europe/Berlin')",
+            job,
+            key,
+            job,
+        )

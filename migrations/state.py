@@ -23,7 +23,7 @@ SUMMARY_TABLES = ("rooms", "room_hours", "room_days", "building_hours", "buildin
 WATCHED_COLUMNS = ("watched_until", "came_from", "came_to", "low", "high")
 """What `watch` takes of a room: that readings came since it looked last."""
 REMOVAL_FUNCTIONS = ("preview_removal", "begin_removal", "continue_removal")
-HEALTH_FUNCTIONS = ("database_health", "schema_health", "jobs_health", "server_health")
+HEALTH_FUNCTIONS = ("database_health", "schema_health", "jobs_health", "extension_health", "server_health")
 OWNER_FUNCTIONS = ("mark_rooms", "forget_rooms", *REMOVAL_FUNCTIONS, *HEALTH_FUNCTIONS)
 """Functions that run with the rights of the owner, whoever calls them, or that only some may call."""
 ROOMS_MADE_KNOWN_AT_ONCE = 200
@@ -63,7 +63,13 @@ def bring_about(settings: Settings) -> Edition:
         if edition is not Edition.PLAIN and not has_hypertable(connection):
             log.warning("the extension timescaledb came after the readings, which stay in a plain table")
         _grant(connection, settings)
+        _say_what_is_outdated(connection)
     return edition
+
+
+def _say_what_is_outdated(connection: Connection) -> None:
+    for fault in connection.execute(text("SELECT fault FROM extension_health() WHERE value > most")).scalars():
+        log.warning("%s", fault)
 
 
 def _make_functions(connection: Connection, edition: Edition, settings: Settings) -> None:
@@ -77,17 +83,18 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
     )
     path = ", ".join(dict.fromkeys(filter(None, (schema, extension, "pg_temp"))))
     connection.exec_driver_sql(f"SET LOCAL search_path = {path}")
-    kind = "hypertable" if has_hypertable(connection) else "table"
+    in_chunks = has_hypertable(connection)
+    kind = "hypertable" if in_chunks else "table"
     of_kind = f"room_readings_of_{kind}", f"retention_of_{kind}"
     for name in ("rooms", "readings", "courses", "summaries", "removals", *of_kind, "summarize", "health"):
-        _run(connection, name, path)
+        _run(connection, name, path, in_chunks=in_chunks)
     connection.exec_driver_sql(
         f"CREATE OR REPLACE FUNCTION standbys_meant() RETURNS integer LANGUAGE sql IMMUTABLE RETURN {settings.standbys}"
     )
     if not connection.scalar(
         text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")
     ):
-        _run(connection, "triggers", path)
+        _run(connection, "triggers", path, in_chunks=in_chunks)
     # On a hypertable a generic plan has a part for each chunk, of which one or two are meant.
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
     for function in (
@@ -104,14 +111,22 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
         "withdraw_alarms(removals, text, tstzrange)",
     ):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
-    if has_hypertable(connection):
+    if in_chunks:
         # Readings that come again may be of many compressed batches; nothing else here is.
         connection.exec_driver_sql(
             "ALTER FUNCTION delete_readings SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
         )
 
 
-def _run(connection: Connection, name: str, path: str) -> None:
+_NEED_TIMESCALEDB = "PERFORM time_bucket(interval '1 hour', timestamptz '2000-01-03 00:00+00')"
+"""Fails in a session that has no TimescaleDB, where the server lacks the version that the database uses.
+
+Its first statement fails there, and the next ones go on without: a reading is stored where nobody finds it, and what is
+compressed is not there. Whatever is stored, summed up or removed is behind this. It is computed once for each session.
+"""
+
+
+def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> None:
     mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
@@ -119,6 +134,7 @@ def _run(connection: Connection, name: str, path: str) -> None:
         "@mark_all@": mark.replace("@chosen@", ""),
         "@mark_others@": mark.replace("@chosen@", f"WHERE NOT {kept_out}"),
         "@kept_out@": kept_out,
+        "@need_timescaledb@": _NEED_TIMESCALEDB if in_chunks else "NULL",
         "@bucket_averages@": _read("bucket_averages").rstrip(),
     }
     statements = _read(name)

@@ -23,7 +23,7 @@ from average.intervals import DAY, HOUR, Buckets, floor
 from average.turns import BRIEF_SECONDS, Turns
 from shared.alarms import Kind, Severity, State
 from shared.backoff import Backoff
-from shared.database import Database, fetch, unanswered, within
+from shared.database import EXTENSION_UPDATED_ERRORS, Database, fetch, unanswered, within
 from shared.metrics import HISTOGRAM_SECONDS
 from shared.problems import unavailable
 
@@ -309,10 +309,16 @@ class Temperatures:
             try:
                 async with self._pool.connection() as connection:
                     progress.stage = _Stage.ROWS
-                    return await fetch(connection, bounds, statement, parameters)
+                    try:
+                        return await fetch(connection, bounds, statement, parameters)
+                    except psycopg.errors.UndefinedFile:
+                        # TimescaleDB could not be loaded. It is not tried again in this session, which would go on
+                        # without, and find nothing where readings are compressed.
+                        await connection.close()
+                        raise
             except psycopg.errors.QueryCanceled:
                 raise
-            except psycopg.OperationalError as error:
+            except (psycopg.OperationalError, *EXTENSION_UPDATED_ERRORS) as error:
                 log.warning("the database did not answer, trying again: %s", error)
                 progress.failure = error
                 await asyncio.sleep(backoff.pause_seconds())

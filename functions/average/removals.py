@@ -38,6 +38,7 @@ NO_CONNECTION = (
     "The database lets nobody in with ADMIN_DATABASE_URL, or does not answer; ask again, and if that stays so make the"
     " role that it names"
 )
+TOO_MANY_TO_COUNT = "It took too long to count what would be removed; ask about one room, or a shorter interval"
 UNFINISHED = "What was asked for goes on in steps. Ask again to see it through now; otherwise summarize() does it"
 
 _RETRIED_ERRORS = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
@@ -109,11 +110,11 @@ class Removals:
 
     async def preview(self, asked: Mapping[str, Any]) -> list[RoomShare]:
         """What would be removed, room by room."""
-        return await self._answered(self._preview(asked))
+        return await self._answered(self._preview(asked), "ask again")
 
     async def remove(self, asked: Mapping[str, Any], who: str) -> Removal:
         """Remove it, or as much of it as there is time for."""
-        return await self._answered(self._remove(asked, who))
+        return await self._answered(self._remove(asked, who), "ask again, which goes on with what was begun")
 
     async def listed(
         self, building_id: str | None, after: tuple[datetime, UUID] | None, limit: int
@@ -121,12 +122,15 @@ class Removals:
         """The removals of a building or all, the newest first, after one."""
         asked, id_ = after or (None, None)
         return await self._answered(
-            self._listed({"building_id": building_id, "asked": asked, "id": id_, "limit": limit})
+            self._listed({"building_id": building_id, "asked": asked, "id": id_, "limit": limit}), "ask again"
         )
 
     async def _preview(self, asked: Mapping[str, Any]) -> list[RoomShare]:
         async with self._connected() as connection:
-            return [RoomShare(*row) for row in await self._run(connection, PREVIEW, asked)]
+            try:
+                return [RoomShare(*row) for row in await self._run(connection, PREVIEW, asked)]
+            except psycopg.errors.QueryCanceled as error:
+                raise unavailable("deadline", TOO_MANY_TO_COUNT) from error
 
     async def _listed(self, parameters: Mapping[str, Any]) -> list[Removal]:
         async with self._connected() as connection:
@@ -181,7 +185,7 @@ class Removals:
             async with connection:
                 yield connection
 
-    async def _answered(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _answered(self, work: Coroutine[Any, Any, T], again: str) -> T:
         try:
             return await within(self._database.deadline_seconds, work)
         except NOT_MIGRATED_ERRORS as error:
@@ -189,11 +193,9 @@ class Removals:
         except psycopg.Error as error:
             if error.sqlstate == DROPPED_SQLSTATE:
                 raise _dropped(str(error.diag.message_detail)) from None
-            raise unanswered(error, "ask again") from error
+            raise unanswered(error, again) from error
         except (TimeoutError, Unconfirmed) as error:
-            raise unavailable(
-                "deadline", "The database does not answer; ask again, which goes on with it", 5
-            ) from error
+            raise unanswered(None, again) from error
 
 
 def _dropped(before: str) -> Problem:

@@ -30,6 +30,8 @@ NOT_MIGRATED_ERRORS = (
     psycopg.errors.UndefinedTable,
 )
 """Errors of a database before the migrations have run on it, or before they have run for this role."""
+EXTENSION_UPDATED_ERRORS = (psycopg.errors.DuplicateObject, psycopg.errors.FeatureNotSupported)
+"""With these TimescaleDB ends sessions that have loaded another version of it than the database uses by now."""
 
 # Work that is being cancelled. The event loop alone would let it be garbage-collected.
 _given_up: set[asyncio.Task[Any]] = set()

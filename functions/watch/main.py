@@ -55,6 +55,7 @@ async def _check(request: Request) -> Response:
         psycopg.InternalError,
         Unconfirmed,
         *database.NOT_MIGRATED_ERRORS,
+        *database.EXTENSION_UPDATED_ERRORS,
     ) as error:
         raise database.unanswered(error, "check again") from error
     finally:

@@ -48,6 +48,7 @@ DECLARE
     most_held constant bigint := microseconds(longest_hold);
     near tstzmultirange;
 BEGIN
+    @need_timescaledb@;
     -- Spans that are near each other are read by one statement, which is planned for a few chunks of a hypertable.
     WHILE NOT isempty(spans) LOOP
         near := first_spans(spans);

@@ -257,15 +257,34 @@ BEGIN
 END
 $$;
 
+-- The version of TimescaleDB that the database uses, beside that of its server. On a standby nobody can update it.
+CREATE OR REPLACE FUNCTION extension_health()
+RETURNS TABLE (metric text, of text, value double precision, most double precision, fault text)
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT
+        'extension_outdated', '', (of_database < of_server)::integer::double precision, 0::double precision,
+        'The database uses TimescaleDB ' || installed_version || ', and the server has ' || default_version
+        || '. docs/reliability.md#timescaledb-is-outdated'
+    FROM pg_available_extensions CROSS JOIN LATERAL (
+        SELECT
+            string_to_array(substring(installed_version, '^\d+(?:\.\d+)*'), '.')::integer[] AS of_database,
+            string_to_array(substring(default_version, '^\d+(?:\.\d+)*'), '.')::integer[] AS of_server
+    ) AS version
+    WHERE name = 'timescaledb' AND installed_version IS NOT NULL AND NOT pg_is_in_recovery()
+$$;
+
 -- All of it.
 CREATE OR REPLACE FUNCTION database_health()
 RETURNS TABLE (metric text, of text, value double precision, most double precision, fault text)
 LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
     SELECT metric, of, value, most, CASE WHEN value > most THEN fault END
     FROM (
-        SELECT * FROM schema_health() UNION ALL SELECT * FROM jobs_health() UNION ALL SELECT * FROM server_health()
+        SELECT * FROM schema_health() UNION ALL SELECT * FROM jobs_health() UNION ALL SELECT * FROM extension_health()
+        UNION ALL SELECT * FROM server_health()
     ) AS health
     WHERE value IS NOT NULL ORDER BY metric, of
 $$;
 
-REVOKE EXECUTE ON FUNCTION schema_health(), jobs_health(), server_health(), database_health() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION
+    schema_health(), jobs_health(), extension_health(), server_health(), database_health()
+FROM PUBLIC;

@@ -9,6 +9,7 @@ RETURNS TABLE (room_id text, at timestamptz, count bigint, sum numeric, min doub
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 BEGIN
+    @need_timescaledb@;
     IF width IS NULL AND cardinality(among) = 1 THEN
         -- The same without groups, for the question that is asked most.
         RETURN QUERY
@@ -66,6 +67,7 @@ DECLARE
     span tstzrange;
     near tstzmultirange;
 BEGIN
+    @need_timescaledb@;
     IF bounds IS NULL AND cardinality(among) = 1 THEN
         -- The same without groups, for the question that is asked most.
         FOR span IN SELECT unnest(spans) LOOP
@@ -102,6 +104,7 @@ CREATE OR REPLACE FUNCTION readings_up_to(
 ) RETURNS bigint
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 BEGIN
+    @need_timescaledb@;
     RETURN (
         SELECT count(*) FROM (
             SELECT FROM temperatures AS reading
@@ -119,6 +122,7 @@ RETURNS TABLE ("timestamp" timestamptz, temperature double precision)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 BEGIN
+    @need_timescaledb@;
     RETURN QUERY
     SELECT reading.timestamp, reading.temperature FROM temperatures AS reading
     WHERE building_id = building AND room_id = room AND reading.timestamp <= until

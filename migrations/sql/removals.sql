@@ -59,6 +59,7 @@ DECLARE
     horizon constant timestamptz := (SELECT dropped_before FROM upkeep);
     dropped record;
 BEGIN
+    @need_timescaledb@;
     IF before IS NOT NULL THEN
         PERFORM refuse_dropped(building, room, since, before);
     END IF;
@@ -285,6 +286,17 @@ BEGIN
 END
 $$;
 
+-- From when on a room may have readings, at `since` or later. An hour that is summed up has a summary where there are some.
+-- Time that was emptied is passed over: its readings stay in the index until a VACUUM that no older transaction hinders.
+CREATE OR REPLACE FUNCTION readings_may_begin(building text, room text, since timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT greatest(since, least(summed_until, late_from, (
+        SELECT hour FROM room_hours
+        WHERE building_id = building AND room_id = room AND hour > since - interval '1 hour' ORDER BY hour LIMIT 1
+    )))
+    FROM rooms WHERE building_id = building AND room_id = room
+$$;
+
 -- Removes the next readings, some thousand at most, of the rooms that are meant, one room after the other. In the same
 -- transaction their summaries, latest readings and alarms are brought in line. It holds up a writer for less than 0.1 s.
 -- Whoever calls it commits, and calls it again until all is removed.
@@ -294,7 +306,8 @@ SET lock_timeout = '50ms' SET jit = off
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
-    most constant integer := 5000;
+    -- A processor takes 14 µs for each in the columnstore.
+    most constant integer := 2500;
     ends constant timestamptz := clock_timestamp() + interval '30 ms';
     part removals;
     looked integer := 0;
@@ -368,7 +381,9 @@ BEGIN
             -- The index may have many readings that were removed before. To walk past them once, while nobody waits, makes
             -- them known as such.
             PERFORM readings_up_to(
-                part.building_id, ARRAY[next], greatest(part.since, part.reached), least(part.before, part.known_until), 1
+                part.building_id, ARRAY[next],
+                readings_may_begin(part.building_id, next, greatest(part.since, part.reached)),
+                least(part.before, part.known_until), 1
             );
             passed := next;
             CONTINUE WHEN some_are_locked;
@@ -429,7 +444,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     building constant text := part.building_id;
     name constant text := room.room_id;
-    first timestamptz := greatest(part.since, part.reached);
+    first timestamptz := readings_may_begin(part.building_id, room.room_id, greatest(part.since, part.reached));
     end_ constant timestamptz := least(part.before, part.known_until);
     above constant double precision := part.above;
     below constant double precision := part.below;

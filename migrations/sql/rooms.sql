@@ -10,6 +10,7 @@ DECLARE
     some_are_kept_out boolean := false;
     part record;
 BEGIN
+    @need_timescaledb@;
     PERFORM FROM removals WHERE until > now() LIMIT 1;
     IF FOUND THEN
         -- What is measured now is later than every removal was asked for.

@@ -12,6 +12,7 @@ import pytest
 from cloudevents.http import CloudEvent
 from starlette.testclient import TestClient
 
+from average.removals import TOO_MANY_TO_COUNT
 from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
 from tests.sink import Sink
 from tests.support import NOWHERE, SUPERUSER, Urls, wait_until
@@ -426,3 +427,60 @@ def test_an_alarm_is_withdrawn_with_the_only_reading_of_its_room(
     query: dict[str, Any] = {"start": instant, "end": instant + timedelta(minutes=1)}
     assert remove(average, building_id="B1", **query, above=40)["finished"]
     assert average.get("/v1/temperature/alarms").json()["alarms"] == []
+
+
+def test_a_removal_that_is_asked_for_again_reads_nothing_that_was_removed(
+    average: TestClient, owner: psycopg.Connection[Any], plain: Urls
+) -> None:
+    owner.execute(
+        "INSERT INTO temperatures SELECT 'B1', '101', %s + n * interval '1 minute', 20"
+        " FROM generate_series(1, 20000) AS n",
+        [START],
+    )
+    owner.execute("CALL summarize()")
+    query: dict[str, Any] = {"building_id": "B1", "room_id": "101", **EVERYTHING, "end": at(19_000)}
+    read = "SELECT sum(idx_tup_read) FROM pg_stat_all_indexes WHERE relid = 'temperatures'::regclass"
+
+    def entries_read() -> int:
+        # A session that has ended has told what it read.
+        wait_until(lambda: not owner.execute("SELECT FROM pg_stat_activity WHERE usename = %s", [ADMIN]).rowcount)
+        [(number,)] = owner.execute(read).fetchall()
+        return int(number)
+
+    # As pg_dump does. What it may still see no VACUUM takes out of the index.
+    with psycopg.connect(plain(OWNER)) as older:
+        older.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        older.execute("SELECT FROM temperatures LIMIT 1")
+        assert remove(average, **query)["removed"] == 18_999
+        before = entries_read()
+        assert before >= 19_000
+        assert remove(average, **query)["removed"] == 0
+        assert entries_read() - before < 2000
+
+
+SLOW = """
+    CREATE OR REPLACE FUNCTION preview_removal(
+        building text, room text, since timestamptz, before timestamptz, above double precision, below double precision
+    )
+    RETURNS TABLE (room_id text, readings bigint, first timestamptz, last timestamptz)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER AS 'BEGIN PERFORM pg_sleep(60); END';
+    CREATE OR REPLACE FUNCTION continue_removal(removal uuid, OUT readings bigint, OUT is_finished boolean)
+    LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN PERFORM pg_sleep(60); END'
+"""
+"""As over very many readings."""
+
+
+def test_whoever_only_looks_is_not_told_that_it_goes_on(
+    serve: Serve, plain: Urls, owner: psycopg.Connection[Any]
+) -> None:
+    average = served(serve, plain, DEADLINE_SECONDS="1")
+    query: dict[str, Any] = {"building_id": "B1", **EVERYTHING}
+    with owner.transaction():
+        owner.execute("LOCK TABLE upkeep, removals")
+        waits = remove(average, **query, status=503, dry_run="true")
+        listed = average.get(REMOVALS, headers=BEARER)
+    assert [waits["detail"], listed.json()["detail"]] == ["The database does not answer; ask again"] * 2
+    owner.execute(SLOW)
+    assert remove(average, **query, status=503, dry_run="true")["detail"] == TOO_MANY_TO_COUNT
+    goes_on = "The database does not answer; ask again, which goes on with what was begun"
+    assert remove(average, **query, status=503)["detail"] == goes_on

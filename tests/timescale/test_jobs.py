@@ -126,6 +126,26 @@ def test_a_setting_that_changes_changes_the_job_and_nothing_else_of_it(
     assert (job, config["start_offset"]) == (before[REFRESH][0][0], None)
 
 
+def test_a_job_that_may_have_lost_its_time_zone_is_named(
+    owner: Connection, community: Urls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("COLUMNSTORE_AFTER_DAYS", "30")
+    migrate(community(OWNER))
+    ((job, *_),) = jobs(owner, COMPRESS)
+    owner.execute(
+        "SELECT alter_job(%s, fixed_schedule => true, initial_start => '2026-01-01 03:00+01',"
+        " timezone => 'Europe/Berlin')",
+        (job,),
+    )
+    migrate(community(OWNER))
+    assert "time zone" not in caplog.text
+    monkeypatch.setenv("COLUMNSTORE_AFTER_DAYS", "40")
+    monkeypatch.setenv("RETENTION_DAYS", "365")
+    migrate(community(OWNER))
+    assert caplog.text.count("time zone") == 1
+    assert f"TimescaleDB's job {job} has a fixed schedule. If it had a time zone, that is gone" in caplog.text
+
+
 def test_jobs_on_what_is_not_the_products_are_left_alone(
     owner: Connection, community: Urls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
