@@ -87,7 +87,7 @@ def test_a_removal_that_no_other_copy_has_is_not_said_to_be_done(
         finally:
             superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
             superuser.execute("SELECT pg_reload_conf()")
-    assert answer.result()["detail"] == "The database does not answer; ask again, which goes on with it"
+    assert answer.result()["detail"] == "The database does not answer; ask again, which goes on with what was begun"
     assert wait_until(lambda: remove(average, building_id="B1", **EVERYTHING))["finished"]
 
 
