@@ -8,6 +8,15 @@ cd "$(dirname "$0")/.."
 need_docker
 need_kind
 
+remove_cluster() {
+    local before
+    kind delete cluster --name "$CLUSTER"
+    before=$(cat build/context 2>/dev/null) || return 0
+    # That which was the current one before there was a cluster, unless somebody has chosen another since.
+    kubectl config current-context 2>/dev/null || kubectl config use-context "$before" || true
+    rm build/context
+}
+
 remove_registry() {
     ! docker inspect "$CLUSTER-registry" >/dev/null 2>&1 || docker rm --force --volumes "$CLUSTER-registry"
 }
@@ -21,6 +30,6 @@ remove_images() {
     rm -f build/images.yaml build/kustomization.yaml build/objects.yaml build/overlay
 }
 
-step Cluster kind delete cluster --name "$CLUSTER"
+step Cluster remove_cluster
 step Registry remove_registry
 step Images remove_images

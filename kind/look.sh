@@ -89,7 +89,8 @@ backup_faults() {
 
 function_faults() {
     k -n temperature get ksvc -o jsonpath='{range .items[*]}{.metadata.name}{"\t"}{.status.conditions[?(@.type=="Ready")].status}{"\t"}{.status.conditions[?(@.type=="Ready")].message}{"\n"}{end}' |
-        awk -F '\t' '$2 != "True" { print "The function " $1 " is not ready: " ($3 ? $3 : "kubectl -n temperature describe ksvc " $1) }'
+        # A message may go on in lines of its own.
+        awk -F '\t' 'NF > 1 && $2 != "True" { print "The function " $1 " is not ready: " ($3 ? $3 : "kubectl -n temperature describe ksvc " $1) }'
     [ -z "$(k -n temperature get job migrations --ignore-not-found -o jsonpath='{.status.conditions[?(@.type=="Failed")].status}')" ] ||
         echo "The migrations failed, and say why: kubectl -n temperature logs job/migrations"
     k -n temperature get pods -o jsonpath='{range .items[*]}{.metadata.name}{range .status.containerStatuses[*]}{"\t"}{.state.waiting.reason}{end}{"\n"}{end}' |

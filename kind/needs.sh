@@ -1,14 +1,16 @@
 # What the objects of an overlay need of the cluster, and what somebody changed there; sourced by kind/deploy.sh.
 
-# ask COMMAND...: what kubectl says; `unknown` where this user may not ask, which is taken for the best.
+# ask COMMAND...: what kubectl says; `unknown` where this user may not ask, or nobody answered, which is taken for the best.
+# Fails just where there is no such thing.
 ask() {
     local said
     if said=$(k "$@" 2>/dev/null); then
         printf '%s' "$said"
-    elif [[ $(k "$@" 2>&1) == *Forbidden* ]]; then
-        printf unknown
     else
-        return 1
+        case $(k "$@" 2>&1) in
+        *NotFound* | *"have a resource type"*) return 1 ;;
+        *) printf unknown ;;
+        esac
     fi
 }
 
@@ -56,7 +58,7 @@ lacking_ingress() {
 
 lacking_storage() {
     if grep -q '^kind: postgresql$' "$1" && ! grep -q ' storageClass: ' "$1"; then
-        ask get storageclass -o yaml | grep -qE 'storageclass.kubernetes.io/is-default-class: "true"|^unknown' ||
+        [[ $(ask get storageclass -o yaml) =~ storageclass\.kubernetes\.io/is-default-class:\ \"true\"|^unknown ]] ||
             echo "A default StorageClass for the volumes of the database; or name one (spec.volume.storageClass) in an overlay of your own"
     fi
 }
@@ -125,7 +127,8 @@ secrets() {
 changed() {
     local object lines
     for object in $(k -n temperature get ksvc,postgresql -l app.kubernetes.io/part-of=temperature -o name 2>/dev/null); do
-        lines=$(k -n temperature apply view-last-applied "$object" -o yaml 2>/dev/null | k diff -f - 2>/dev/null |
+        # That there are differences is an error to kubectl.
+        lines=$(k -n temperature apply view-last-applied "$object" -o yaml 2>/dev/null | { k diff -f - 2>/dev/null || true; } |
             grep '^[-+][^-+]' | grep -vE '^.\s+(generation|serving.knative.dev/lastModifier): ') || continue
         printf '%s\n%s\n' "$object" "$lines"
     done

@@ -37,8 +37,12 @@ run_registry() {
 }
 
 create_cluster() {
-    cluster_exists ||
+    if ! cluster_exists; then
+        # kind makes its own the current one. make down brings this one back.
+        mkdir -p build
+        kubectl config current-context >build/context 2>/dev/null || true
         kind create cluster --name "$CLUSTER" --config kind/cluster.yaml --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
+    fi
     # After a restart of Docker the node starts by itself, and the API server a little later.
     retry 60 k get --raw /readyz
 }

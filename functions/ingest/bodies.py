@@ -87,19 +87,19 @@ EVENTS = _array_of(EVENT)
 
 
 class _ArrayValidators:
-    """Validators of an array: up to its first item that breaks a rule, and with every fault of all."""
+    """Validators of an array: up to its first item that breaks a rule, and with every fault of all, explained."""
 
-    def __init__(self, items: core_schema.ListSchema) -> None:
-        self.first = SchemaValidator({**items, "fail_fast": True})
+    def __init__(self, unexplained: core_schema.CoreSchema, explained: core_schema.CoreSchema) -> None:
+        self.first = SchemaValidator({**_array_of(unexplained), "fail_fast": True})
         # Made when it is needed: a start would pay for it.
-        self.every = cache(lambda: SchemaValidator(items))
+        self.every = cache(lambda: SchemaValidator(_array_of(explained)))
 
 
 class _Validators:
-    """The validators of all bodies, with one schema of a reading; each is made when it is needed."""
+    """The validators of all bodies that are sent now; each is made when it is needed."""
 
-    def __init__(self, reading: core_schema.TypedDictSchema) -> None:
-        self._schema = reading
+    def __init__(self, clock: Clock, now: datetime) -> None:
+        self._schema, self._unexplained = clock.reading(now), clock.reading_unexplained(now)
 
     @cached_property
     def reading(self) -> SchemaValidator:
@@ -107,7 +107,7 @@ class _Validators:
 
     @cached_property
     def readings(self) -> _ArrayValidators:
-        return _ArrayValidators(_array_of(self._schema))
+        return _ArrayValidators(self._unexplained, self._schema)
 
     @cached_property
     def event(self) -> SchemaValidator:
@@ -115,7 +115,7 @@ class _Validators:
 
     @cached_property
     def events(self) -> _ArrayValidators:
-        return _ArrayValidators(_array_of(_event(self._schema)))
+        return _ArrayValidators(_event(self._unexplained), _event(self._schema))
 
     @cached_property
     def table(self) -> SchemaValidator:
@@ -127,7 +127,7 @@ class _Validators:
 @lru_cache(1)
 def _validators_of_minute(clock: Clock, minute: int) -> _Validators:
     """Those of a minute, since 1970: what is too far ahead moves on, and to make them anew takes next to no time."""
-    return _Validators(clock.reading(datetime.fromtimestamp(60 * (minute + 1), UTC)))
+    return _Validators(clock, datetime.fromtimestamp(60 * (minute + 1), UTC))
 
 
 _HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}

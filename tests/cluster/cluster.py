@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -289,6 +289,37 @@ def make(target: str, *settings: str) -> str:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def revise(function: str, change: Callable[[], None]) -> None:
+    """Change a function, and wait until the new revision has all requests."""
+    before = get("ksvc", function)["status"]["latestReadyRevisionName"]
+    change()
+
+    def taken_over() -> bool:
+        status = get("ksvc", function)["status"]
+        ready = status["latestReadyRevisionName"]
+        traffic = {split["revisionName"]: split["percent"] for split in status["traffic"]}
+        return ready == status["latestCreatedRevisionName"] != before and traffic == {ready: 100}
+
+    until(taken_over, 120)
+
+
+@contextmanager
+def setting(function: str, name: str, value: str) -> Iterator[None]:
+    """Give a function a setting that it does not have."""
+    path = "/spec/template/spec/containers/0/env"
+    there = get("ksvc", function)["spec"]["template"]["spec"]["containers"][0]["env"]
+
+    def set_to(settings: list[dict[str, Any]]) -> None:
+        change = json.dumps([{"op": "replace", "path": path, "value": settings}])
+        kubectl("patch", "ksvc", function, "--type", "json", "--patch", change)
+
+    try:
+        revise(function, lambda: set_to([*there, {"name": name, "value": value}]))
+        yield
+    finally:
+        revise(function, lambda: set_to(there))
 
 
 def has_eventing() -> bool:

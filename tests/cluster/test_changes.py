@@ -28,18 +28,10 @@ def test_a_new_revision_takes_over_without_a_failed_request(say: Callable[[objec
     def annotate(value: str | None) -> None:
         cluster.patch("ksvc", "ingest", {"spec": {"template": {"metadata": {"annotations": {"e2e": value}}}}})
 
-    def taken_over() -> bool:
-        status = cluster.get("ksvc", "ingest")["status"]
-        ready = status["latestReadyRevisionName"]
-        traffic = {split["revisionName"]: split["percent"] for split in status["traffic"]}
-        return ready == status["latestCreatedRevisionName"] != before and traffic == {ready: 100}
-
-    before = cluster.get("ksvc", "ingest")["status"]["latestReadyRevisionName"]
     try:
         with Devices() as devices:
             time.sleep(2)
-            annotate(uuid4().hex)
-            cluster.until(taken_over, 120)
+            cluster.revise("ingest", lambda: annotate(uuid4().hex))
             # It takes over by and by, and then the instances of the revision before are asked to end.
             time.sleep(20)
     finally:

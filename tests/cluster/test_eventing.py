@@ -1,5 +1,6 @@
 """Events that go through a Broker. Skipped where Knative Eventing is not part of what was deployed."""
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -34,17 +35,41 @@ def test_an_event_sent_to_the_broker_is_in_the_average(broker: str) -> None:
     assert average(room_id)["average_temperature"] == 20.5
 
 
-def test_an_event_that_is_refused_ends_as_a_dead_letter_with_the_reason(broker: str) -> None:
-    identity = send(broker, new_room(), 99)
+def dead_letters(*task: str) -> str:
+    """What the box of dead letters says. Its status is another where some are left."""
+    command = ("exec", "deployment/dead-letter-box", "--", "python", "/function/dead_letters.py", *task)
+    done = subprocess.run([*cluster.KUBECTL, *command], capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def reason(identity: str) -> str:
+    """Why the event is a dead letter, once it is one."""
 
     def dead() -> str:
-        lines = cluster.kubectl("exec", "deployment/dead-letter-box", "--", "python", "/function/dead_letters.py")
-        return next((line for line in lines.splitlines() if identity in line), "")
+        return next((line for line in dead_letters().splitlines() if identity in line), "")
 
-    said = cluster.until(dead, 60)
+    return str(cluster.until(dead, 60))
+
+
+def test_an_event_that_is_refused_ends_as_a_dead_letter_with_the_reason(broker: str) -> None:
+    identity = send(broker, new_room(), 99)
+    said = reason(identity)
     assert "answered 422: Nothing was stored: some readings break a rule; temperature must be" in said
-    command = ("exec", "deployment/dead-letter-box", "--", "python", "/function/dead_letters.py", "discard", identity)
-    assert "discarded" in cluster.kubectl(*command)
+    assert "refused again: 422" in dead_letters("redeliver")
+    assert identity in dead_letters()
+    assert "1 discarded" in dead_letters("discard", identity)
+    assert identity not in dead_letters()
+
+
+def test_dead_letters_are_delivered_when_the_cause_is_mended(broker: str) -> None:
+    room_id = new_room()
+    with cluster.setting("ingest", "EARLIEST_TIMESTAMP", "2025-01-01T00:00:00Z"):
+        identity = send(broker, room_id, 20.5)
+        assert "timestamp" in reason(identity)
+    assert average(room_id)["count"] == 0
+    assert "1 delivered" in dead_letters("redeliver")
+    assert identity not in dead_letters()
+    assert average(room_id)["count"] == 1
 
 
 @pytest.mark.usefixtures("expendable")

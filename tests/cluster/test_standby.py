@@ -30,8 +30,9 @@ def begin_the_log_anew(primary: str) -> None:
 
     For as long Patroni keeps it (`member_slots_ttl`), with a slot that it makes again every ten seconds.
     """
-    oldest = "SELECT min(name) FROM pg_ls_waldir()"
-    before = cluster.in_database(primary, "SELECT pg_walfile_name(pg_current_wal_lsn())")
+    # Behind the timeline in a name is the place in the log; the histories of timelines stay for ever.
+    oldest = "SELECT min(substr(name, 9)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"
+    before = cluster.in_database(primary, "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 9)")
 
     def begun() -> bool:
         cluster.in_database(primary, BEGIN_ANEW)

@@ -26,6 +26,8 @@ COMPLETE = {
     r"get secret temperature-db-tls ": "temperature-db-tls ca.crt tls.crt tls.key",
 }
 FORBIDDEN = "Error from server (Forbidden): it is forbidden"
+BUSY = "Error from server (Timeout): the server was unable to return a response in the time allotted"
+MISSING = "Error from server (NotFound): it is not found"
 PROGRAM = """#!/bin/bash
 [ "$1" != kustomize ] || exec '{kustomize}' build "$2" "$3" '{build}'
 command="${{*:3}}"
@@ -48,8 +50,14 @@ class Deployment:
 
     def run(self, overlay: str) -> "subprocess.CompletedProcess[str]":
         """Deploy it."""
+        # Differences are an error to kubectl.
         lines = [
-            (key, str(int(value in (None, FORBIDDEN))), repr(value or "")[1:-1]) for key, value in self.answers.items()
+            (
+                key,
+                str(int(value in (None, FORBIDDEN, BUSY) or key == "diff")),
+                repr(MISSING if value is None else value)[1:-1],
+            )
+            for key, value in self.answers.items()
         ]
         (self.folder / "answers").write_text("".join("\t".join(line) + "\n" for line in lines))
         path = f"{self.folder}/programs:{os.environ['PATH']}"
@@ -176,9 +184,10 @@ def test_all_that_is_missing_is_said_at_once(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["eventing", "production"])
-def test_what_this_user_may_not_see_is_taken_for_the_best(deployment: Deployment, overlay: str) -> None:
+@pytest.mark.parametrize("said", [FORBIDDEN, BUSY])
+def test_what_nobody_says_to_this_user_is_taken_for_the_best(deployment: Deployment, said: str, overlay: str) -> None:
     deployment.answers = {
-        r"get (namespace|storageclass|secret|pods -l name|configmap config)": FORBIDDEN,
+        r"get (namespace|storageclass|secret|pods -l name|configmap config|--raw /apis)": said,
         **deployment.answers,
     }
     run = deployment.run(overlay)

@@ -28,22 +28,42 @@ def test_shellcheck_has_nothing_to_warn_of() -> None:
     assert run.returncode == 0, run.stdout
 
 
+def end_of_the_cluster(folder: Path, kubectl: str = "") -> None:
+    """What `make down` does in a folder that has the scripts, with a docker and a kind that do nothing."""
+    shutil.copytree(ROOT / "kind", folder / "kind")
+    for name, does in (("docker", ""), ("kind", ""), ("kubectl", kubectl)):
+        program = folder / "programs" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}/programs:{os.environ['PATH']}"}
+    subprocess.run(["bash", folder / "kind/down.sh"], env=environment, check=True, capture_output=True)
+
+
 def test_the_end_of_the_cluster_removes_of_what_was_built_only_its_own(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "kind", tmp_path / "kind")
-    for name in (
-        "build/images.yaml",
-        "build/objects.yaml",
-        "build/bench/singles.json",
-        "programs/docker",
-        "programs/kind",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}/programs:{os.environ['PATH']}"}
-    subprocess.run(["bash", tmp_path / "kind/down.sh"], env=environment, check=True, capture_output=True)
+    for name in ("images.yaml", "objects.yaml", "context", "bench/singles.json"):
+        (tmp_path / "build" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "build" / name).write_text("")
+    end_of_the_cluster(tmp_path)
     assert [file.name for file in (tmp_path / "build").iterdir()] == ["bench"]
     assert (tmp_path / "build/bench/singles.json").exists()
+
+
+@pytest.mark.parametrize(("current", "chosen"), [("", "elsewhere\n"), ("another", "")])
+def test_the_end_of_the_cluster_brings_back_the_context_of_before_unless_there_is_one(
+    tmp_path: Path, current: str, chosen: str
+) -> None:
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/context").write_text("elsewhere\n")
+    (tmp_path / "chosen").write_text("")
+    end_of_the_cluster(
+        tmp_path,
+        f"""case "$*" in
+            "config current-context") [ -n "{current}" ] ;;
+            "config use-context "*) echo "$3" >"{tmp_path}/chosen" ;;
+        esac""",
+    )
+    assert (tmp_path / "chosen").read_text() == chosen
 
 
 # What a kubectl answers, by what its arguments hold.
@@ -60,10 +80,10 @@ case "$*" in
     *"get crd pingsources"*) [ -n "$SOURCES" ] ;;
     *"get pingsource"*) printf "$SOURCES" ;;
     *"get deployment health"*) printf '%s' "$HEALTH" ;;
-    *"get ksvc -o jsonpath"*) printf 'ingest\\tTrue\\t\n' ;;
+    *"get ksvc -o jsonpath"*) printf "$FUNCTIONS" ;;
 esac
 """
-WELL = {"FAULTS": "", "FULL": "41%", "SUSPENDED": "", "SOURCES": "", "HEALTH": "1"}
+WELL = {"FAULTS": "", "FULL": "41%", "SUSPENDED": "", "SOURCES": "", "HEALTH": "1", "FUNCTIONS": r"ingest\tTrue\t\n"}
 
 
 def status(folder: Path, **answers: str) -> str:
@@ -98,6 +118,10 @@ def test_the_status_of_a_cluster_that_is_well_is_that(tmp_path: Path) -> None:
         (
             {"SOURCES": r"PingSource one\tTrue\nPingSource two\tFalse\nBroker default\t\n"},
             ["PingSource two is not ready: kubectl", "Broker default is not ready: kubectl"],
+        ),
+        (
+            {"FUNCTIONS": r"average\tFalse\tIt failed:\nfor a reason\n.\ningest\tTrue\t\nwatch\tUnknown\t\n"},
+            ["The function average is not ready: It failed:", "The function watch is not ready: kubectl"],
         ),
         ({"HEALTH": ""}, ["Nothing asks the database how it is, for a Prometheus: kubectl"]),
     ],
