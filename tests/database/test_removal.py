@@ -71,6 +71,18 @@ def asked(client: TestClient, **query: Any) -> Any:
 EVERYTHING: dict[str, Any] = {"start": START - timedelta(days=400), "end": START + timedelta(days=400)}
 
 
+@pytest.mark.parametrize(("limits", "left"), [({"below": 12}, (3, 15.0, 30.0)), ({"above": 25}, (3, 10.0, 20.0))])
+def test_a_building_has_the_extremes_that_are_left(
+    average: TestClient, owner: psycopg.Connection[Any], limits: dict[str, Any], left: tuple[int, float, float]
+) -> None:
+    store(owner, ("B1", "101", at(0), 10.0), ("B1", "101", at(10), 20.0))
+    store(owner, ("B1", "102", at(0), 15.0), ("B1", "102", at(10), 30.0))
+    owner.execute("CALL summarize()")
+    assert remove(average, building_id="B1", **EVERYTHING, **limits)["finished"]
+    count, _, lowest, highest = asked(average, building_id="B1", **EVERYTHING)
+    assert (count, lowest, highest) == left
+
+
 def test_a_removal_that_no_other_copy_has_is_not_said_to_be_done(
     average: TestClient, owner: psycopg.Connection[Any], plain: Urls
 ) -> None:

@@ -21,6 +21,13 @@ def test_hours_begin_and_end_to_the_minute() -> None:
     assert not at(schedule, "sat", 12) and not at(schedule, "sun", 10)
 
 
+def test_each_day_of_the_week_has_its_name() -> None:
+    for number, day in enumerate(("mon", "tue", "wed", "thu", "fri", "sat", "sun")):
+        schedule = Schedule.parse(f"{day} 07:00-08:00", "Europe/Berlin")
+        counts = [schedule.includes(MONDAY.replace(day=MONDAY.day + each, hour=7)) for each in range(7)]
+        assert counts == [each == number for each in range(7)]
+
+
 def test_hours_go_on_into_the_next_day_and_the_next_week() -> None:
     schedule = Schedule.parse("fri-sun 22:00-06:00", "Europe/Berlin")
     assert at(schedule, "sat", 5) and at(schedule, "sun", 23) and at(schedule, "mon", 5, 59)

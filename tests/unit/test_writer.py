@@ -103,6 +103,27 @@ def test_only_the_request_whose_reading_another_holds_waits() -> None:
     simulated(play())
 
 
+def test_requests_that_fail_again_and_again_leave_a_connection_to_others() -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1))
+        database.locks |= dict.fromkeys(range(4), "somebody")
+        writer = writer_on(database)
+        held = [asyncio.create_task(send(writer, [number])) for number in range(4)]
+        await asyncio.sleep(1)
+        late = []
+        for number in range(100, 130):
+            late.append(await send(writer, [number]))
+            await asyncio.sleep(0.05)
+        assert statuses(late) == [201] * 30
+        assert max(answer.seconds for answer in late) < 0.15
+        database.locks.clear()
+        database.change()
+        assert statuses(await asyncio.gather(*held)) == [201] * 4
+        await writer.close()
+
+    simulated(play())
+
+
 @pytest.mark.parametrize("later", [0.0, 0.05, 0.5])
 def test_a_lone_request_waits_for_no_connection_that_hangs(later: float) -> None:
     async def play() -> None:
