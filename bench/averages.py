@@ -291,7 +291,7 @@ def _questions(length: timedelta, days: int, rooms: int) -> Iterator[bytes]:
 
 def _draw_statements(axes: Axes, rows: Sequence[Row]) -> None:
     for database in dict.fromkeys(row["database"] for row in rows):
-        own = [row for row in rows if row["database"] == database and row["question"].startswith("average of a room")]
+        own = [row for row in rows if row["database"] == database and row["question"].startswith("average of a room, ")]
         intervals = [row["question"].rpartition(" ")[2] for row in own]
         axes.plot(intervals, [row["reference ms"] for row in own], "--", marker="o", label=f"avg(): {database}")
         axes.plot(intervals, [row["ms"] for row in own], marker="o", label=f"average: {database}")

@@ -5,6 +5,7 @@ import fcntl
 import io
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -25,7 +26,7 @@ import uvicorn
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import gateway, observer
-from local.backup import Backup
+from local.backup import Backup, newest
 from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
@@ -169,12 +170,15 @@ def _own_database(data: Path) -> Iterator[Connections]:
     """An embedded PostgreSQL, which is kept running until the end of the context."""
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     backup: Backup | None = None
+    folder = settings.text("BACKUP_DIR")
+    if folder and not postgres.has_data:
+        _require_no_backup(Path(folder), data)
     try:
         postgres.start()
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
         jobs: list[Job] = [Keeper(postgres, say).keep]
-        if folder := settings.text("BACKUP_DIR"):
+        if folder:
             backup = Backup(postgres, Path(folder), say)
             jobs.append(backup.keep)
         backups = Path(folder) if folder else None
@@ -190,6 +194,23 @@ def _own_database(data: Path) -> Iterator[Connections]:
         postgres.stop()
         if backup:
             backup.end()
+
+
+def _require_no_backup(folder: Path, data: Path) -> None:
+    """Raise SettingError if there is a backup of what is not there any more.
+
+    A new database would take the readings from now on, and nobody could put the two together.
+    """
+    try:
+        found = newest(folder)
+    except OSError as error:
+        raise SettingError(f"BACKUP_DIR {folder} cannot be read ({_reason(error)}). Choose another one") from None
+    if found:
+        command = f"make restore BACKUP_DIR={shlex.quote(str(folder))} DATA_DIR={shlex.quote(str(data))}"
+        raise SettingError(
+            f"{data} has no database, and {folder} has the backup of one. Bring it back: {command}. For a new database,"
+            " choose another BACKUP_DIR"
+        )
 
 
 def _migrate(url: str) -> None:

@@ -1,15 +1,16 @@
 """A copy of what is stored, on another disk: a base backup, and the write-ahead log as it is written.
 
 A backup is a folder named after the instant of its beginning. In `base` it has the data, and in `wal` all that was
-written since, as PostgreSQL's own programs keep it. A new one begins once a day, and where the last one cannot go on;
-then the older ones go.
+written since, as PostgreSQL's own programs keep it. A new one begins once a day, and where the last one cannot go on.
+The last two stay. The backup of another database is never touched: it may be all that is left of that.
 """
 
+import re
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,8 @@ from shared import settings
 from shared.settings import SettingError
 
 BACKUP_INTERVAL = timedelta(days=1)
+BACKUPS_KEPT = 2
+"""Who has restored to a wrong instant, or has lost more than there seemed, can go back once more."""
 LOOK_SECONDS = 0.5
 FAILED_RECEIVER_SECONDS = 5
 """A receiver that ends within them cannot go on; another one that ends lost the server."""
@@ -68,6 +71,7 @@ class Backup:
         if self._receiver is None:
             self._current = newest(self._folder)
             if self._current:
+                self._check_database(self._current)
                 self._receiver = self._receive(self._current)
         elif self._receiver.poll() is not None:
             self._receiver = None
@@ -107,10 +111,25 @@ class Backup:
             raise
         self.end()
         self._receiver, self._current = receiver, place
+        kept = _whole(self._folder)[-BACKUPS_KEPT:]
         for older in self._folder.iterdir():
-            if older != place and _is_backup(older):
+            if older not in kept and _is_backup(older):
                 shutil.rmtree(older, ignore_errors=True)
         self._once(f"Backup        {place}, and all that is written from now on")
+
+    def _check_database(self, backup: Path) -> None:
+        """Raise PostgresError if it is a backup of another database."""
+        # initdb gives each database a number of its own, which a restored one keeps.
+        with psycopg.connect(self._postgres.url()) as connection:
+            [(own,)] = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchall()
+        printed = self._postgres.program("pg_controldata", backup / "base")
+        if not re.search(
+            rf"^Database system identifier: +{own}$", printed.stdout.decode(errors="replace"), re.MULTILINE
+        ):
+            raise PostgresError(
+                f"{self._folder} has the backup of another database, and is left as it is. This one has no backup:"
+                " choose another BACKUP_DIR, or bring the other one back: docs/reliability.md#backups"
+            )
 
     def _receive(self, place: Path) -> "subprocess.Popen[bytes]":
         self._received = time.monotonic()
@@ -130,46 +149,72 @@ class Backup:
             self._say(line)
 
 
-def newest(folder: Path) -> Path | None:
-    """The newest whole backup in a folder."""
+def newest(folder: Path, until: datetime | None = None) -> Path | None:
+    """The newest whole backup in a folder, of those that began before an instant."""
+    return next((each for each in reversed(_whole(folder)) if until is None or begun(each) <= until), None)
+
+
+def _whole(folder: Path) -> Sequence[Path]:
+    """The whole backups in a folder, the newest last."""
     with suppress(FileNotFoundError):
-        return max((each for each in folder.iterdir() if _is_backup(each) and (each / "base").exists()), default=None)
-    return None
+        return sorted(each for each in folder.iterdir() if _is_backup(each) and (each / "base").exists())
+    return []
 
 
 def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
-    """Make the data folder of a server from the newest backup, up to an instant or all of it, and start the server.
+    """Make the data folder of a server from a backup, up to an instant or all of it, and start the server.
 
     Raises PostgresError, and leaves a data folder that is there as it is.
     """
-    if (backup := newest(folder.absolute())) is None:
+    if not (backups := _whole(folder.absolute())):
         raise PostgresError(f"{folder} has no backup")
+    if (backup := newest(folder.absolute(), until)) is None:
+        raise PostgresError(
+            f"The first backup in {folder} begins at {begun(backups[0]):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL"
+        )
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
-    if until and until < begun(backup):
-        raise PostgresError(f"The backup in {folder} begins at {begun(backup):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL")
     with leftovers.half_made(postgres.folder.parent) as place:
         new = place / "postgres"
         shutil.copytree(backup / "base", new)
         shutil.copytree(backup / "wal", new / "restored-wal")
         new.chmod(0o700)
-        with (new / "postgresql.auto.conf").open("a") as lines:
-            # The last file of the log is not full yet, and named so.
-            lines.write('restore_command = \'cp "restored-wal/%f" "%p" || cp "restored-wal/%f.partial" "%p"\'\n')
-            if until:
-                lines.write(f"recovery_target_time = '{until.isoformat()}'\nrecovery_target_action = 'promote'\n")
-        (new / "recovery.signal").touch()
+        _recover(new, until)
         if owner := user.unprivileged(backup / "base"):
             owner.own_all(new)
         if postgres.folder.exists():
             postgres.folder.rmdir()
         new.rename(postgres.folder)
-    postgres.start()
+    try:
+        postgres.start()
+    except PostgresError as error:
+        if _TARGET_AFTER_THE_END not in str(error):
+            raise
+        # So all of it was before the instant.
+        _recover(postgres.folder, None)
+        postgres.start()
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        for name in ("restore_command", "recovery_target_time", "recovery_target_action"):
+        for name in _RECOVERY:
             connection.execute(f"ALTER SYSTEM RESET {name}")
     shutil.rmtree(postgres.folder / "restored-wal", ignore_errors=True)
     return backup
+
+
+_RECOVERY = ("hot_standby", "restore_command", "recovery_target_time", "recovery_target_action")
+"""The settings of a restore."""
+_TARGET_AFTER_THE_END = "recovery ended before configured recovery target was reached"
+
+
+def _recover(folder: Path, until: datetime | None) -> None:
+    """Have the next start of a server on the folder replay `restored-wal`, up to an instant or all of it."""
+    with (folder / "postgresql.auto.conf").open("a") as lines:
+        # It answers when all is replayed, not before: what is left of the log is removed then.
+        lines.write("hot_standby = off\n")
+        # The last file of the log is not full yet, and named so.
+        lines.write('restore_command = \'cp "restored-wal/%f" "%p" || cp "restored-wal/%f.partial" "%p"\'\n')
+        lines.write(f"recovery_target_time = '{until.isoformat() if until else ''}'\n")
+        lines.write("recovery_target_action = 'promote'\n")
+    (folder / "recovery.signal").touch()
 
 
 def main() -> None:
@@ -191,7 +236,7 @@ def main() -> None:
                 "SELECT count(*), max(timestamp) AT TIME ZONE 'UTC' FROM temperatures"
             ).fetchall()
         print(f"Restored {backup} to {data}: {count} readings, the latest of {latest} UTC. Start it: make run")
-    except PostgresError as error:
+    except (PostgresError, OSError) as error:
         raise SettingError(str(error)) from None
     finally:
         postgres.stop()

@@ -76,6 +76,11 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._giving_up = threading.Event()
 
+    @property
+    def has_data(self) -> bool:
+        """Whether its folder has a database."""
+        return (self.folder / "PG_VERSION").exists()
+
     def start(self) -> None:
         """Create the data if there is none, start the server and wait until it answers. Raises PostgresError."""
         if ignored := _forget_other_servers():
@@ -92,7 +97,7 @@ class Postgres:
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
                 self._user.let_pass(self.folder, self._tell)
             leftovers.sweep(self.folder.parent)
-            if not (self.folder / "PG_VERSION").exists():
+            if not self.has_data:
                 self._create()
             self._clear()
             self._sockets = self._sockets or self._socket_folder()

@@ -139,7 +139,8 @@ class Buckets:
         elif self.zone is None or DAY % width:
             yield from _multiples(width, self.start)
         else:
-            for midnight, next_midnight in pairwise(Buckets(Bucket(1, "d"), self.zone, self.start, self.end)._days()):
+            days = Buckets(Bucket(1, "d"), self.zone, self.start, self.end)._days()
+            for midnight, next_midnight in pairwise(days):  # pragma: no branch - they go on beyond the end
                 yield from (midnight + width * number for number in range(-((midnight - next_midnight) // width)))
 
     def _days(self) -> Iterator[datetime]:
@@ -152,7 +153,8 @@ class Buckets:
             try:
                 yield first_instant(dated(max(boundary, number(date.min))), zone)
             except OverflowError:
-                yield _EARLIEST if boundary <= number(date.min) else _LATEST
+                # East of Greenwich the year 1 begins before the first instant there is.
+                yield _EARLIEST
         yield datetime.max.replace(tzinfo=UTC)
 
 

@@ -14,11 +14,11 @@ from urllib.parse import unquote
 from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json, to_json
 
 from ingest.clocks import Clock
+from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
 from shared.readings import READING, Reading, faults, not_json, only_error, rule
 
 DEFAULT_CLOCK = Clock()
-MOST_READINGS = 10_000
 MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
 """Of a body. A parser makes all of them before the first is looked at, and an object of 7 bytes takes 750 in memory."""
 SLICE_READINGS = 100
@@ -87,19 +87,19 @@ EVENTS = _array_of(EVENT)
 
 
 class _ArrayValidators:
-    """Validators of an array: up to its first item that breaks a rule, and with every fault of all."""
+    """Validators of an array: up to its first item that breaks a rule, and with every fault of all, explained."""
 
-    def __init__(self, items: core_schema.ListSchema) -> None:
-        self.first = SchemaValidator({**items, "fail_fast": True})
+    def __init__(self, unexplained: core_schema.CoreSchema, explained: core_schema.CoreSchema) -> None:
+        self.first = SchemaValidator({**_array_of(unexplained), "fail_fast": True})
         # Made when it is needed: a start would pay for it.
-        self.every = cache(lambda: SchemaValidator(items))
+        self.every = cache(lambda: SchemaValidator(_array_of(explained)))
 
 
 class _Validators:
-    """The validators of all bodies, with one schema of a reading; each is made when it is needed."""
+    """The validators of all bodies that are sent now; each is made when it is needed."""
 
-    def __init__(self, reading: core_schema.TypedDictSchema) -> None:
-        self._schema = reading
+    def __init__(self, clock: Clock, now: datetime) -> None:
+        self._schema, self._unexplained = clock.reading(now), clock.reading_unexplained(now)
 
     @cached_property
     def reading(self) -> SchemaValidator:
@@ -107,7 +107,7 @@ class _Validators:
 
     @cached_property
     def readings(self) -> _ArrayValidators:
-        return _ArrayValidators(_array_of(self._schema))
+        return _ArrayValidators(self._unexplained, self._schema)
 
     @cached_property
     def event(self) -> SchemaValidator:
@@ -115,7 +115,7 @@ class _Validators:
 
     @cached_property
     def events(self) -> _ArrayValidators:
-        return _ArrayValidators(_array_of(_event(self._schema)))
+        return _ArrayValidators(_event(self._unexplained), _event(self._schema))
 
     @cached_property
     def table(self) -> SchemaValidator:
@@ -127,7 +127,7 @@ class _Validators:
 @lru_cache(1)
 def _validators_of_minute(clock: Clock, minute: int) -> _Validators:
     """Those of a minute, since 1970: what is too far ahead moves on, and to make them anew takes next to no time."""
-    return _Validators(clock.reading(datetime.fromtimestamp(60 * (minute + 1), UTC)))
+    return _Validators(clock, datetime.fromtimestamp(60 * (minute + 1), UTC))
 
 
 _HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
@@ -318,20 +318,8 @@ def _broken(found: Sequence[Fault], title: str, body: bytes) -> Problem:
     return refusal
 
 
-def refused(found: Sequence[Fault]) -> Problem:
-    """422 for readings that break a rule."""
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing was stored: some readings break a rule", faults=found)
-
-
 def _not_an_event(found: Sequence[Fault]) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "This is not a CloudEvent of version 1.0", faults=found)
-
-
-def too_many() -> Problem:
-    """413 for more readings than a request may hold."""
-    return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request holds at most {MOST_READINGS} readings; send them in parts"
-    )
 
 
 def _unsupported(what: str, found: Sequence[Fault] = ()) -> Problem:
@@ -352,7 +340,7 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
     readings: list[Reading] = []
     found: list[Fault] = []
     position = 0
-    for index in itertools.count():
+    for index in itertools.count():  # pragma: no branch - it ends with the lines
         if not (line := _LINE.match(body, position)) or len(found) > MOST_FAULTS_LISTED:
             break
         if index == MOST_READINGS:

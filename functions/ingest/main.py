@@ -11,6 +11,7 @@ from starlette.responses import Response
 from ingest import bodies, clocks
 from ingest.admission import Admission
 from ingest.committing import Sessions
+from ingest.refusals import MOST_READINGS
 from ingest.writer import COPIES_MEANT, Writer
 from shared import access, answers, body, database, edge, logs, routes, settings, sites
 
@@ -26,7 +27,7 @@ DATABASE = database.load(connections=2, lock_seconds=LOCK_WAIT_SECONDS)
 TOKENS = access.tokens("WRITE_TOKENS")
 CLOCK = clocks.load()
 COPIES_MEANT.set(settings.number("COPIES", 1, least=1, most=100))
-ADMISSION = Admission(settings.number("QUEUE_LIMIT", 50_000, least=bodies.MOST_READINGS, most=10_000_000))
+ADMISSION = Admission(settings.number("QUEUE_LIMIT", 50_000, least=MOST_READINGS, most=10_000_000))
 BODIES = body.Receiver(MOST_BODY_BYTES)
 
 
@@ -38,7 +39,7 @@ def _writer() -> Writer:
         ADMISSION,
         connections=DATABASE.connections,
         deadline_seconds=DATABASE.deadline_seconds,
-        most_readings=bodies.MOST_READINGS,
+        most_readings=MOST_READINGS,
     )
 
 

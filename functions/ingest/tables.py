@@ -13,7 +13,7 @@ from operator import itemgetter
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
-from ingest.bodies import MOST_READINGS, refused, too_many
+from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.formulas import READING_COLUMNS, unguarded
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
 from shared.readings import TEMPERATURE_RULE, Reading, faults, rule, temperature_schema

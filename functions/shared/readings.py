@@ -42,36 +42,39 @@ _TIMESTAMP_PATTERN = (
 )
 """RFC 3339, and what ISO 8601 has beside it that names an instant: Java leaves out seconds that are zero, strftime's %z
 the colon of the offset, PostgreSQL its minutes."""
-# In UTC the year must be one that every client can hold, whatever the offset.
-_DATETIME = core_schema.datetime_schema(
-    tz_constraint="aware", ge=datetime.min.replace(tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC)
-)
 _TIMESTAMP_RULE = "an RFC 3339 timestamp with an offset, such as 2024-12-01T12:34:56Z"
-TIMESTAMP = core_schema.chain_schema(
-    [
-        # pydantic alone takes numbers too, and guesses whether they are seconds or milliseconds.
-        rule(core_schema.str_schema(strict=True), f"{_TIMESTAMP_RULE}, and no number"),
-        rule(
-            core_schema.chain_schema(
-                [
-                    core_schema.str_schema(pattern=_TIMESTAMP_PATTERN),
-                    core_schema.union_schema(
-                        [_DATETIME, core_schema.no_info_before_validator_function("{}:00".format, _DATETIME)],
-                        mode="left_to_right",
-                    ),
-                ]
+
+
+# In UTC the year must be one that every client can hold, whatever the offset.
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def timestamp_schema(earliest: datetime = _EARLIEST, latest: datetime = _LATEST) -> core_schema.ChainSchema:
+    """The schema of a timestamp from one instant to another."""
+    instant = core_schema.datetime_schema(tz_constraint="aware", ge=earliest, le=latest)
+    # PostgreSQL leaves out the minutes of an offset.
+    completed = core_schema.no_info_before_validator_function("{}:00".format, instant)
+    text = core_schema.str_schema(pattern=_TIMESTAMP_PATTERN)
+    return core_schema.chain_schema(
+        [
+            # pydantic alone takes numbers too, and guesses whether they are seconds or milliseconds.
+            rule(core_schema.str_schema(strict=True), f"{_TIMESTAMP_RULE}, and no number"),
+            rule(
+                core_schema.chain_schema([text, core_schema.union_schema([instant, completed], mode="left_to_right")]),
+                _TIMESTAMP_RULE,
             ),
-            _TIMESTAMP_RULE,
-        ),
-    ],
-    metadata={
-        "pydantic_js_updates": {
-            "format": "date-time",
-            "pattern": _TIMESTAMP_PATTERN,
-            "examples": ["2024-12-01T12:34:56.000Z"],
-        }
-    },
-)
+        ],
+        metadata={
+            "pydantic_js_updates": {
+                "format": "date-time",
+                "pattern": _TIMESTAMP_PATTERN,
+                "examples": ["2024-12-01T12:34:56.000Z"],
+            }
+        },
+    )
+
+
+TIMESTAMP = timestamp_schema()
 TEMPERATURE_RULE = "a number from -50 to 50 (degrees Celsius)"
 """What a temperature must be."""
 

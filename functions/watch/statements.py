@@ -1,9 +1,9 @@
-"""What `watch` asks of the database: which rooms are to be looked at, and which excursions their readings are.
+"""What `watch` asks of the database: which rooms it must look at, and which excursions their readings show.
 
-An excursion is a run of readings of a room that begins with one beyond the limit of a threshold and ends with the next
-one that is not beyond what clears it. It lasts as long as its readings show. Of several readings of an instant the one
-furthest beyond counts. Excursions depend on the readings alone, not on the order in which they came. So they may be
-looked for again; an excursion is new if no alarm is kept of it.
+An excursion is a run of readings of one room. It begins with a reading beyond the limit of a threshold. It ends with
+the next reading that is not beyond the temperature that clears the alarm. It lasts as long as its readings show. Where
+an instant has several readings, the one furthest beyond counts. Excursions depend on the readings alone, and not on the
+order in which these came. So `watch` may look for them again: an excursion is new if no alarm is kept of it.
 """
 
 _JOIN_THRESHOLDS = """
@@ -17,12 +17,12 @@ _JOIN_THRESHOLDS = """
     ) AS profile (number, high_limit, high_clear, low_limit, low_clear, silent_limit, silent_now, silent_severity)
         ON number = coalesce(of_room.profile, of_building.profile, %(everywhere)s::int)
 """
-"""The thresholds of a room: those of the narrowest place that has rules. All of a kind `low` have their sign changed,
-so that a greater number is always more alarming."""
+"""The thresholds of a room: those of the narrowest place that has rules. Those of the kind `low` have their sign
+changed. So a greater number is always more alarming."""
 
 
 def _alarming(kind: str, high: str, latest: str) -> str:
-    """Whether readings of a room have to be looked at for a kind: what came, or its latest one under another rule."""
+    """Whether `watch` must look at a room for a kind: for what came, or for its latest reading under another rule."""
     return f"""coalesce(
         low IS NOT NULL AND ({high} > {kind}_clear OR {kind}_open)
         OR CASE WHEN {kind}_open THEN {latest} <= {kind}_clear ELSE {latest} > {kind}_limit AND timestamp <= now() END,
@@ -45,7 +45,7 @@ _STATE = f"""
     FROM {{rooms}} AS room
     {_JOIN_THRESHOLDS}
     CROSS JOIN LATERAL (
-        -- By the index: what the planner knows of a table that grows by thousands at once is wrong.
+        -- By the index: this table may grow by thousands of rows at once, and the planner does not know of them.
         SELECT
             bool_or(kind = 'high') AS high_open, bool_or(kind = 'low') AS low_open,
             bool_or(kind = 'silent') AS silent_open
@@ -53,7 +53,7 @@ _STATE = f"""
         WHERE open.building_id = room.building_id AND open.room_id = room.room_id AND cleared IS NULL
     ) AS open
     CROSS JOIN LATERAL (
-        -- A reading of the future is the latest one when its time has come.
+        -- A reading of the future becomes the latest one when its time has come.
         SELECT CASE
             WHEN timestamp <= now() THEN timestamp
             ELSE (SELECT past.timestamp FROM latest_reading(building_id, room_id, now()) AS past)
@@ -61,20 +61,20 @@ _STATE = f"""
     ) AS latest
 """  # noqa: S608 - constants
 _TO_TAKE = "look_high OR look_low OR came_from IS NOT NULL OR watched_until < until - interval '1 hour'"
-"""Of a room that is calm, that readings came is remembered for up to an hour: to forget it takes a write."""
+"""A calm room keeps the note that readings came for up to an hour: to erase it takes a write."""
 
 _PERHAPS_ALARMING = """(
     SELECT * FROM rooms
     WHERE high > %(calm_high)s OR temperature > %(calm_high)s OR -low > %(calm_low)s OR -temperature > %(calm_low)s
        OR came_from IS NOT NULL OR watched_until < least(timestamp, now()) - interval '1 hour'
        OR timestamp < now() - make_interval(secs => %(calm_silence)s) OR timestamp > now()
-       -- Not IN, which is a search through all open alarms for each room where these are many.
+       -- Not IN: where many alarms are open, it searches all of them for each room.
        OR EXISTS (
            SELECT FROM alarms AS open
            WHERE open.building_id = rooms.building_id AND open.room_id = rooms.room_id AND cleared IS NULL
        )
 )"""
-"""Rooms that may not be calm by some rule. Only the row is looked at, which takes a tenth of the time."""
+"""Rooms that may be alarming by some rule. This looks at their rows alone, which takes a tenth of the time."""
 
 WAITING = f"""
     SELECT
@@ -84,7 +84,7 @@ WAITING = f"""
     WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s) AND (({_TO_TAKE}) OR silence_turns)
     ORDER BY building_id, room_id LIMIT %(limit)s
 """  # noqa: S608 - constants
-"""The rooms after one that are to be looked at."""
+"""The next rooms to look at, after a given one."""
 
 _CHOSEN = """(
     SELECT rooms.* FROM rooms
@@ -94,7 +94,7 @@ _CHOSEN = """(
 _LOCKED = _CHOSEN.format(lock="ORDER BY building_id, room_id FOR UPDATE OF rooms")
 
 CONFIRM = "SELECT pg_logical_emit_message(true, 'temperature', '')"
-"""Writes what every copy has to confirm: a transaction that changes nothing waits for none."""
+"""Writes something that every copy has to confirm. A transaction that changes nothing waits for no copy."""
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('temperature watch'))"
 """One slice at a time, whichever instance does it."""
@@ -125,7 +125,7 @@ TAKE = f"""
         live_until < until OR coalesce(late_until < came_to, false) AS more
     FROM part
 """  # noqa: S608 - constants
-"""Take what came to some rooms since the last look, but of rooms that are to be looked at no more than some hours."""
+"""Takes what came to some rooms since the last look. Of a room to look at, it takes no more than some hours."""
 
 NEARBY = """
     SELECT number, id, alarm.raised, alarm.cleared
@@ -136,7 +136,7 @@ NEARBY = """
     WHERE alarm.removed IS NULL AND (alarm.cleared IS NULL OR alarm.cleared >= since)
     ORDER BY number, alarm.raised
 """
-"""The alarms that are open, or ended after the beginning of a span."""
+"""The alarms that are open, or that ended after a span began."""
 
 
 def _heat(reading: str) -> str:
@@ -173,12 +173,12 @@ EXCURSIONS = f"""
     ), span AS MATERIALIZED (
         SELECT
             *,
-            -- An excursion that does not last yet began no longer ago than it has to last.
+            -- An excursion has to last for a while. One that is too short yet began at most that long ago.
             CASE WHEN lasting > interval '0' THEN coalesce((
                 SELECT before.timestamp FROM temperatures AS before
                 WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
             ), since) - lasting ELSE since END AS first,
-            -- One that goes on after the span ends later, or is that of the next alarm.
+            -- An excursion that goes on after the span ends later, or belongs to the next alarm.
             coalesce((
                 SELECT after.timestamp FROM temperatures AS after
                 WHERE {_OF_ITS_ROOM.format("after")} > until AND after.timestamp <= least(now(), bound)
@@ -198,7 +198,7 @@ EXCURSIONS = f"""
     ), run AS (
         SELECT
             number, run, min(timestamp) FILTER (WHERE calm) AS calm_at, min(timestamp) FILTER (WHERE beyond) AS began,
-            -- The heat of that one: of arrays the first elements decide.
+            -- The heat of the first reading beyond: the first elements of arrays decide which one is less.
             (min(ARRAY[extract(epoch FROM timestamp)::float8, heat]) FILTER (WHERE beyond))[2] AS heat,
             lead(min(timestamp) FILTER (WHERE calm)) OVER (PARTITION BY number ORDER BY run) AS ended, count(*)
         FROM placed GROUP BY number, run
@@ -213,11 +213,11 @@ EXCURSIONS = f"""
         ) AS lasts,
         sum(count) OVER () AS readings
     FROM run JOIN span USING (number)
-    -- What ends an alarm that began before is the first calm reading, or the last where rules have changed.
+    -- The first calm reading ends an alarm that began before. Where rules have changed, the last one does.
     WHERE began IS NOT NULL OR run <= 1 OR ended IS NULL
     ORDER BY number, run
 """  # noqa: S608 - constants
-"""The excursions of spans of readings, in order; and for each span the first and the last reading that end one."""
+"""The excursions of spans of readings, in order; and for each span its first and its last calm reading."""
 
 _EVENT = "alarm, state, sink, raised, cleared, dataschema, traceparent"
 _KEEP = """
@@ -261,7 +261,7 @@ EXTEND = """
     UPDATE alarms SET raised = turn.raised FROM unnest(%(ids)s::uuid[], %(raised)s::timestamptz[]) AS turn (id, raised)
     WHERE alarms.id = turn.id
 """
-"""Alarms that began earlier, as readings show that came late."""
+"""Moves the beginning of alarms: readings that came late show that they began earlier."""
 
 _SILENCES = _STATE.format(rooms=_CHOSEN.format(lock=""))
 RAISE_SILENCES = _KEEP.format(
@@ -291,7 +291,7 @@ CLEAR_WITHOUT_RULE = _END.format(
         LIMIT %(limit)s
     """,  # noqa: S608 - constants
 )
-"""Alarms that no rule is there for any more, or no room."""
+"""Clears alarms whose rule or room is gone."""
 
 FORGET = """
     WITH forgotten AS (
@@ -309,8 +309,8 @@ FORGET = """
     )
     SELECT count(*) FROM forgotten
 """
-"""Alarms that ended, and were noticed, longer ago than they are kept; and those whose readings were removed, once the
-sink has been told that they are over."""
+"""Deletes alarms that ended, and were noticed, longer ago than the retention. It also deletes alarms whose readings
+were removed, once the sink knows that they are over."""
 
 NOTE_CHECK = """
     UPDATE watching SET
@@ -321,11 +321,11 @@ NOTE_CHECK = """
         checked = now()
     RETURNING now()
 """
-"""Write down that readings can arrive; after a pause in which nobody looked, from now on. Where looks are always rare a
-pause means nothing."""
+"""Writes down that `watch` looks, and readings can arrive. After a pause, silences count from now on. Where looks are
+always rare, a pause means nothing."""
 
 UNSENT = """
     SELECT count(*) FILTER (WHERE next_attempt <= now()), count(*) FROM alarm_events
     WHERE sink IN (%(sink)s, '') AND given_up IS NULL
 """
-"""How many events the sink has not taken, and how many of them it is time to send."""
+"""How many events it is time to send, and how many the sink has not taken, those among them."""

@@ -8,7 +8,20 @@ every_minutes=${EVERY_MINUTES:-1440}
 kept=2
 # A receiver that ends within them cannot go on; another one that ends lost the server.
 short_seconds=5
-current='' receiver='' began=0 failed=0
+current='' receiver='' began=0 failed=0 said=''
+
+# initdb gives each database a number of its own, which a restored one keeps. It is what pg_control begins with.
+is_of_this_database() {
+    local own
+    own=$(psql --no-psqlrc -AtF ' ' 'dbname=postgres replication=true' -c IDENTIFY_SYSTEM) || return
+    [ "${own%% *}" != "$(od -An -tu8 -N8 "$1/base/global/pg_control" | tr -d ' ')" ] || return 0
+    [ -n "$said" ] || cat >&2 <<'END'
+The volume has the backup of another database, and is left as it is. This database has no backup. Bring the other one
+back: make recover REPLACE=true. Or remove it: kubectl -n temperature delete deployment/backup pvc/backup, make backup
+END
+    said=true
+    return 1
+}
 
 whole() {
     ls -d /backup/*Z/base 2>/dev/null | sort
@@ -60,6 +73,9 @@ while true; do
     # Where no copy can be made any more, the last one goes on, and would hide it.
     [ -z "$current" ] || [ -z "$(find "$current" -maxdepth 0 -mmin "+$((2 * every_minutes))")" ] || rm -f /tmp/receiving
     if ! pg_isready --quiet; then
+        rm -f /tmp/receiving
+    elif [ -n "$current" ] && [ -z "$receiver" ] && ! is_of_this_database "$current"; then
+        # It may be all that is left of that.
         rm -f /tmp/receiving
     elif [ -z "$current" ] || [ "$failed" -ge 3 ] || [ -n "$(find "$current" -maxdepth 0 -mmin "+$every_minutes")" ]; then
         failed=0

@@ -36,15 +36,24 @@ touch "$data/recovery.signal"
 # named so.
 echo 'local all all trust' >/tmp/hba
 export PGHOST=/tmp PATH=/usr/lib/postgresql/17/bin:$PATH
-postgres -D "$data" -c listen_addresses= -c unix_socket_directories=/tmp -c ssl=off -c hba_file=/tmp/hba \
-    -c archive_mode=off -c hot_standby=off -c logging_collector=off -c log_destination=stderr \
-    -c synchronous_standby_names= \
-    -c "restore_command=cp $backup/wal/%f %p 2>/dev/null || cp $backup/wal/%f.partial %p 2>/dev/null" \
-    ${until:+-c "recovery_target_time=$until" -c recovery_target_action=promote} &
-server=$!
+replay() {
+    postgres -D "$data" -c listen_addresses= -c unix_socket_directories=/tmp -c ssl=off -c hba_file=/tmp/hba \
+        -c archive_mode=off -c hot_standby=off -c logging_collector=off -c log_destination=stderr \
+        -c synchronous_standby_names= \
+        -c "restore_command=cp $backup/wal/%f %p 2>/dev/null || cp $backup/wal/%f.partial %p 2>/dev/null" \
+        "$@" 2> >(tee /tmp/log >&2) &
+    server=$!
+}
+
+replay ${until:+-c "recovery_target_time=$until" -c recovery_target_action=promote}
 trap 'kill "$server" 2>/dev/null' EXIT
 until psql -U postgres -d temperature -qc 'SELECT 1' >/dev/null 2>&1; do
-    kill -0 "$server" 2>/dev/null || fail "The backup $backup cannot be restored, see above"
+    if ! kill -0 "$server" 2>/dev/null; then
+        # Where the log ends before UNTIL, all of it was before.
+        grep -q 'recovery ended before configured recovery target was reached' /tmp/log ||
+            fail "The backup $backup cannot be restored, see above"
+        replay
+    fi
     sleep 1
 done
 psql -U postgres -d postgres -qX -v ON_ERROR_STOP=1 <<'SQL'

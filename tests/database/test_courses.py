@@ -163,27 +163,6 @@ def test_a_series_says_how_the_temperature_was_held(average: TestClient, owner: 
     ]
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ({"max_gap": "1h"}, "max_gap"),
-        ({"max_gap": "32d", "weighting": "time"}, "max_gap"),
-        ({"max_gap": "0s", "weighting": "time"}, "max_gap"),
-        ({"weighting": "area"}, "weighting"),
-        ({"above": "warm"}, "above"),
-        ({"above": "nan"}, "above"),
-        ({"below": "-51"}, "below"),
-        ({"statistics": "median"}, "statistics"),
-        ({"statistics": "first,"}, "statistics"),
-    ],
-)
-def test_what_cannot_be_understood_is_refused(average: TestClient, query: dict[str, str], field: str) -> None:
-    for path in ("average", "series"):
-        response = average.get(f"/v1/temperature/{path}", params={"building_id": "B1", **query})
-        assert response.status_code == 422
-        assert [fault["field"] for fault in response.json()["errors"]] == [field]
-
-
 READINGS = [(NOON + number * 7 * MINUTE, 15 + (number * 7919 % 100) / 10) for number in range(500)]
 QUESTIONS: list[dict[str, str | float]] = [
     {"weighting": "time", "max_gap": "1h", "statistics": "stddev,first,last"},

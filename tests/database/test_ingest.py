@@ -144,7 +144,9 @@ def test_a_timestamp_of_a_clock_that_is_wrong_is_refused(serve: Serve, plain: Ur
             assert response.json()["errors"] == [{"index": 0, "field": "timestamp", "message": message}]
     assert stored(plain) == []
     for instant in ("2000-01-01T00:00:00Z", (now + timedelta(hours=23, minutes=59)).isoformat()):
-        assert ingest.post("/", json={**READING, "timestamp": instant}).status_code == 201
+        reading = {**READING, "timestamp": instant}
+        assert ingest.post("/", json=reading).status_code == 201
+        assert counts(ingest.post("/", json=[reading])) == (201, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.testclient import TestClient
 
 from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
 from tests.sink import Sink
-from tests.support import Urls
+from tests.support import NOWHERE, SUPERUSER, Urls, wait_until
 
 TOKEN = "an-admin-token-0123456789"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -67,6 +68,43 @@ def asked(client: TestClient, **query: Any) -> Any:
 
 
 EVERYTHING: dict[str, Any] = {"start": START - timedelta(days=400), "end": START + timedelta(days=400)}
+
+
+def test_a_removal_that_no_other_copy_has_is_not_said_to_be_done(
+    average: TestClient, owner: psycopg.Connection[Any], plain: Urls
+) -> None:
+    store(owner, ("B1", "101", at(0), 20.0))
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser, ThreadPoolExecutor(1) as pool:
+        superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        superuser.execute("SELECT pg_reload_conf()")
+        try:
+            wait_until(lambda: superuser.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
+            answer = pool.submit(remove, average, status=503, building_id="B1", **EVERYTHING)
+            # Somebody ends the waits for the copy that there is not.
+            cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            wait_until(lambda: superuser.execute(cancel) and answer.done())
+        finally:
+            superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            superuser.execute("SELECT pg_reload_conf()")
+    assert answer.result()["detail"] == "The database does not answer; ask again, which goes on with it"
+    assert wait_until(lambda: remove(average, building_id="B1", **EVERYTHING))["finished"]
+
+
+def test_a_removal_that_cannot_begin_says_so_within_the_deadline(
+    serve: Serve, owner: psycopg.Connection[Any], plain: Urls
+) -> None:
+    function = served(serve, plain, DEADLINE_SECONDS="2")
+    with owner.transaction():
+        owner.execute("SELECT FROM upkeep FOR UPDATE")
+        problem = remove(function, status=503, building_id="B1", **EVERYTHING)
+    assert problem["detail"] == "The database is busy; ask again"
+    assert remove(function, building_id="B1", **EVERYTHING)["finished"]
+
+
+def test_who_cannot_connect_to_remove_is_told_what_to_look_at(serve: Serve, plain: Urls) -> None:
+    function = serve("average", DATABASE_URL=plain(READER), ADMIN_DATABASE_URL=NOWHERE, ADMIN_TOKENS=TOKEN)
+    problem = remove(function, status=503, building_id="B1", **EVERYTHING)
+    assert problem["detail"].startswith("The database lets nobody in with ADMIN_DATABASE_URL, or does not answer;")
 
 
 @pytest.mark.parametrize("summed_up", [True, False])
@@ -212,25 +250,6 @@ def test_a_role_that_may_not_remove_is_told_what_misses(
     problem = remove(reader, status=503, building_id="B1", **EVERYTHING)
     assert "ADMIN_ROLE" in problem["detail"]
     assert owner.execute("SELECT FROM temperatures").rowcount == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "query", "fields"),
-    [
-        (READINGS, {"building_id": "B1"}, ["start", "end"]),
-        (READINGS, {"building_id": "B1", "start": at(1), "end": at(0)}, ["start"]),
-        (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "rooms": "101"}, ["rooms"]),
-        (READINGS, {"building_id": "B1", "start": at(0), "end": at(1), "above": "hot"}, ["above"]),
-        (ROOMS, {}, ["building_id"]),
-        (ROOMS, {"building_id": "B1", "start": at(0)}, ["start"]),
-        (ROOMS, {"building_id": "B1", "keep_out": "1w"}, ["keep_out"]),
-    ],
-)
-def test_what_is_not_said_clearly_removes_nothing(
-    average: TestClient, path: str, query: dict[str, Any], fields: list[str]
-) -> None:
-    problem = remove(average, path, 422, **query)
-    assert [fault["field"] for fault in problem["errors"]] == fields
 
 
 def test_an_interval_of_which_readings_were_dropped_is_refused_and_a_room_is_forgotten(

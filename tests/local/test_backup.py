@@ -7,16 +7,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from local.backup import Backup, newest, restore
+from local.backup import Backup, begun, newest, restore
 from local.postgres import Postgres
 from local.user import PostgresError
-from tests.local.machine import place, serving
+from tests.local.machine import place, running, serving
 from tests.support import wait_until
 
 
@@ -25,15 +25,15 @@ def backed_up(server: Postgres, folder: Path) -> Iterator[list[str]]:
     """Keep a backup of the server; yields what is said."""
     said: list[str] = []
     stopping = threading.Event()
-    backup = Backup(server, folder, said.append)
-    keeper = threading.Thread(target=backup.keep, args=(stopping,))
+    kept = Backup(server, folder, said.append)
+    keeper = threading.Thread(target=kept.keep, args=(stopping,))
     keeper.start()
     try:
         yield said
     finally:
         stopping.set()
         keeper.join()
-        backup.end()
+        kept.end()
 
 
 def store(server: Postgres, number: int) -> None:
@@ -99,6 +99,20 @@ def test_a_disk_that_is_lost_takes_no_more_than_the_last_second(last_file_is_ful
         assert found(server) == [*range(41)]
 
 
+def test_a_restore_waits_for_the_end_of_a_long_log() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) is not None)
+            with psycopg.connect(server.url(), autocommit=True) as connection:
+                connection.execute("CREATE TABLE much AS SELECT repeat('x', 200) FROM generate_series(1, 400000)")
+            store(server, 1)
+            wait_until(lambda: received(server, backups))
+            lost(server)
+        restore(server, backups, None)
+        assert found(server) == [1]
+
+
 def test_what_went_wrong_can_be_left_out() -> None:
     with place() as folder, serving(folder / "postgres") as server:
         with backed_up(server, folder / "elsewhere"):
@@ -114,6 +128,69 @@ def test_what_went_wrong_can_be_left_out() -> None:
         shutil.rmtree(server.folder)
         restore(server, folder / "elsewhere", until)
         assert found(server) == [1, 2]
+
+
+def test_the_backup_of_another_database_is_left_as_it_is() -> None:
+    with place() as folder:
+        with serving(folder / "postgres") as server:
+            with backed_up(server, folder / "elsewhere"):
+                store(server, 1)
+                wait_until(lambda: newest(folder / "elsewhere") is not None and received(server, folder / "elsewhere"))
+            lost(server)
+            before = sorted((folder / "elsewhere").rglob("*"))
+        with serving(folder / "new") as other, backed_up(other, folder / "elsewhere") as said:
+            wait_until(lambda: bool(said))
+            store(other, 2)
+            # It looks each second.
+            time.sleep(3)
+            assert len(said) == 1
+            assert "has the backup of another database, and is left as it is" in said[0]
+        assert sorted((folder / "elsewhere").rglob("*")) == before
+        with serving(folder / "later") as again:
+            again.stop()
+            shutil.rmtree(again.folder)
+            restore(again, folder / "elsewhere", None)
+            assert found(again) == [1]
+
+
+def days_later(folder: Path) -> None:
+    """Make each backup two days older."""
+    for each in sorted(folder.iterdir()):
+        each.rename(folder / f"{begun(each) - timedelta(days=2):%Y%m%dT%H%M%SZ}")
+
+
+def test_the_last_two_backups_stay_and_what_there_was_before_the_last_can_be_brought_back() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        instants = []
+        for number in range(3):
+            with backed_up(server, backups) as said:
+                wait_until(lambda said=said: said and received(server, backups))
+                store(server, number)
+                instants.append(datetime.now(UTC))
+                # The name of a backup has whole seconds.
+                time.sleep(1.1)
+            if number < 2:
+                days_later(backups)
+        kept = sorted(backups.iterdir())
+        assert len(kept) == 2
+        server.stop()
+        shutil.rmtree(server.folder)
+        # Nothing was stored between that instant and the end of the log.
+        assert restore(server, backups, instants[1]) == kept[0]
+        assert found(server) == [0, 1]
+
+
+def test_a_new_database_is_not_begun_where_there_is_the_backup_of_one() -> None:
+    with place() as folder:
+        with serving(folder / "lost" / "postgres") as server, backed_up(server, folder / "elsewhere"):
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
+        with running(folder / "data", BACKUP_DIR=str(folder / "elsewhere")) as stack:
+            said = stack.process.communicate(timeout=60)[0]
+            assert stack.process.returncode == 1
+        assert f"make restore BACKUP_DIR={folder}/elsewhere DATA_DIR={folder}/data" in said
+        assert "Traceback" not in said
+        assert not (folder / "data" / "postgres").exists()
 
 
 def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it() -> None:

@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from shared.settings import SettingError
+from tests.support import NOWHERE
 
 Serve = Callable[..., TestClient]
 OLD, NEW = "an-old-token-0123456789", "a-new-token-0123456789"
@@ -84,6 +85,21 @@ def test_health_and_the_description_are_open_to_all(serve: Serve, name: str) -> 
             assert ("401" in operation["responses"]) == bool(operation["security"]) == needed
 
 
+@pytest.mark.parametrize("name", SETTINGS)
+def test_without_tokens_the_description_speaks_of_those_for_removal_alone(serve: Serve, name: str) -> None:
+    document = serve(name).get("/openapi.json").json()
+    secured = {
+        (method, path)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if operation["security"] or "401" in operation["responses"]
+    }
+    removal = {("delete", f"/v1/temperature/{path}") for path in ("readings", "rooms")}
+    removal.add(("get", "/v1/temperature/removals"))
+    assert secured == (removal if name == "average" else set())
+    assert ("securitySchemes" in document["components"]) == (name == "average")
+
+
 def test_a_body_is_not_read_before_the_token(serve: Serve) -> None:
     response = serve("ingest", WRITE_TOKENS=OLD).post("/", content=b"x" * 9_000_000)
     assert response.status_code == 401
@@ -95,6 +111,28 @@ def test_a_setting_that_would_let_in_anybody_stops_the_start(serve: Serve, name:
     with pytest.raises(SettingError, match=SETTINGS[name]) as stopped:
         serve(name, **{SETTINGS[name]: value})
     assert OLD not in str(stopped.value)
+
+
+@pytest.mark.parametrize("name", ["ingest", "simulate", "watch"])
+def test_a_page_of_another_site_writes_only_where_its_origin_is_listed(serve: Serve, name: str) -> None:
+    page = {"sec-fetch-site": "cross-site", "origin": "https://example.com"}
+    for listed, headers, is_let_in in (
+        ("", page, False),
+        ("", {"sec-fetch-site": "same-site"}, False),
+        ("", {**page, "sec-fetch-site": "same-origin"}, True),
+        ("", {"sec-fetch-site": "none"}, True),
+        ("", {"origin": "https://example.com"}, True),
+        ("https://example.org", page, False),
+        ("https://example.com", page, True),
+        ("https://example.com", {"sec-fetch-site": "cross-site"}, False),
+        ("*", page, True),
+    ):
+        client = serve(name, CORS_ORIGINS=listed, DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
+        answer = client.post("/", content=b"[", headers=headers)
+        assert (answer.status_code == 403) != is_let_in
+        if not is_let_in:
+            detail = "A page of another site may not do this; list its origin in CORS_ORIGINS if it is to"
+            assert answer.json()["detail"] == detail
 
 
 def test_no_token_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

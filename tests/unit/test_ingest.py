@@ -1,5 +1,6 @@
 """What `ingest` refuses, and how it says so. Nothing here reaches a database: no reading gets that far."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from ingest import bodies
+from shared.problems import Problem
 from tests.support import NOWHERE
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
@@ -225,7 +228,26 @@ def test_more_than_ten_thousand_readings_are_413(ingest: TestClient) -> None:
 def test_more_than_eight_mebibytes_are_413_with_and_without_a_declared_length(ingest: TestClient) -> None:
     assert problem(post(ingest, b" " * (8 * 1024 * 1024 + 1)))[0] == 413
     parts = (b" " * 1024 * 1024 for _ in range(9))
-    assert problem(ingest.post("/", content=parts))[0] == 413
+    assert problem(ingest.post("/", content=parts)) == (413, "A body holds at most 8388608 bytes; send it in parts")
+
+
+def test_the_media_type_may_be_sent_twice(ingest: TestClient) -> None:
+    for sent, status in ((f"{NDJSON}, {NDJSON}; charset=utf-8", 201), (f"{NDJSON}, text/csv", 415)):
+        assert post(ingest, b"", sent).status_code == status
+
+
+def test_the_faults_of_two_bodies_at_once_are_those_of_each() -> None:
+    async def refusal(body: bytes) -> Problem:
+        with pytest.raises(Problem) as refused:
+            await bodies.parse({"content-type": "application/json"}, body)
+        return refused.value
+
+    async def both() -> list[Problem]:
+        return await asyncio.gather(*(refusal(json.dumps([READING, *faulty] * 150).encode()) for faulty in ([5], [{}])))
+
+    first, second = asyncio.run(both())
+    assert {fault["message"] for fault in first.faults} == {"Input should be an object"}
+    assert {fault["message"] for fault in second.faults} == {"Field required"}
 
 
 @pytest.mark.parametrize("path", ["/", "/temperature", "/temperature/", "/v1/temperature", "/v1/temperature/"])

@@ -63,25 +63,17 @@ def test_a_revision_imports_nothing_that_may_change() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """When they are loaded. An import within a function is there for what few requests need."""
+    """Not even later, within a function, or for a type checker."""
     paths = {name_of(path): path for folder in LAYERS for path in modules(folder)}
-    graph = {name: {known(each, paths) or name for each in loaded(path)} - {name} for name, path in paths.items()}
+    graph = {
+        name: {known(each, paths) or name for each in imports(ast.parse(path.read_text()))} - {name}
+        for name, path in paths.items()
+    }
     order = [*TopologicalSorter(graph).static_order()]
     assert len(order) == len(paths)
     # So that it is a graph: a layer comes before whoever is above it.
     places = [order.index(name) for name in ("shared.settings", "shared.database", "ingest.committing", "ingest.main")]
     assert all(first < second for first, second in pairwise(places))
-
-
-def loaded(path: Path) -> Iterator[str]:
-    """What a module imports at once."""
-    return imports(ast.Module([node for node in ast.parse(path.read_text()).body if not lazy(node)], []))
-
-
-def lazy(node: ast.stmt) -> bool:
-    """Whether it is done later, or for a type checker only."""
-    later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    return later or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
 
 
 def known(imported: str, paths: dict[str, Path]) -> str | None:

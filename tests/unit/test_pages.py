@@ -11,6 +11,7 @@ import requests
 from starlette.testclient import TestClient
 
 from bench import stack
+from tests.support import python
 
 Serve = Callable[..., TestClient]
 PAGES = [
@@ -66,7 +67,7 @@ def test_what_the_browser_has_is_not_sent_again(serve: Serve) -> None:
 
 def test_it_is_sent_compressed_to_who_understands_that(serve: Serve) -> None:
     client = serve("average")
-    for refused in ("identity", "gzip;q=0", "br, gzip; q=0.0", "*;q=0"):
+    for refused in ("identity", "gzip;q=0", "br, gzip; q=0.0", "*;q=0", "gzip;q=much"):
         plain = client.get("/", headers={"Accept-Encoding": refused})
         assert "content-encoding" not in plain.headers
     with client.stream("GET", "/", headers={"Accept-Encoding": "gzip"}) as packed:
@@ -97,6 +98,31 @@ def test_the_page_is_only_looked_at(serve: Serve) -> None:
     answer = serve("average").post("/")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     assert serve("average").head("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "place"), [("/docs/", "../docs"), ("/redoc/", "../redoc"), ("/docs/?a=b&c", "../docs?a=b&c")]
+)
+def test_a_page_with_a_slash_too_many_is_beside_it(serve: Serve, path: str, place: str) -> None:
+    answer = serve("ingest").get(path, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (308, place)
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("prefix", ["/t", "/t/", "/t/of.rooms~1"])
+def test_below_a_path_a_function_answers_with_it_and_without(prefix: str) -> None:
+    place = prefix.rstrip("/")
+    paths = [place, f"{place}/", f"{place}/a/b", f"{place}x", "/a"]
+    run = python("-c", f"from shared import prefix; print(*map(prefix.without, {paths}))", PATH_PREFIX=prefix)
+    assert (run.stdout.split(), run.stderr) == (["/", "/", "/a/b", f"{place}x", "/a"], "")
+
+
+@pytest.mark.parametrize("prefix", ["t", "/a b", "//", "/t?x", "/\u00fc", "https://example.com"])
+def test_what_is_no_path_stops_the_start(prefix: str) -> None:
+    run = python("-c", "from shared import prefix", PATH_PREFIX=prefix)
+    meant = prefix.rstrip("/")
+    said = f"PATH_PREFIX is {meant!r}. It must be a path of letters, digits, dots and hyphens, such as /temperatures\n"
+    assert (run.returncode, run.stderr) == (1, said) if meant else (0, "")
 
 
 RELEASED = {

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -97,6 +98,28 @@ def test_what_follows_a_request_is_answered_after_it(ingest: stack.Served) -> No
     assert first.startswith(b"HTTP/1.1 503 ")
     assert b"application/problem+json" in second
     assert answers.count(b"HTTP/1.1 ") == 2
+
+
+def test_the_offer_of_another_protocol_is_passed_over(ingest: stack.Served) -> None:
+    offer = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
+    last = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connect(ingest, offer + last) as client:
+        assert heard(client).count(b"HTTP/1.1 200 ") == 2
+
+
+def test_behind_the_offer_of_another_protocol_with_a_body_there_is_no_request(ingest: stack.Served) -> None:
+    offer = HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n"
+    with connect(ingest, offer + offer) as client:
+        answers = heard(client)
+    assert b'Behind the offer of another protocol there can be no more requests"' in answers
+
+
+def test_a_client_that_goes_away_within_a_body_is_noted(ending: stack.Served, tmp_path: Path) -> None:
+    with connect(ending, LARGE + b"[") as client:
+        hears(ending)
+        # It is gone without a word.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: "POST / answered 400" in (tmp_path / "log").read_text())
 
 
 def test_who_sends_on_what_is_refused_gets_the_answer(ingest: stack.Served) -> None:

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,24 @@ def test_by_default_each_of_the_three_rooms_emits_one_reading(
         instant = seconds(reading["timestamp"])
         assert instant % 5 == 0
         assert before - 5 < instant <= time.time()
+
+
+def test_a_person_at_a_terminal_sees_how_far_it_is(sink: Sink) -> None:
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        command = [sys.executable, MAIN, "--sink", sink.url, "--count", "3"]
+        run = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": "functions"},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            check=True,
+        )
+        os.close(theirs)
+        assert b"9/9" in terminal.read(65536)
+    assert run.stdout.startswith(b"9 emitted, 0 retried, 0 failed; took ")
 
 
 def test_a_reading_is_a_cloudevent_in_binary_mode(function: TestClient, sink: Sink) -> None:

@@ -31,6 +31,27 @@ def test_questions_that_take_long_leave_the_last_connection_to_others() -> None:
     asyncio.run(play())
 
 
+def test_a_turn_that_comes_when_its_question_is_given_up_goes_to_the_next() -> None:
+    async def play() -> None:
+        turns = Turns(1)
+        answered: list[int] = []
+
+        async def ask(number: int) -> None:
+            async with turns.next(brief=False):
+                answered.append(number)
+
+        async with turns.next(brief=False):
+            first, second = asyncio.create_task(ask(1)), asyncio.create_task(ask(2))
+            await asyncio.sleep(0)
+        # The turn is given to the first one by now, which does not know it yet.
+        first.cancel()
+        async with asyncio.timeout(1):
+            await second
+        assert (answered, first.cancelled()) == ([2], True)
+
+    asyncio.run(play())
+
+
 @pytest.mark.parametrize("connections", [1, 2, 4])
 def test_no_turn_is_lost_and_none_given_twice_whoever_comes_and_goes(connections: int) -> None:
     seed = random.randrange(10**9)

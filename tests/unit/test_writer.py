@@ -5,18 +5,21 @@ import gc
 import logging
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+import psycopg
 import pytest
 
 from ingest.admission import Admission
-from ingest.committing import copies
+from ingest.committing import Failure, copies, failure
 from ingest.grouping import STUCK_SECONDS
 from ingest.writer import DUPLICATE, STORED, Writer
+from shared.confirmation import Unconfirmed
 from shared.problems import Problem
 from tests.simulation import Faults, SimulatedDatabase, SimulatedLoop, reading
 from tests.support import LONG
@@ -203,6 +206,64 @@ def test_a_request_is_refused_for_what_waits_and_not_for_its_size() -> None:
 )
 def test_copies_are_what_the_settings_of_the_database_promise(commit: str, names: str, expected: int) -> None:
     assert copies(commit, names) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TimeoutError(), Failure.AWAY),
+        (ConnectionRefusedError(), Failure.AWAY),
+        (Unconfirmed(), Failure.AWAY),
+        (psycopg.OperationalError(), Failure.AWAY),
+        (psycopg.errors.ConnectionFailure(), Failure.AWAY),
+        (psycopg.errors.ReadOnlySqlTransaction(), Failure.AWAY),
+        (psycopg.errors.InvalidPassword(), Failure.AWAY),
+        (psycopg.errors.InvalidCatalogName(), Failure.AWAY),
+        (psycopg.errors.UndefinedTable(), Failure.AWAY),
+        (psycopg.errors.DiskFull(), Failure.AWAY),
+        (psycopg.errors.AdminShutdown(), Failure.AWAY),
+        (psycopg.errors.OutOfMemory(), Failure.REFUSED),
+        (psycopg.errors.QueryCanceled(), Failure.REFUSED),
+        (psycopg.errors.LockNotAvailable(), Failure.REFUSED),
+        (psycopg.errors.DeadlockDetected(), Failure.REFUSED),
+        (psycopg.errors.CheckViolation(), Failure.FAULTY),
+        (psycopg.errors.NumericValueOutOfRange(), Failure.FAULTY),
+        (ValueError(), Failure.FAULTY),
+    ],
+)
+def test_an_error_says_who_is_at_fault(error: Exception, expected: Failure) -> None:
+    assert failure(error) is expected
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), psycopg.OperationalError("the database is away")])
+def test_a_bug_is_logged_with_where_it_is(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Any]:
+        raise error
+        yield
+
+    async def play() -> None:
+        writer = Writer(connect, Admission(10), connections=1, deadline_seconds=0.02, most_readings=10)
+        with pytest.raises(Problem):
+            await writer.store([reading(1)])
+        await writer.close()
+
+    asyncio.run(play())
+    record = caplog.records[0]
+    assert record.getMessage() == f"storing readings failed, trying again: {error!r}"
+    assert bool(record.exc_info) == isinstance(error, ValueError)
+
+
+def test_the_end_replaces_no_connection_that_hangs() -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1), Faults(hangs=1.0))
+        writer = writer_on(database, connections=1)
+        assert (await send(writer, [1])).status == 503
+        await writer.close()
+        assert database.connections == []
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    simulated(play())
 
 
 @dataclass

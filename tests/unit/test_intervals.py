@@ -1,0 +1,46 @@
+"""Buckets at both ends of time, where Python has no more instants."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from average.intervals import Bucket, Buckets
+from shared import zones
+
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+LOCAL = datetime(1, 1, 2, tzinfo=UTC)
+"""The first instant that has a local time in every zone."""
+
+
+def at(year: int, month: int = 1, day: int = 1) -> datetime:
+    return datetime(year, month, day, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "zone", "start", "end", "starts"),
+    [
+        ("3650d", None, EARLIEST, at(1, 3), [EARLIEST]),
+        ("3650d", None, at(9999), LATEST, [at(9994, 9, 11)]),
+        ("1y", None, at(9998, 6), LATEST, [at(9998), at(9999)]),
+        ("1mo", None, at(9999, 11), LATEST, [at(9999, 11), at(9999, 12)]),
+        ("10y", None, at(1, 2), at(1, 3), [EARLIEST]),
+        ("10y", "Asia/Tokyo", LOCAL, at(1, 3), [LOCAL]),
+    ],
+)
+def test_the_first_and_the_last_bucket_are_as_long_as_there_is_time(
+    bucket: str, zone: str | None, start: datetime, end: datetime, starts: list[datetime]
+) -> None:
+    buckets = Buckets(Bucket.parse(bucket), zones.load(zone) if zone else None, start, end)
+    assert list(buckets.starts) == starts
+    assert buckets.bounds == (start, *starts[1:], end)
+
+
+def test_months_begin_in_january_however_many_make_a_bucket() -> None:
+    """Counted from January 2000, the month of the origin."""
+    for bucket, starts in (
+        ("1mo", [at(2026, 1), at(2026, 2), at(2026, 3), at(2026, 4)]),
+        ("3mo", [at(2026, 1), at(2026, 4)]),
+        ("7mo", [at(2025, 9), at(2026, 4)]),
+        ("1y", [at(2026)]),
+    ):
+        assert list(Buckets(Bucket.parse(bucket), None, at(2026, 1, 15), at(2026, 4, 15)).starts) == starts
