@@ -162,16 +162,18 @@ def days_later(folder: Path) -> None:
 def test_the_last_two_backups_stay_and_what_there_was_before_the_last_can_be_brought_back() -> None:
     with place() as folder, serving(folder / "postgres") as server:
         backups = folder / "elsewhere"
-        instants = []
+        instants: list[datetime] = []
+        before: list[Path | None] = [None]
         for number in range(3):
-            with backed_up(server, backups) as said:
-                wait_until(lambda said=said: said and received(server, backups))
+            with backed_up(server, backups):
+                wait_until(lambda: newest(backups) not in before and received(server, backups))
                 store(server, number)
                 instants.append(datetime.now(UTC))
                 # The name of a backup has whole seconds.
                 time.sleep(1.1)
             if number < 2:
                 days_later(backups)
+            before.append(newest(backups))
         kept = sorted(backups.iterdir())
         assert len(kept) == 2
         server.stop()

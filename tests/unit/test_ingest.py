@@ -243,7 +243,8 @@ def test_the_faults_of_two_bodies_at_once_are_those_of_each() -> None:
         return refused.value
 
     async def both() -> list[Problem]:
-        return await asyncio.gather(*(refusal(json.dumps([READING, *faulty] * 150).encode()) for faulty in ([5], [{}])))
+        faulty: list[object] = [5, {}]
+        return await asyncio.gather(*(refusal(json.dumps([READING, each] * 150).encode()) for each in faulty))
 
     first, second = asyncio.run(both())
     assert {fault["message"] for fault in first.faults} == {"Input should be an object"}

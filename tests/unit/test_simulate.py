@@ -103,7 +103,7 @@ def test_a_person_at_a_terminal_sees_how_far_it_is(sink: Sink) -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     with os.fdopen(ours, "rb", buffering=0) as terminal:
-        command = [sys.executable, MAIN, "--sink", sink.url, "--count", "3"]
+        command = [sys.executable, str(MAIN), "--sink", sink.url, "--count", "3"]
         run = subprocess.run(
             command,
             env={**os.environ, "PYTHONPATH": "functions"},
