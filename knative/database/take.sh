@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs in Timescale's image, and lays out in /files what Spilo gets for its /usr: one version of TimescaleDB, and the server
-# that it was built for, unless Spilo's own is as new.
+# Runs in Timescale's image, and lays out in /files what Spilo gets for its /usr: TimescaleDB, and the server that it was
+# built for, unless Spilo's own is as new.
 set -euo pipefail
 lib=lib/postgresql/17
 share=share/postgresql/17
@@ -32,17 +32,25 @@ server_files() {
         done
 }
 
-# One version of TimescaleDB, that which CREATE EXTENSION takes. Those that Spilo has stay, for databases are upgraded from
-# them.
+safe=2.29.1
+
+# The version of TimescaleDB that CREATE EXTENSION takes, and the libraries of safe ones before it: a database needs that
+# which it was made with until it is updated. Those that Spilo has stay for the same reason.
 timescaledb_files() {
-    printf '%s\n' "$lib"/lib/timescaledb{,-"$1",-tsl-"$1"}.so "$share"/extension/timescaledb{.control,--*"$1".sql}
+    local library version
+    printf '%s\n' "$lib"/lib/timescaledb.so "$share"/extension/timescaledb{.control,--*"$1".sql}
+    for library in "$lib"/lib/timescaledb-tsl-*.so; do
+        version=${library##*-}
+        version=${version%.so}
+        if at_least "$version" "$safe"; then printf '%s\n' "$lib"/lib/timescaledb{,-tsl}-"$version".so; fi
+    done
 }
 
 cd /usr
 [ -f "$lib/bin/postgres" ] || fail "TIMESCALEDB_IMAGE has no PostgreSQL 17: name one whose tag begins with pg17."
 timescaledb=$(sed -n "s/^default_version = '\(.*\)'/\1/p" "$share/extension/timescaledb.control")
-at_least "$timescaledb" 2.29.1 ||
-    fail "TIMESCALEDB_IMAGE has TimescaleDB $timescaledb, which has a known weakness: name one with 2.29.1 or newer."
+at_least "$timescaledb" "$safe" ||
+    fail "TIMESCALEDB_IMAGE has TimescaleDB $timescaledb, which has a known weakness: name one with $safe or newer."
 [ -f "$lib/lib/timescaledb-tsl-$timescaledb.so" ] ||
     fail "TIMESCALEDB_IMAGE has TimescaleDB's Apache edition only: name one whose tag does not end with -oss."
 
