@@ -31,7 +31,7 @@ ROOMS_MADE_KNOWN_AT_ONCE = 200
 
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
-    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words;
+    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin;
     DROP SEQUENCE IF EXISTS summarized
 """
 """Removes what no revision knows of and all of the rest would leave behind."""
