@@ -256,3 +256,21 @@ def test_a_width_that_cannot_be_is_refused_at_once_before_anything_is_changed(
         assert owner.execute("SELECT count FROM room_hours").fetchall() == [(1,)]
     finally:
         owner.execute("TRUNCATE temperatures")
+
+
+def test_a_backlog_in_the_columnstore_is_summed_up_where_it_is(community: Urls) -> None:
+    # Whoever decompresses more than one reading fails.
+    with psycopg.connect(
+        community(OWNER), autocommit=True, options="-c timescaledb.max_tuples_decompressed_per_dml_transaction=1"
+    ) as connection:
+        connection.execute("ALTER TABLE temperatures SET (timescaledb.enable_columnstore)")
+        connection.execute(
+            "INSERT INTO temperatures SELECT 'B1', '101', at, 20"
+            " FROM generate_series(now() - interval '40 days', now() - interval '20 days', interval '1 hour') AS at"
+        )
+        connection.execute(
+            "SELECT compress_chunk(chunk) FROM show_chunks('temperatures', older_than => interval '10 days') AS chunk"
+        )
+        connection.execute("CALL summarize()")
+        assert connection.execute("SELECT sum(count) FROM room_hours").fetchone() == (481,)
+        assert connection.execute("SELECT FROM unsummarized WHERE since < now() - interval '1 day'").rowcount == 0
