@@ -170,18 +170,17 @@ def _own_database(data: Path) -> Iterator[Connections]:
     """An embedded PostgreSQL, which is kept running until the end of the context."""
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     backup: Backup | None = None
-    folder = settings.text("BACKUP_DIR")
-    if folder and not postgres.has_data:
-        _require_no_backup(Path(folder), data)
+    backups = Path(folder) if (folder := settings.text("BACKUP_DIR")) else None
+    if backups and not postgres.has_data:
+        _require_no_backup(backups, data)
     try:
         postgres.start()
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
         jobs: list[Job] = [Keeper(postgres, say).keep]
-        if folder:
-            backup = Backup(postgres, Path(folder), say)
+        if backups:
+            backup = Backup(postgres, backups, say)
             jobs.append(backup.keep)
-        backups = Path(folder) if folder else None
         jobs.append(partial(observer.observe, lambda: observer.faults(postgres.url(MONITOR), data, backups), say))
         with _at_work(*jobs), ExitStack() as stack:
             # A start that is under way ends, and with it the keeper's thread.

@@ -149,9 +149,9 @@ class Backup:
             self._say(line)
 
 
-def newest(folder: Path, until: datetime | None = None) -> Path | None:
-    """The newest whole backup in a folder, of those that began before an instant."""
-    return next((each for each in reversed(_whole(folder)) if until is None or begun(each) <= until), None)
+def newest(folder: Path) -> Path | None:
+    """The newest whole backup in a folder."""
+    return next(reversed(_whole(folder)), None)
 
 
 def _whole(folder: Path) -> Sequence[Path]:
@@ -166,25 +166,18 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
 
     Raises PostgresError, and leaves a data folder that is there as it is.
     """
-    if not (backups := _whole(folder.absolute())):
+    backups = _whole(folder.absolute())
+    if not backups:
         raise PostgresError(f"{folder} has no backup")
-    if (backup := newest(folder.absolute(), until)) is None:
+    before = [each for each in backups if until is None or begun(each) <= until]
+    if not before:
         raise PostgresError(
             f"The first backup in {folder} begins at {begun(backups[0]):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL"
         )
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
-    with leftovers.half_made(postgres.folder.parent) as place:
-        new = place / "postgres"
-        shutil.copytree(backup / "base", new)
-        shutil.copytree(backup / "wal", new / "restored-wal")
-        new.chmod(0o700)
-        _recover(new, until)
-        if owner := user.unprivileged(backup / "base"):
-            owner.own_all(new)
-        if postgres.folder.exists():
-            postgres.folder.rmdir()
-        new.rename(postgres.folder)
+    backup = before[-1]
+    _copy(backup, postgres.folder, until)
     try:
         postgres.start()
     except PostgresError as error:
@@ -198,6 +191,21 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
             connection.execute(f"ALTER SYSTEM RESET {name}")
     shutil.rmtree(postgres.folder / "restored-wal", ignore_errors=True)
     return backup
+
+
+def _copy(backup: Path, folder: Path, until: datetime | None) -> None:
+    """Make the data folder of a server, which recovers when it starts."""
+    with leftovers.half_made(folder.parent) as place:
+        new = place / "postgres"
+        shutil.copytree(backup / "base", new)
+        shutil.copytree(backup / "wal", new / "restored-wal")
+        new.chmod(0o700)
+        _recover(new, until)
+        if owner := user.unprivileged(backup / "base"):
+            owner.own_all(new)
+        if folder.exists():
+            folder.rmdir()
+        new.rename(folder)
 
 
 _RECOVERY = ("hot_standby", "restore_command", "recovery_target_time", "recovery_target_action")

@@ -246,7 +246,7 @@ BEGIN
     PERFORM summarize_days(made.day_buildings, made.day_rooms, made.days);
     readings := made.readings;
     -- What came late to hours that were dropped is only in the summaries from now on. EXECUTE knows the horizon when it
-    -- plans, and so leaves out all chunks behind it: what is compressed there would be decompressed.
+    -- plans, and so leaves out all later chunks: what is compressed there would be decompressed.
     IF horizon > (SELECT min(since) FROM unnest(sinces) AS since) THEN
         EXECUTE 'DELETE FROM temperatures USING unnest($1, $2, $3, $4) AS slice (building_id, room_id, since, before)
             WHERE temperatures.building_id = slice.building_id AND temperatures.room_id = slice.room_id

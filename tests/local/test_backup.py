@@ -80,8 +80,8 @@ def test_a_disk_that_is_lost_takes_no_more_than_the_last_second(last_file_is_ful
             wait_until(lambda: newest(folder / "elsewhere") is not None)
             for number in range(1, 40):
                 store(server, number)
-                if last_file_is_full if number == 39 else chance.random() < 0.1:
-                    # A file of the log is full.
+                is_full = last_file_is_full if number == 39 else chance.random() < 0.1
+                if is_full:
                     with psycopg.connect(server.url(), autocommit=True) as connection:
                         connection.execute("SELECT pg_switch_wal()")
             wait_until(lambda: received(server, folder / "elsewhere"))
