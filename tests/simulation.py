@@ -39,6 +39,8 @@ class SimulatedLoop:
         self._later: list[tuple[float, int, asyncio.Handle]] = []
         self._numbers = count()
         self._failed: list[Exception] = []
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """Those that are not done."""
 
     def time(self) -> float:
         return self._now
@@ -60,7 +62,17 @@ class SimulatedLoop:
         return asyncio.Future(loop=cast(Any, self))
 
     def create_task(self, coro: Any, **_: Any) -> "asyncio.Task[Any]":
-        return asyncio.Task(coro, loop=cast(Any, self))
+        task = asyncio.Task(coro, loop=cast(Any, self))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def end_others(self) -> None:
+        """End what still runs beside the task that asks, as asyncio does at the end of a program."""
+        while others := self.tasks - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     def get_debug(self) -> bool:
         return False
@@ -74,10 +86,10 @@ class SimulatedLoop:
             self._failed.append(error)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work, and whatever else is to be done until its end. Raises what it raises."""
+        """Do the work, and whatever else is to be done until its end; then end that. Raises what it raises."""
         asyncio.events._set_running_loop(cast(Any, self))
         try:
-            task = self.create_task(work)
+            task = self.create_task(self._whole(work))
             while not task.done():
                 self._step()
             result = cast(T, task.result())
@@ -85,6 +97,12 @@ class SimulatedLoop:
             return result
         finally:
             asyncio.events._set_running_loop(None)
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await work
+        finally:
+            await self.end_others()
 
     def _step(self) -> None:
         if self._ready:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -17,6 +17,7 @@ import pytest
 from alembic import command
 from hypothesis import HealthCheck, settings
 from psycopg.conninfo import make_conninfo
+from starlette.testclient import TestClient
 
 import migrations.__main__ as migrations
 from local.postgres import ADMIN, DATABASE, MONITOR, OWNER, PROGRAMS, READER, WATCHER, WRITER, Postgres
@@ -168,6 +169,33 @@ def _prepared(urls: Urls) -> Urls:
                 connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'postgres'")
         connection.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}")
     return urls
+
+
+def post_in_parts(client: TestClient, parts: Iterable[bytes], **headers: str) -> tuple[int, Any]:
+    """The status and the JSON of the answer to a body that comes in these parts; TestClient would join them."""
+    messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+    answered: list[dict[str, Any]] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    sent = {"transfer-encoding": "chunked"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
+    }
+    assert client.portal is not None, "the client must be entered: its function has a loop then"
+    client.portal.call(client.app, scope, receive, send)
+    assert not messages, "the body was not read to its end"
+    return answered[0]["status"], json.loads(b"".join(message.get("body", b"") for message in answered))
 
 
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -17,7 +17,7 @@ from ingest.grouping import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Group, G
 from shared.backoff import Backoff
 from shared.database import unanswered
 from shared.metrics import HISTOGRAM_SECONDS
-from shared.problems import Problem, unavailable
+from shared.problems import Problem
 from shared.readings import Reading
 
 log = logging.getLogger("ingest")
@@ -75,8 +75,6 @@ class Writer:
         self._tasks: set[asyncio.Task[None]] = set()
         # What the database said last, if it was an error.
         self._failure: Exception | None = None
-        self._closing = self._ended = False
-        self._drained = asyncio.Event()
         self._copies_known_until = 0.0
         for _ in range(connections):
             self._start()
@@ -89,8 +87,6 @@ class Writer:
         nothing twice.
         """
         self._admission.check()
-        if self._closing:
-            raise unavailable("closing", "The function is ending; send the readings again")
         request = Request(readings, self._loop.create_future())
         self._admission.waiting += request.size
         self._groups.add(request)
@@ -101,18 +97,6 @@ class Writer:
         finally:
             expiry.cancel()
             self._admission.waiting -= request.size
-            if self._closing and not self._admission.waiting:
-                self._drained.set()
-
-    async def close(self) -> None:
-        """Take no more readings, answer those that wait, and end the connections."""
-        self._closing = True
-        if self._admission.waiting:
-            await self._drained.wait()
-        self._ended = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _expire(self, request: Request) -> None:
         request.refuse(unanswered(self._failure, "send the readings again"))
@@ -172,8 +156,7 @@ class Writer:
         if group:
             self._groups.put_back(group)
             self._groups.finish(group)
-        if not self._ended:
-            self._start()
+        self._start()
 
     async def _store(self, session: Session, group: Group) -> None:
         """Store a group or have it tried again. Raises an error after which the connection is of no use."""
