@@ -10,10 +10,17 @@ kept=2
 short_seconds=5
 current='' receiver='' began=0 failed=0 said=''
 
+# A container that starts anew has the password that there is by now.
+start_anew() {
+    rm -f /tmp/receiving
+    sleep 5
+    exit 1
+}
+
 # initdb gives each database a number of its own, which a restored one keeps. It is what pg_control begins with.
 is_of_this_database() {
     local own
-    own=$(psql --no-psqlrc -AtF ' ' 'dbname=postgres replication=true' -c IDENTIFY_SYSTEM) || return
+    own=$(psql --no-psqlrc -AtF ' ' 'dbname=postgres replication=true' -c IDENTIFY_SYSTEM) || start_anew
     [ "${own%% *}" != "$(od -An -tu8 -N8 "$1/base/global/pg_control" | tr -d ' ')" ] || return 0
     [ -n "$said" ] || cat >&2 <<'END'
 The volume has the backup of another database, and is left as it is. This database has no backup. Bring the other one
