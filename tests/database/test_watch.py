@@ -730,6 +730,30 @@ def test_events_that_the_sink_refuses_do_not_hold_up_others_and_are_given_up(
     assert (answer["cleared"], answer["sent"]) == (60, 59)
 
 
+def test_an_event_is_given_up_at_the_tenth_time_that_the_sink_refuses_it_and_for_no_fault_of_the_sink(
+    watch: Watch, store: Store, sink: Sink, plain: Urls
+) -> None:
+    function = watch(RULE, ALARM_SINK_URL=sink.url, SINK_PATIENCE="1")
+    sink.refuse(float("inf"), 500)
+    store((5, 29))
+    function.post("/")
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for status, attempts, is_given_up in (
+            (408, 9, False),
+            (425, 9, False),
+            (429, 9, False),
+            (500, 9, False),
+            (404, 8, False),
+            (404, 9, True),
+        ):
+            connection.execute("UPDATE alarm_events SET attempts = %s, next_attempt = now()", (attempts,))
+            sink.refuse(float("inf"), status)
+            function.post("/")
+            assert connection.execute("SELECT attempts, given_up IS NOT NULL FROM alarm_events").fetchall() == [
+                (attempts + 1, is_given_up)
+            ], status
+
+
 @pytest.mark.parametrize("status", [500, 503, 429, 401])
 def test_the_pause_between_attempts_doubles(watch: Watch, store: Store, sink: Sink, plain: Urls, status: int) -> None:
     function = watch(RULE, ALARM_SINK_URL=sink.url, SINK_PATIENCE="1")
