@@ -35,7 +35,8 @@ def test_a_removal_is_done_in_its_request_although_somebody_held_it_up_for_a_mom
     average = serve("average", **own)
     with psycopg.connect(plain(OWNER), autocommit=True) as owner, psycopg.connect(plain(OWNER)) as holder:
         owner.execute(INSERT, ("101", MORNING))
-        holder.execute("SELECT FROM rooms FOR UPDATE")
+        # As whoever sums up does, or removes other readings.
+        holder.execute("SELECT pg_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema()))")
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(
                 average.request,
