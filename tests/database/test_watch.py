@@ -122,6 +122,13 @@ def test_an_alarm_is_raised_once_and_cleared_once(watch: Watch, store: Store, pl
     assert alarms(plain)[1:] == [("101", "low", 16, 15.9, ago(2), None)]
 
 
+def test_a_room_that_becomes_too_cold_is_in_alarm_at_the_next_check(watch: Watch, store: Store) -> None:
+    function = watch({**ROOM, "below": 16})
+    for reading, expected in (((9, 21), (0, 0)), ((6, 15), (1, 0)), ((3, 17), (0, 1))):
+        store(reading)
+        assert check(function) == expected
+
+
 def test_a_spike_between_two_checks_raises_and_clears(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch(RULE)
     store((9, 21))
