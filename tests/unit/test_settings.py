@@ -51,7 +51,7 @@ def test_the_default_of_a_number_is_what_the_documentation_says(
     monkeypatch.setattr(settings, "number", noted)
     for who in ("ingest", "average", "simulate", "watch", "migrations"):
         of_migrations.load() if who == "migrations" else serve(who, DATABASE_URL=NOWHERE)
-    documented = {}
+    documented: dict[tuple[str, str], int] = {}
     for line in (ROOT / "docs" / "settings.md").read_text().splitlines():
         if row := re.fullmatch(r"\| `(\w+)` \| (.*) \| .* \| ([\d, ]+) \|", line):
             places = re.findall(r"ingest|average|simulate|watch|migrations", row[2])
