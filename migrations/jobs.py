@@ -19,6 +19,13 @@ log = logging.getLogger("migrations")
 REFRESH_BATCH_BUCKETS = 1000
 """Buckets refreshed in one transaction. With the default of 10, the backlog of a device makes thousands of them."""
 
+ENABLE_COLUMNSTORE = (
+    "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
+    " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp')"
+)
+"""The order has one column. With several, TimescaleDB before 2.27 mixes up a chunk that is written to and compressed
+again, and `ORDER BY` answers wrongly from then on (its pull request 9739)."""
+
 _OF_SUMMARIES = "proc_schema = current_schema() AND proc_name = 'summarize'"
 _OF_REFRESHES = f"""
     proc_name = 'policy_refresh_continuous_aggregate' AND EXISTS (
@@ -53,6 +60,7 @@ def keep(connection: Connection, settings: Settings) -> None:
             )
             connection.exec_driver_sql("SELECT remove_retention_policy('temperatures')")
         _keep_columnstore(connection, settings)
+        _keep_order(connection)
 
 
 def _keep_refresh(connection: Connection, settings: Settings) -> None:
@@ -78,12 +86,28 @@ def _keep_columnstore(connection: Connection, settings: Settings) -> None:
     elif job := _one(connection, _OF_COLUMNSTORE):
         _set_age(connection, job, "compress_after", settings.columnstore_after)
     else:
-        connection.exec_driver_sql(
-            "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
-            " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp, temperature')"
-        )
+        connection.exec_driver_sql(ENABLE_COLUMNSTORE)
         connection.exec_driver_sql(
             f"CALL add_columnstore_policy('temperatures', after => {interval(settings.columnstore_after)})"
+        )
+
+
+def _keep_order(connection: Connection) -> None:
+    """Earlier versions ordered the columnstore by two columns. Chunks keep the order that they were compressed with."""
+    by_several = "hypertable = CAST('temperatures' AS regclass) AND strpos(orderby, ',') > 0"
+    settings, chunks = connection.execute(
+        text(
+            f"SELECT (SELECT count(*) FROM timescaledb_information.hypertable_columnstore_settings WHERE {by_several}),"
+            f" (SELECT count(*) FROM timescaledb_information.chunk_columnstore_settings WHERE {by_several})"
+        )
+    ).one()
+    if settings:
+        connection.exec_driver_sql("ALTER TABLE temperatures SET (timescaledb.orderby = 'timestamp')")
+    if chunks:
+        log.warning(
+            "%d chunks may be out of order in the columnstore: pages of readings, downloads and removals may then miss"
+            " some of theirs. docs/upgrades.md says how to put them in order",
+            chunks,
         )
 
 

@@ -29,7 +29,7 @@ from average.intervals import DAY, HOUR, floor
 from local.postgres import ADMIN, OWNER, READER, WRITER
 from tests import calendars, courses
 from tests.exactness import Reading, summary, temperatures
-from tests.support import LONG, SUPERUSER, Urls, migrate
+from tests.support import LONG, SUPERUSER, Urls, compress, migrate
 
 ZONES = ["Europe/Berlin", "America/St_Johns", "Asia/Kathmandu"]
 """Of sessions: with days of 23 and 25 hours, and hours that begin within those of UTC."""
@@ -367,13 +367,7 @@ class History(RuleBasedStateMachine):
     @precondition(lambda self: self.world.hypertable)
     @rule()
     def chunks_go_into_the_columnstore(self) -> None:
-        self.owner.execute(
-            "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
-            " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp, temperature')"
-        )
-        self.owner.execute(
-            "SELECT compress_chunk(chunk, if_not_compressed => true) FROM show_chunks('temperatures') AS chunk"
-        )
+        compress(self.owner)
 
     @precondition(lambda self: LONG)
     @rule()

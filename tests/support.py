@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 import migrations.__main__ as migrations
 from local.postgres import ADMIN, DATABASE, MONITOR, OWNER, PROGRAMS, READER, WATCHER, WRITER, Postgres
 from migrations.edition import Edition
+from migrations.jobs import ENABLE_COLUMNSTORE
 
 ROOT = Path(__file__).parent.parent
 Found = TypeVar("Found")
@@ -92,6 +93,12 @@ def migrate(url: str) -> Edition:
     """Run the migrations as an operator does."""
     with _database(url):
         return migrations.main()
+
+
+def compress(owner: psycopg.Connection[Any]) -> None:
+    """Put the readings of every chunk into TimescaleDB's columnstore, those too that came after the last time."""
+    owner.execute(ENABLE_COLUMNSTORE)
+    owner.execute("SELECT compress_chunk(chunk, if_not_compressed => true) FROM show_chunks('temperatures') AS chunk")
 
 
 def alembic(url: str, name: str, *arguments: str) -> None:

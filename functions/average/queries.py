@@ -442,11 +442,12 @@ PAGE_OF_READINGS = _text(
                   CASE number WHEN 1 THEN %(after_timestamp)s ELSE %(start)s END,
                   CASE number WHEN 1 THEN %(after_temperature)s::float8 ELSE '-Infinity' END
               )
-            ORDER BY timestamp, temperature LIMIT %(most)s::int
+            ORDER BY timestamp FETCH FIRST (%(most)s::int) ROWS WITH TIES
         ) AS reading
         ORDER BY number, timestamp, temperature LIMIT %(most)s
     ) AS page
     GROUP BY number ORDER BY number
 """
 )
-"""A page of readings. Its plan must take no more of a room than the page has, nor sort more than that (test_plans)."""
+"""A page of readings. Its plan must take no more of a room than the page has, nor sort more than that (test_plans): the
+columnstore is ordered by the timestamp alone."""

@@ -23,13 +23,19 @@ END
     return 1
 }
 
+# is_older MINUTES: than that is the last one.
+is_older() {
+    [ -n "$(find "$current" -maxdepth 0 -mmin "+$1")" ]
+}
+
 whole() {
     ls -d /backup/*Z/base 2>/dev/null | sort
 }
 
-# Not with --synchronous, nor with a slot: where Patroni has a commit wait for any standby, it would be taken for one.
+# Not with --synchronous, nor with a slot: where Patroni has a commit wait for any standby, it would be taken for one. A
+# server that vanished without a word is given up: by itself the system tries for a quarter of an hour, while another leads.
 receive() {
-    pg_receivewal --directory "$1/wal" --no-loop &
+    pg_receivewal --directory "$1/wal" --no-loop --dbname "tcp_user_timeout=20000" &
     receiver=$! began=$SECONDS
 }
 
@@ -71,13 +77,13 @@ current=$(whole | tail -n 1)
 current=${current%/base}
 while true; do
     # Where no copy can be made any more, the last one goes on, and would hide it.
-    [ -z "$current" ] || [ -z "$(find "$current" -maxdepth 0 -mmin "+$((2 * every_minutes))")" ] || rm -f /tmp/receiving
+    [ -z "$current" ] || ! is_older $((2 * every_minutes)) || rm -f /tmp/receiving
     if ! pg_isready --quiet; then
         rm -f /tmp/receiving
-    elif [ -n "$current" ] && [ -z "$receiver" ] && ! is_of_this_database "$current"; then
-        # It may be all that is left of that.
+    elif [ -n "$current" ] && { [ -z "$receiver" ] || is_older "$every_minutes"; } && ! is_of_this_database "$current"; then
+        # It may be all that is left of that. A receiver that hangs does not say whose log it waits for.
         rm -f /tmp/receiving
-    elif [ -z "$current" ] || [ "$failed" -ge 3 ] || [ -n "$(find "$current" -maxdepth 0 -mmin "+$every_minutes")" ]; then
+    elif [ -z "$current" ] || [ "$failed" -ge 3 ] || is_older "$every_minutes"; then
         failed=0
         begin
     elif [ -z "$receiver" ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the data of the first instance from the newest backup that began before UNTIL (an instant; all of it), and leaves
-# it as a server that was shut down. Needs a volume without data. With LOOK it only looks whether there is such a backup.
+# Makes the data of the first instance from the newest backup that was whole before UNTIL (an instant; all of it), and
+# leaves it as a server that was shut down. Needs a volume without data. With LOOK it only looks whether there is such a backup.
 set -euo pipefail
 
 fail() {
@@ -15,10 +15,10 @@ until=${UNTIL:+$(date -u -d "$UNTIL" +%Y-%m-%dT%H:%M:%S.%6N+00:00)} || fail "UNT
 backup=''
 for base in /backup/*Z/base; do
     [ -e "$base" ] || continue
-    begun=$(basename "${base%/base}")
-    if [ -z "$until" ] || [[ $begun < $(date -u -d "$until" +%Y%m%dT%H%M%SZ) ]]; then backup=${base%/base}; fi
+    # The copy is nothing before the instant at which it ended, when its list of files was written.
+    if [ -z "$until" ] || [ "$(date -r "$base/backup_manifest" +%s)" -lt "$(date -d "$until" +%s)" ]; then backup=${base%/base}; fi
 done
-[ -n "$backup" ] || fail "The volume backup has no whole backup${until:+ that began before $until}"
+[ -n "$backup" ] || fail "The volume backup has no backup${until:+ that was whole before $until}"
 [ -z "${LOOK:-}" ] || exit 0
 [ -z "$(ls -A "$place/data" 2>/dev/null)" ] || fail "The volume pgdata-temperature-db-0 has data already"
 

@@ -124,8 +124,12 @@ LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 BEGIN
     @need_timescaledb@;
     RETURN QUERY
-    SELECT reading.timestamp, reading.temperature FROM temperatures AS reading
-    WHERE building_id = building AND room_id = room AND reading.timestamp <= until
-    ORDER BY reading.timestamp DESC, reading.temperature DESC LIMIT 1;
+    SELECT reading.timestamp, max(reading.temperature) FROM (
+        SELECT stored.timestamp, stored.temperature FROM temperatures AS stored
+        WHERE building_id = building AND room_id = room AND stored.timestamp <= until
+        -- The columnstore is ordered by the timestamp alone.
+        ORDER BY stored.timestamp DESC FETCH FIRST ROW WITH TIES
+    ) AS reading
+    GROUP BY reading.timestamp;
 END
 $$;

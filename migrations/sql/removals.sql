@@ -213,13 +213,13 @@ BEGIN
             SELECT reading.timestamp, reading.temperature FROM temperatures AS reading
             WHERE building_id = building AND room_id = room
               AND reading.timestamp >= coalesce(upper(emptied), '-infinity')
-            ORDER BY reading.timestamp DESC, reading.temperature DESC LIMIT 1
+            ORDER BY reading.timestamp DESC FETCH FIRST ROW WITH TIES
         )
         UNION ALL
         (
             SELECT reading.timestamp, reading.temperature FROM temperatures AS reading
             WHERE building_id = building AND room_id = room AND reading.timestamp < lower(emptied)
-            ORDER BY reading.timestamp DESC, reading.temperature DESC LIMIT 1
+            ORDER BY reading.timestamp DESC FETCH FIRST ROW WITH TIES
         )
         UNION ALL
         (
@@ -257,14 +257,19 @@ BEGIN
         ORDER BY building_id, room_id, kind, raised FOR UPDATE
     LOOP
         IF NOT removal.everything THEN
-            SELECT reading.timestamp, reading.temperature INTO going_on FROM temperatures AS reading
-            WHERE building_id = alarm.building_id AND room_id = alarm.room_id
-              AND reading.timestamp >= greatest(alarm.raised, upper(emptied)) AND reading.timestamp <= now()
-              AND (alarm.cleared IS NULL OR reading.timestamp < alarm.cleared OR reading.timestamp = alarm.raised)
-              AND CASE alarm.kind
-                  WHEN 'high' THEN reading.temperature > alarm.threshold ELSE reading.temperature < alarm.threshold
-              END
-            ORDER BY reading.timestamp, abs(reading.temperature - alarm.threshold) DESC LIMIT 1;
+            SELECT earliest.timestamp, earliest.temperature INTO going_on
+            FROM (
+                SELECT reading.timestamp, reading.temperature FROM temperatures AS reading
+                WHERE building_id = alarm.building_id AND room_id = alarm.room_id
+                  AND reading.timestamp >= greatest(alarm.raised, upper(emptied)) AND reading.timestamp <= now()
+                  AND (alarm.cleared IS NULL OR reading.timestamp < alarm.cleared OR reading.timestamp = alarm.raised)
+                  AND CASE alarm.kind
+                      WHEN 'high' THEN reading.temperature > alarm.threshold
+                      ELSE reading.temperature < alarm.threshold
+                  END
+                ORDER BY reading.timestamp FETCH FIRST ROW WITH TIES
+            ) AS earliest
+            ORDER BY abs(earliest.temperature - alarm.threshold) DESC LIMIT 1;
             IF FOUND THEN
                 IF (going_on.timestamp, going_on.temperature) IS DISTINCT FROM (alarm.raised, alarm.temperature) THEN
                     UPDATE alarms SET raised = going_on.timestamp, temperature = going_on.temperature

@@ -3,7 +3,7 @@
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -22,6 +22,11 @@ pytestmark = [pytest.mark.usefixtures("kept"), pytest.mark.timeout(1800)]
 def received() -> bool:
     """There is a whole backup, and the log comes."""
     return bool(cluster.get("deployment", "backup")["status"].get("readyReplicas"))
+
+
+def in_backup(command: str) -> str:
+    """What a command says in the pod that keeps the backup."""
+    return cluster.kubectl("exec", "deployment/backup", "--", "bash", "-c", command)
 
 
 def lose_disk(instance: str) -> None:
@@ -93,9 +98,33 @@ def test_the_database_is_not_replaced_unless_that_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("until", "reason"), [("2020-01-01T00:00:00Z", "no whole backup that began before"), ("yesterday", "an instant")]
+    ("until", "reason"), [("2020-01-01T00:00:00Z", "no backup that was whole before"), ("yesterday", "an instant")]
 )
 def test_nothing_is_removed_for_a_backup_that_there_is_not(until: str, reason: str) -> None:
     with pytest.raises(AssertionError, match=reason):
         make("recover", "REPLACE=true", f"UNTIL={until}")
     assert cluster.healthy()
+
+
+def test_an_instant_while_the_copy_was_being_made_is_refused_before_anything_is_removed() -> None:
+    # By itself a copy may begin and end within a second.
+    in_backup("touch -d '2 minutes' /backup/*Z/base/backup_manifest")
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    with pytest.raises(AssertionError, match="no backup that was whole before"):
+        make("recover", "REPLACE=true", f"UNTIL={soon}")
+    assert cluster.healthy()
+
+
+def test_the_log_is_received_from_another_instance_when_the_primary_vanished_without_a_word(
+    two_instances: None, say: Say
+) -> None:
+    cluster.until(received, 60)
+    with cluster.cut(gone := cluster.primary()):
+        cluster.until(lambda: cluster.primary() not in ("", gone), 180)
+        begun = time.monotonic()
+        timeline = cluster.in_database(
+            cluster.primary(), "SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+        )
+        cluster.until(lambda: f"/wal/{timeline}" in in_backup("ls -d /backup/*Z/wal/*"), 120)
+        say(f"the log of timeline {timeline} comes {time.monotonic() - begun:.0f} s after {cluster.primary()} leads")
+    cluster.until(cluster.healthy, 300)

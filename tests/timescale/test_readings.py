@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from average import readings
 from local.postgres import OWNER, READER, WRITER
+from migrations.jobs import ENABLE_COLUMNSTORE
 from tests import transfer
 from tests.support import ANY_CLOCK, Urls, examples
 
@@ -46,10 +47,7 @@ def test_what_is_compressed_goes_out_in_the_same_order(community: Urls, serve: C
         )
         before = transfer.text_of(average, "csv")
         assert before.count("\n") == 4501
-        connection.execute(
-            "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
-            " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp, temperature')"
-        )
+        connection.execute(ENABLE_COLUMNSTORE)
         chunks = connection.execute("SELECT show_chunks('temperatures')").fetchall()
         for (chunk,) in chunks[:-1]:
             connection.execute("CALL convert_to_columnstore(%s)", (chunk,))

@@ -15,10 +15,10 @@ def course_of(temperatures: list[float]) -> tuple[float | None, float]:
         # A square of a double has some 220 digits behind the point; nothing is rounded but the root.
         context.prec = 1000
         exact = [Decimal(temperature) for temperature in temperatures]
-        total = sum(exact, Decimal())
-        squares = sum((temperature * temperature for temperature in exact), Decimal())
+        total = sum(exact, Decimal(0))
+        squares = sum((temperature * temperature for temperature in exact), Decimal(0))
         expected = (squares / len(exact) - (total / len(exact)) ** 2).sqrt()
-        course = EMPTY._replace(readings=len(exact), sum=total, sum_of_squares=squares)
+        course = EMPTY._replace(readings=len(exact), sum=Decimal(total), sum_of_squares=Decimal(squares))
         return course.stddev, float(expected)
 
 

@@ -1,0 +1,74 @@
+"""Readings in the columnstore come in order, also where a chunk was written to and compressed again."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from local.postgres import OWNER
+from tests.support import Urls, compress, migrate
+
+Connection = psycopg.Connection[Any]
+CHUNK = datetime(2024, 2, 29, tzinfo=UTC)
+EARLIER_ORDER = "ALTER TABLE temperatures SET (timescaledb.orderby = 'timestamp, temperature')"
+
+
+@pytest.fixture
+def owner(community: Urls) -> Iterator[Connection]:
+    with psycopg.connect(community(OWNER), autocommit=True) as connection:
+        yield connection
+
+
+def store(owner: Connection, *readings: tuple[int, float]) -> None:
+    """Readings at days of the chunk."""
+    for day, temperature in readings:
+        owner.execute(
+            "INSERT INTO temperatures VALUES ('B1', '101', %s, %s)", (CHUNK + timedelta(days=day), temperature)
+        )
+
+
+def days(owner: Connection, direction: str = "ASC") -> list[int]:
+    """The days in the order in which the database has them: it takes one condition away from the index."""
+    found = owner.execute(
+        "SELECT timestamp FROM temperatures WHERE building_id = 'B1' AND room_id = '101' AND timestamp > %s"
+        f" ORDER BY timestamp {direction}",
+        (CHUNK,),
+    )
+    return [(instant - CHUNK).days for (instant,) in found]
+
+
+FIRST = (0, 10.0), (4, -30.0)
+BETWEEN_AND_WARMER = (1, 27.0), (3, 28.0)
+
+
+def test_a_chunk_that_was_written_to_and_compressed_again_has_its_readings_in_order(owner: Connection) -> None:
+    for readings in (FIRST, BETWEEN_AND_WARMER):
+        store(owner, *readings)
+        compress(owner)
+    assert days(owner) == [1, 3, 4]
+    assert days(owner, "DESC") == [4, 3, 1]
+
+
+def test_chunks_of_the_order_of_an_earlier_version_are_named_and_can_be_put_in_order(
+    owner: Connection, community: Urls, caplog: pytest.LogCaptureFixture
+) -> None:
+    compress(owner)
+    owner.execute(EARLIER_ORDER)
+    store(owner, *FIRST)
+    owner.execute("SELECT compress_chunk(chunk) FROM show_chunks('temperatures') AS chunk")
+    migrate(community(OWNER))
+    assert "1 chunks may be out of order in the columnstore" in caplog.text
+    store(owner, *BETWEEN_AND_WARMER)
+    compress(owner)
+    text = (Path(__file__).parents[2] / "docs" / "upgrades.md").read_text()
+    (put_in_order,) = re.findall(r"^(SELECT format\(.+?)\\gexec$", text, re.MULTILINE | re.DOTALL)
+    for (statement,) in owner.execute(put_in_order).fetchall():
+        owner.execute(statement)
+    assert days(owner) == [1, 3, 4]
+    caplog.clear()
+    migrate(community(OWNER))
+    assert "out of order" not in caplog.text
