@@ -169,10 +169,10 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
     backups = _whole(folder.absolute())
     if not backups:
         raise PostgresError(f"{folder} has no backup")
-    before = [each for each in backups if until is None or begun(each) <= until]
+    before = [each for each in backups if until is None or whole_at(each) < until]
     if not before:
         raise PostgresError(
-            f"The first backup in {folder} begins at {begun(backups[0]):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL"
+            f"The first backup in {folder} was whole at {whole_at(backups[0]):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL"
         )
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
@@ -262,6 +262,11 @@ def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]") -> None:
 def begun(backup: Path) -> datetime:
     """When a backup began, by its name."""
     return datetime.strptime(backup.name, _FOLDER_NAME_FORMAT).replace(tzinfo=UTC)
+
+
+def whole_at(backup: Path) -> datetime:
+    """When the copy of a backup ended, and its list of files was written. It brings back no instant before."""
+    return datetime.fromtimestamp((backup / "base" / "backup_manifest").stat().st_mtime, UTC)
 
 
 def _is_backup(folder: Path) -> bool:

@@ -84,8 +84,7 @@ class Postgres:
     def start(self) -> None:
         """Create the data if there is none, start the server and wait until it answers. Raises PostgresError."""
         if ignored := _forget_other_servers():
-            named = ", ".join(ignored[:6]) + (f" and {len(ignored) - 6} more" if len(ignored) > 6 else "")
-            self._tell(f"its own PostgreSQL does not use {named}; for another server, set DATABASE_URL")
+            self._tell(f"its own PostgreSQL does not use {', '.join(ignored)}; for another server, set DATABASE_URL")
         with self._explained():
             self.folder = self.folder.resolve()
             self._check_folder()

@@ -96,8 +96,9 @@ class Protocol(HttpToolsProtocol):
     _stall_timer: asyncio.TimerHandle | None = None
     # Whether all that still comes is ignored.
     _ignores_input = False
-    # Bytes of the head after the first ones that came, and whether it may be too large.
-    _head_bytes = 0
+    # Bytes of a head that comes in parts; those of its first part, which may have the end of another request too; and
+    # whether the head may be too large.
+    _head_bytes = _first_bytes = 0
     _head_may_be_too_large = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -149,9 +150,10 @@ class Protocol(HttpToolsProtocol):
 
     def _go_on_waiting(self, size: int) -> None:
         if "path" not in self.scope:
-            if self._arrival_timer is not None:
-                self._head_bytes += size
-            if self._head_bytes > MOST_HEAD_BYTES:
+            if self._arrival_timer is None:
+                self._first_bytes = size
+            self._head_bytes += size
+            if self._head_bytes - self._first_bytes > MOST_HEAD_BYTES:
                 self._refuse(_too_large())
                 return
         if self._arrival_timer is None:

@@ -15,9 +15,7 @@ _overrides = SchemaValidator(
     core_schema.typed_dict_schema(
         {
             "extensions": core_schema.typed_dict_field(
-                core_schema.dict_schema(
-                    core_schema.str_schema(strict=True, pattern="^[a-z0-9]+$"), core_schema.str_schema(strict=True)
-                ),
+                core_schema.dict_schema(core_schema.str_schema(pattern="^[a-z0-9]+$"), core_schema.str_schema()),
                 required=False,
             )
         }

@@ -40,8 +40,8 @@ _rules = SchemaValidator(
                     "clear": TEMPERATURE,
                     "for": period(),
                     "severity": rule(core_schema.literal_schema([*SEVERITIES]), "info, warning or critical"),
-                    "hours": core_schema.str_schema(strict=True),
-                    "zone": core_schema.str_schema(strict=True),
+                    "hours": core_schema.str_schema(),
+                    "zone": core_schema.str_schema(),
                 }.items()
             },
             extra_behavior="forbid",

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER
 from tests import courses
-from tests.support import Urls, migrate
+from tests.support import SUPERUSER, Urls, migrate
 
 NOON = datetime(2024, 12, 1, 12, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -41,6 +41,18 @@ def ask(client: TestClient, start: datetime, end: datetime, what: str = "average
     response = client.get(f"/v1/temperature/{what}", params=asked)
     assert response.status_code == 200, response.text
     return response.json()
+
+
+def test_of_readings_of_one_instant_the_highest_is_the_last_however_the_database_finds_them(
+    average: TestClient, owner: psycopg.Connection[Any], plain: Urls
+) -> None:
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        for way in ("indexscan", "indexonlyscan", "bitmapscan"):
+            superuser.execute(f"ALTER DATABASE {superuser.info.dbname} SET enable_{way} = off")
+    store(owner, (NOON, 24.0), (NOON, 20.0))
+    found = ask(average, NOON, NOON + HOUR, weighting="time", statistics="first,last")
+    assert (found["first"]["temperature"], found["last"]["temperature"]) == (20.0, 24.0)
+    assert found["average_temperature"] == 24.0
 
 
 def test_a_reading_holds_until_the_next_one(average: TestClient, owner: psycopg.Connection[Any]) -> None:

@@ -128,3 +128,9 @@ def test_metrics_need_a_token_where_there_are_tokens(serve: Serve) -> None:
     ingest = serve("ingest", WRITE_TOKENS="0123456789abcdef")
     assert ingest.get("/metrics").status_code == 401
     assert ingest.get("/metrics", headers={"authorization": "Bearer 0123456789abcdef"}).status_code == 200
+
+
+def test_the_copies_of_a_reading_are_known_with_the_first_one(serve: Serve, plain: Urls) -> None:
+    ingest = serve("ingest", DATABASE_URL=plain(WRITER))
+    assert ingest.post("/", json=READING).status_code == 201
+    assert "temperature_copies 1.0" in ingest.get("/metrics").text.splitlines()

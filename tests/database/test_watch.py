@@ -122,6 +122,13 @@ def test_an_alarm_is_raised_once_and_cleared_once(watch: Watch, store: Store, pl
     assert alarms(plain)[1:] == [("101", "low", 16, 15.9, ago(2), None)]
 
 
+def test_a_room_that_becomes_too_cold_is_in_alarm_at_the_next_check(watch: Watch, store: Store) -> None:
+    function = watch({**ROOM, "below": 16})
+    for reading, expected in (((9, 21), (0, 0)), ((6, 15), (1, 0)), ((3, 17), (0, 1))):
+        store(reading)
+        assert check(function) == expected
+
+
 def test_a_spike_between_two_checks_raises_and_clears(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch(RULE)
     store((9, 21))
@@ -728,6 +735,30 @@ def test_events_that_the_sink_refuses_do_not_hold_up_others_and_are_given_up(
     answer = function.post("/").json()
     # Neither is the end of what it was not told.
     assert (answer["cleared"], answer["sent"]) == (60, 59)
+
+
+def test_an_event_is_given_up_at_the_tenth_time_that_the_sink_refuses_it_and_for_no_fault_of_the_sink(
+    watch: Watch, store: Store, sink: Sink, plain: Urls
+) -> None:
+    function = watch(RULE, ALARM_SINK_URL=sink.url, SINK_PATIENCE="1")
+    sink.refuse(float("inf"), 500)
+    store((5, 29))
+    function.post("/")
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for status, attempts, is_given_up in (
+            (408, 9, False),
+            (425, 9, False),
+            (429, 9, False),
+            (500, 9, False),
+            (404, 8, False),
+            (404, 9, True),
+        ):
+            connection.execute("UPDATE alarm_events SET attempts = %s, next_attempt = now()", (attempts,))
+            sink.refuse(float("inf"), status)
+            function.post("/")
+            assert connection.execute("SELECT attempts, given_up IS NOT NULL FROM alarm_events").fetchall() == [
+                (attempts + 1, is_given_up)
+            ], status
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 401])

@@ -118,8 +118,6 @@ def test_what_went_wrong_can_be_left_out() -> None:
         with backed_up(server, folder / "elsewhere"):
             store(server, 1)
             wait_until(lambda: newest(folder / "elsewhere") is not None)
-            # The name of a backup has whole seconds.
-            time.sleep(1.1)
             store(server, 2)
             until = datetime.now(UTC)
             with psycopg.connect(server.url(), autocommit=True) as connection:
@@ -169,8 +167,6 @@ def test_the_last_two_backups_stay_and_what_there_was_before_the_last_can_be_bro
                 wait_until(lambda: newest(backups) not in before and received(server, backups))
                 store(server, number)
                 instants.append(datetime.now(UTC))
-                # The name of a backup has whole seconds.
-                time.sleep(1.1)
             if number < 2:
                 days_later(backups)
             before.append(newest(backups))
@@ -181,6 +177,34 @@ def test_the_last_two_backups_stay_and_what_there_was_before_the_last_can_be_bro
         # Nothing was stored between that instant and the end of the log.
         assert restore(server, backups, instants[1]) == kept[0]
         assert found(server) == [0, 1]
+
+
+def test_a_copy_that_was_not_whole_yet_gives_way_to_the_one_before() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        store(server, 1)
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) is not None)
+            store(server, 2)
+            until = datetime.now(UTC)
+            store(server, 3)
+            wait_until(lambda: received(server, backups))
+        days_later(backups)
+        with backed_up(server, backups):
+            wait_until(lambda: len(list(backups.glob("*/base"))) == 2)
+        server.stop()
+        # As if the second copy had taken that long.
+        second = max(backups.iterdir())
+        second.rename(second.with_name(f"{until - timedelta(seconds=1):%Y%m%dT%H%M%SZ}"))
+        shutil.rmtree(server.folder)
+        assert restore(server, backups, until) == min(backups.iterdir())
+        assert found(server) == [1, 2]
+        server.stop()
+        shutil.rmtree(server.folder)
+        shutil.rmtree(min(backups.iterdir()))
+        with pytest.raises(PostgresError, match=r"was whole at .+, later than UNTIL"):
+            restore(server, backups, until)
+        assert not server.folder.exists()
 
 
 def test_a_new_database_is_not_begun_where_there_is_the_backup_of_one() -> None:

@@ -57,6 +57,15 @@ FAULTY = [
 ]
 
 
+@pytest.mark.parametrize(
+    "media_type",
+    [f"application/{x}{name}" for x in ("x-", "") for name in ("ndjson", "jsonl", "jsonlines")],
+)
+def test_lines_of_json_have_several_names(media_type: str) -> None:
+    body = b"\n".join([json.dumps(READING).encode()] * 2)
+    assert len(asyncio.run(bodies.parse({"content-type": media_type}, body))) == 2
+
+
 @pytest.fixture
 def ingest(serve: Callable[..., TestClient]) -> TestClient:
     return serve("ingest", DATABASE_URL=NOWHERE)

@@ -1,6 +1,8 @@
-"""Buckets at both ends of time, where Python has no more instants."""
+"""Buckets at both ends of time, where Python has no more instants, and where a zone leaves days out."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -44,3 +46,16 @@ def test_months_begin_in_january_however_many_make_a_bucket() -> None:
         ("1y", [at(2026)]),
     ):
         assert list(Buckets(Bucket.parse(bucket), None, at(2026, 1, 15), at(2026, 4, 15)).starts) == starts
+
+
+@pytest.mark.parametrize(
+    ("zone", "before", "after"),
+    [
+        ("Pacific/Apia", datetime(2011, 12, 29, 10, tzinfo=UTC), datetime(2012, 1, 1, 10, tzinfo=UTC)),
+        ("Pacific/Kwajalein", datetime(1993, 8, 20, 12, tzinfo=UTC), datetime(1993, 8, 23, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_day_that_a_zone_skips_is_no_bucket(zone: str, before: datetime, after: datetime) -> None:
+    starts = Buckets(Bucket(1, "d"), ZoneInfo(zone), before, after).starts
+    assert len(starts) == len(set(starts))
+    assert [end - start for start, end in pairwise(starts)] == [timedelta(days=1)] * (len(starts) - 1)

@@ -1,5 +1,6 @@
 """The server of the image, as clients of every sort meet it. The database is away: no reading is stored."""
 
+import asyncio
 import signal
 import socket
 import struct
@@ -14,12 +15,14 @@ from typing import Any
 
 import pytest
 import requests
+import uvicorn
 from starlette.testclient import TestClient
 
 from bench import stack
 from local import gateway
+from shared import server
 from shared.settings import SettingError
-from tests.support import NOWHERE, listens, wait_until
+from tests.support import NOWHERE, free_port, listens, wait_until
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 READING = b'{"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}'
@@ -34,6 +37,7 @@ def serving(folder: Path) -> Iterator[stack.Served]:
     variables = {**stack.target("ingest", NOWHERE), "DEADLINE_SECONDS": "1"}
     with stack.serve(stack.command(), variables, log=folder / "log") as served:
         yield served
+    assert "Traceback" not in (folder / "log").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +133,38 @@ def test_who_sends_on_what_is_refused_gets_the_answer(ingest: stack.Served) -> N
                 client.sendall(b"x" * 65536)
                 time.sleep(0.01)
             assert heard(client).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+def test_the_head_of_a_request_has_one_limit_however_it_arrives(ingest: stack.Served) -> None:
+    for size, status in ((60_000, 200), (70_000, 431), (120_000, 431)):
+        head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: %b\r\n\r\n" % (b"x" * size)
+        for first in (0, 100, size // 2, size):
+            with connect(ingest, head[:first]) as client:
+                hears(ingest)
+                client.sendall(head[first:])
+                assert heard(client).startswith(b"HTTP/1.1 %d " % status), (size, first)
+
+
+def test_an_answer_may_take_longer_than_a_connection_may_be_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 0.2)
+
+    async def slow(_: Any, __: Any, send: Any) -> None:
+        await asyncio.sleep(0.6)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    served = uvicorn.Server(server.configuration(slow, host="127.0.0.1", port=(port := free_port())))
+    thread = threading.Thread(target=served.run)
+    thread.start()
+    try:
+        wait_until(lambda: listens(port))
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            # And then it is closed, since nothing more comes.
+            assert heard(client).startswith(b"HTTP/1.1 204 ")
+    finally:
+        served.should_exit = True
+        thread.join()
 
 
 # What takes as long as the server waits.

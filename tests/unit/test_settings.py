@@ -1,5 +1,6 @@
 """A setting that makes no sense stops the start, with its name and what it may be."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -35,6 +36,37 @@ def test_a_number_has_bounds_and_a_place_in_the_documentation(
         of_migrations.load() if who == "migrations" else serve(who, DATABASE_URL=NOWHERE)
     assert str(refused.value) == f"{name} must be a whole number from {least} to {most}, not 'some'"
     assert f"| `{name}` |" in (ROOT / "docs" / "settings.md").read_text()
+
+
+def test_the_default_of_a_number_is_what_the_documentation_says(
+    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[tuple[str, str], int] = {}
+    number = settings.number
+
+    def noted(name: str, default: int, *, least: int, most: int) -> int:
+        found[name, who] = default
+        return number(name, default, least=least, most=most)
+
+    monkeypatch.setattr(settings, "number", noted)
+    for who in ("ingest", "average", "simulate", "watch", "migrations"):
+        of_migrations.load() if who == "migrations" else serve(who, DATABASE_URL=NOWHERE)
+    documented: dict[tuple[str, str], int] = {}
+    for line in (ROOT / "docs" / "settings.md").read_text().splitlines():
+        if row := re.fullmatch(r"\| `(\w+)` \| (.*) \| .* \| ([\d, ]+) \|", line):
+            places = re.findall(r"ingest|average|simulate|watch|migrations", row[2])
+            defaults = [int(default) for default in row[3].split(", ")]
+            documented |= {(row[1], who): defaults[place % len(defaults)] for place, who in enumerate(places)}
+    # A check of `watch` uses one connection at a time, and asks for no more.
+    assert found.pop(("POOL_SIZE", "watch")) == 1
+    assert found.items() == documented.items()
+    assert len(found) >= len(NUMBERS)
+
+
+@pytest.mark.parametrize("who", ["ingest", "average", "simulate", "watch"])
+def test_each_function_logs_as_the_settings_say(serve: Callable[..., TestClient], who: str) -> None:
+    with pytest.raises(SettingError, match="LOG_FORMAT must be text or json"):
+        serve(who, DATABASE_URL=NOWHERE, LOG_FORMAT="xml")
 
 
 def test_the_bounds_of_a_number_are_numbers_that_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:

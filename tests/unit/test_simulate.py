@@ -22,9 +22,10 @@ from starlette.testclient import TestClient
 from ingest import bodies
 from shared import delivery
 from shared import sink as sinks
+from shared.problems import Problem
 from shared.readings import Reading
 from shared.settings import SettingError
-from simulate import events
+from simulate import events, simulation
 from tests.sink import Sink
 from tests.support import wait_until
 
@@ -562,3 +563,12 @@ create_asgi_app("simulate", {str(MAIN)!r})
 print(sorted({{"psycopg", "pydantic", "tqdm"}} & sys.modules.keys()))
 """
     assert command("-c", code).stdout == "[]\n"
+
+
+def test_a_million_readings_is_the_most_that_one_request_makes() -> None:
+    rooms = [{"building_id": "B1", "room_id": str(number)} for number in range(100)]
+    found = simulation.parse(json.dumps({"rooms": rooms, "count": 10_000}).encode())
+    assert len(found) == 1_000_000
+    with pytest.raises(Problem) as refused:
+        simulation.parse(json.dumps({"rooms": [*rooms, rooms[0]], "count": 10_000}).encode())
+    assert refused.value.faults[0]["message"] == "must make at most 1000000 readings of all rooms, not 1010000"

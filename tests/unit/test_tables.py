@@ -144,6 +144,12 @@ def test_what_is_no_csv_is_400_and_named(ingest: TestClient, line: str) -> None:
     assert faults(answer)[0][:3] == (2, 4, "")
 
 
+def test_a_first_line_that_is_no_csv_is_400_and_named(ingest: TestClient) -> None:
+    answer = post(ingest, f'"building_id"x,room_id,timestamp,temperature\n{GOOD}\n')
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("Line 1 is not CSV: ")
+
+
 def test_too_many_readings_are_413(ingest: TestClient) -> None:
     for last in (GOOD, f"{GOOD}x"):
         assert post(ingest, "\n".join([HEADER, *[GOOD] * 10_000, last])).status_code == 413

@@ -1,0 +1,52 @@
+"""What is done beside somebody who holds a lock: all that he does not hold, and the rest when he is done."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import psycopg
+from starlette.testclient import TestClient
+
+from local.postgres import ADMIN, OWNER, READER
+from tests.support import Urls, wait_for_locks
+
+TOKEN = "an-admin-token-0123456789"
+INSERT = "INSERT INTO temperatures VALUES ('B1', %s, %s, 20)"
+MORNING = datetime(2024, 12, 1, 8, tzinfo=UTC)
+
+
+def test_a_room_that_somebody_holds_does_not_keep_the_summaries_of_others_waiting(plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner, psycopg.connect(plain(OWNER)) as holder:
+        for room in ("101", "102"):
+            owner.execute(INSERT, (room, MORNING))
+        holder.execute("SELECT FROM rooms WHERE room_id = '101' FOR UPDATE")
+        owner.execute("SET statement_timeout = '5s'")
+        owner.execute("CALL summarize()")
+        assert owner.execute("SELECT room_id FROM room_hours").fetchall() == [("102",)]
+        holder.commit()
+        owner.execute("CALL summarize()")
+        assert owner.execute("SELECT room_id FROM room_hours ORDER BY 1").fetchall() == [("101",), ("102",)]
+
+
+def test_a_removal_is_done_in_its_request_although_somebody_held_it_up_for_a_moment(
+    plain: Urls, serve: Callable[..., TestClient]
+) -> None:
+    own = {"DATABASE_URL": plain(READER), "ADMIN_DATABASE_URL": plain(ADMIN), "ADMIN_TOKENS": TOKEN}
+    average = serve("average", **own)
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner, psycopg.connect(plain(OWNER)) as holder:
+        owner.execute(INSERT, ("101", MORNING))
+        # As whoever sums up does, or removes other readings.
+        holder.execute("SELECT pg_advisory_xact_lock(hashtext('temperature summaries of ' || current_schema()))")
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(
+                average.request,
+                "DELETE",
+                "/v1/temperature/rooms",
+                params={"building_id": "B1"},
+                headers={"authorization": f"Bearer {TOKEN}"},
+            )
+            for _ in range(3):
+                wait_for_locks(plain)
+            holder.commit()
+            assert answer.result().status_code == 200, answer.result().text
+        assert answer.result().json()["removed"] == 1
