@@ -94,6 +94,13 @@ def test_the_readings_of_a_building_come_in_order_as_csv(average: TestClient) ->
     assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
 
 
+def test_the_name_of_a_file_has_only_what_every_system_takes(average: TestClient) -> None:
+    place = {"building_id": 'Haus "A"/../Süd', "room_id": "1" * 50}
+    answer = average.get(PATH, params={**place, **INTERVAL}, headers={"accept": "text/csv"})
+    name = f"readings-Haus_A_.._S_d-{'1' * 40}-20241201T000000Z-20241202T000000Z.csv"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{name}"'
+
+
 def test_they_come_as_lines_of_json_and_as_json(average: TestClient) -> None:
     question = {"building_id": "B1", "room_id": "102", **INTERVAL}
     for media_type in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
