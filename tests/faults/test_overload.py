@@ -85,8 +85,10 @@ def test_arrays_that_the_database_cannot_take(ingest: Ingest, record_property: R
     arrays = itertools.cycle(bodies.arrays(1000, 200))
 
     def attempt() -> bool:
-        capacity = goodput(ingest.load(arrays, 4, seconds=2))
+        before = goodput(ingest.load(arrays, 4, seconds=2))
         outcome = ingest.load(arrays, 300)
+        # What slows the machine down meanwhile slows one of both down too.
+        capacity = min(before, goodput(ingest.load(arrays, 4, seconds=2)))
         note(record_property, "arrays of 1,000 over 300 connections", capacity, outcome, ingest)
         assert outcome.statuses[HTTPStatus.SERVICE_UNAVAILABLE] > outcome.statuses[HTTPStatus.CREATED]
         assert outcome.percentile(99) < 3000

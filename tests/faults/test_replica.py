@@ -136,7 +136,8 @@ def test_a_question_waits_for_what_is_locked_and_is_not_told_to_be_shorter(pair:
         owner.execute("LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE")
         # For the lock to get to the standby.
         owner.execute("SELECT pg_logical_emit_message(false, 'temperature', '')")
-        wait_until(lambda: _locked(pair))
+        # The standby may first wait for what it answers, for the 30 s of its max_standby_streaming_delay.
+        wait_until(lambda: _locked(pair), seconds=60)
         answer = average.get("/v1/temperature/average", params=query)
         assert (answer.status_code, answer.json()["detail"]) == (503, "The database does not answer; ask again")
     assert average.get("/v1/temperature/average", params=query).status_code == 200
