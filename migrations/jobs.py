@@ -19,12 +19,13 @@ log = logging.getLogger("migrations")
 REFRESH_BATCH_BUCKETS = 1000
 """Buckets refreshed in one transaction. With the default of 10, the backlog of a device makes thousands of them."""
 
+_ORDER = "timescaledb.orderby = 'timestamp'"
+"""Of the columnstore, by one column. With several, TimescaleDB before 2.27 mixes up a chunk that is written to and
+compressed again, and `ORDER BY` answers wrongly from then on (its pull request 9739)."""
 ENABLE_COLUMNSTORE = (
     "ALTER TABLE temperatures SET (timescaledb.enable_columnstore,"
-    " timescaledb.segmentby = 'building_id, room_id', timescaledb.orderby = 'timestamp')"
+    f" timescaledb.segmentby = 'building_id, room_id', {_ORDER})"
 )
-"""The order has one column. With several, TimescaleDB before 2.27 mixes up a chunk that is written to and compressed
-again, and `ORDER BY` answers wrongly from then on (its pull request 9739)."""
 
 _OF_SUMMARIES = "proc_schema = current_schema() AND proc_name = 'summarize'"
 _OF_REFRESHES = f"""
@@ -95,14 +96,14 @@ def _keep_columnstore(connection: Connection, settings: Settings) -> None:
 def _keep_order(connection: Connection) -> None:
     """Earlier versions ordered the columnstore by two columns. Chunks keep the order that they were compressed with."""
     by_several = "hypertable = CAST('temperatures' AS regclass) AND strpos(orderby, ',') > 0"
-    settings, chunks = connection.execute(
+    tables, chunks = connection.execute(
         text(
             f"SELECT (SELECT count(*) FROM timescaledb_information.hypertable_columnstore_settings WHERE {by_several}),"
             f" (SELECT count(*) FROM timescaledb_information.chunk_columnstore_settings WHERE {by_several})"
         )
     ).one()
-    if settings:
-        connection.exec_driver_sql("ALTER TABLE temperatures SET (timescaledb.orderby = 'timestamp')")
+    if tables:
+        connection.exec_driver_sql(f"ALTER TABLE temperatures SET ({_ORDER})")
     if chunks:
         log.warning(
             "%d chunks may be out of order in the columnstore: pages of readings, downloads and removals may then miss"

@@ -3,14 +3,13 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from local.postgres import OWNER
-from tests.support import Urls, compress, migrate
+from tests.support import ROOT, Urls, compress, migrate
 
 Connection = psycopg.Connection[Any]
 CHUNK = datetime(2024, 2, 29, tzinfo=UTC)
@@ -64,7 +63,7 @@ def test_chunks_of_the_order_of_an_earlier_version_are_named_and_can_be_put_in_o
     assert "1 chunks may be out of order in the columnstore" in caplog.text
     store(owner, *BETWEEN_AND_WARMER)
     compress(owner)
-    text = (Path(__file__).parents[2] / "docs" / "upgrades.md").read_text()
+    text = (ROOT / "docs" / "upgrades.md").read_text()
     (put_in_order,) = re.findall(r"^(SELECT format\(.+?)\\gexec$", text, re.MULTILINE | re.DOTALL)
     for (statement,) in owner.execute(put_in_order).fetchall():
         owner.execute(statement)
