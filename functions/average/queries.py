@@ -19,7 +19,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from average import courses, summaries
 from average.courses import Course, Wish
-from average.intervals import DAY, HOUR, Buckets, floor
+from average.intervals import DAY, HOUR, WEEK, Buckets, floor
+from average.summaries import Statements
 from average.turns import BRIEF_SECONDS, Turns
 from shared.alarms import Kind, Severity, State
 from shared.backoff import Backoff
@@ -187,7 +188,7 @@ class Temperatures:
         if scope.buckets is None or scope.buckets.grid:
             return [(start, _summary(*values)) for start, *values in await self._summaries(scope)]
         asked = {**_parameters(scope), "bounds": list(scope.bounds)}
-        rows = await self._fetch(_OF_ANY_BY_BOUNDS, asked)
+        rows = await self._fetch(_of(_BY_BOUNDS, scope), asked)
         return [(scope.buckets.starts[number - 1], _summary(*values)) for number, *values in rows]
 
     async def courses(self, scope: Scope, wish: Wish) -> list[tuple[int, Course]]:
@@ -258,12 +259,13 @@ class Temperatures:
     async def _summaries(self, scope: Scope) -> list[tuple[Any, ...]]:
         width = scope.buckets and scope.buckets.grid
         return await self._fetch(
-            _OF_ANY,
+            _of(_BY_WIDTH, scope),
             {
                 **_parameters(scope),
                 "bucket": width,
                 "by_hours": not (width and width % HOUR),
                 "by_days": not (width and width % DAY),
+                "by_weeks": not (width and width % WEEK),
             },
         )
 
@@ -358,12 +360,16 @@ def _filters(scope: AlarmScope) -> dict[str, Any]:
     return {**_parameters(scope), "kind": scope.kind, "state": scope.state}
 
 
+def _of(statements: Statements, scope: Scope) -> bytes:
+    return statements.of_a_building if scope.room_id is None else statements.of_a_room
+
+
 def _text(statement: bytes) -> bytes:
     """The statement without its indentation: psycopg analyses one of more than 4096 characters each time."""
     return b" ".join(statement.split())
 
 
-_OF_ANY, _OF_ANY_BY_BOUNDS = _text(summaries.OF_ANY), _text(summaries.OF_ANY_BY_BOUNDS)
+_BY_WIDTH, _BY_BOUNDS = (Statements(*map(_text, each)) for each in (summaries.BY_WIDTH, summaries.BY_BOUNDS))
 _OF_COURSES = _text(courses.OF_COURSES)
 _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER_PARAMETERS = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
