@@ -44,7 +44,7 @@ STARTS = [
 ]
 _INSERT = "INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
-# Few, so that they meet: the edges of hours, days and weeks, and what is next to them, in the present hour and after it too.
+# Few, so that they meet: the edges of hours, days and weeks, and what is next to them, also later than now.
 instants = st.builds(
     lambda start, hours, minutes, microseconds: (
         start + timedelta(hours=hours, minutes=minutes, microseconds=microseconds)

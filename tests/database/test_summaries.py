@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from psycopg import sql
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
+from migrations import backfill
 from tests.crowd import Crowd
 from tests.support import LONG, SUPERUSER, Urls, migrate, wait_for_locks
 
@@ -110,6 +111,40 @@ def test_a_late_reading_that_is_committed_while_rooms_are_made_known_is_summed_u
         thread.join()
         connection.execute("CALL summarize()")
         assert one(connection, SUMMED_UP) == 3
+
+
+def test_weeks_of_days_of_the_version_before_are_made_while_late_readings_are_summed_up(plain: Urls) -> None:
+    """The version before had no weeks. Whoever began to sum up with its functions may end after this."""
+    monday, rooms = datetime(2026, 1, 5, tzinfo=UTC), backfill.ROOMS_OF_WEEKS_AT_ONCE + 2
+    with owner(plain) as connection, psycopg.connect(plain(OWNER)) as before:
+        connection.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, day, 20.1 FROM generate_series(1, %s) AS room,"
+            " generate_series(%s::timestamptz, %s, '25 hours') AS day",
+            (rooms, monday, monday + timedelta(days=30)),
+        )
+        connection.execute("CALL summarize()")
+        meant = connection.execute("SELECT * FROM room_weeks ORDER BY room_id, week").fetchall()
+        assert len(meant) == 5 * rooms
+        connection.execute("DELETE FROM room_weeks; UPDATE upkeep SET weeks_known = false")
+        # A run that was killed left some of them. Meanwhile a day changed, and nobody knew of weeks.
+        connection.execute("SELECT roll_up_weeks('{B1}', '{1}', ARRAY[%s::timestamptz])", (monday,))
+        changed = (monday + timedelta(minutes=7),)
+        before.execute("INSERT INTO temperatures VALUES ('B1', '1', %s, 30)", changed)
+        before.execute("SELECT FROM rooms WHERE room_id = '1' FOR UPDATE")
+        before.execute(
+            "SELECT summarize_hours('{B1}', '{1}', ARRAY[%s::timestamptz], ARRAY[%s::timestamptz])",
+            (monday, monday + timedelta(hours=1)),
+        )
+        before.execute("SELECT roll_up_days('{B1}', '{1}', ARRAY[%s::timestamptz])", (monday,))
+        thread = threading.Thread(target=migrate, args=(plain(OWNER),))
+        thread.start()
+        wait_for_locks(plain)
+        before.commit()
+        thread.join()
+        made = connection.execute("SELECT * FROM room_weeks ORDER BY room_id, week").fetchall()
+        count, total, lowest, highest = made[0][3:7]
+        assert (count, Fraction(total), lowest, highest) == (meant[0][3] + 1, Fraction(meant[0][4]) + 30, 20.1, 30)
+        assert made[1:] == meant[1:]
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
