@@ -278,7 +278,7 @@ class _Check:
                 self._room_hours = min(2 * self._room_hours, MOST_ROOM_HOURS)
 
     async def _take_some(self, rooms: Sequence[Room], hours: int) -> tuple[bool, int]:
-        """Look at up to so many hours of each room; return whether there is more, and how many readings it were."""
+        """Look at up to so many hours of each room; return whether there is more, and how many readings there were."""
         async with self._connection.transaction():
             if self._bounds:
                 await self._connection.execute(self._bounds)
@@ -302,7 +302,7 @@ class _Check:
         ]
 
     async def _look(self, spans: Sequence[_Span]) -> int:
-        """Find the excursions of the spans, and keep what is new about them; return how many readings it were."""
+        """Find the excursions of the spans, and keep what is new about them; return how many readings there were."""
         alarms = await self._nearby(spans)
         bounds = [
             min((alarm.raised for alarm in alarms[span.key] if alarm.raised > span.until), default=ENDLESS)
