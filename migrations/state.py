@@ -195,20 +195,23 @@ def _make_rooms_known(url: str) -> None:
 
     Nobody may read the summaries before that, since the grants come later.
     """
-    last, known = ("", ""), 0
+    building_id, room_id, known = "", "", 0
     while True:
         with transaction(url) as connection:
             if connection.scalar(text("SELECT rooms_known FROM upkeep")):
                 return
             found = connection.execute(
-                text(_NEXT_ROOMS), {"building_id": last[0], "room_id": last[1], "number": ROOMS_MADE_KNOWN_AT_ONCE}
+                text(_NEXT_ROOMS),
+                {"building_id": building_id, "room_id": room_id, "number": ROOMS_MADE_KNOWN_AT_ONCE},
             ).all()
             if not found:
                 connection.execute(text("UPDATE upkeep SET rooms_known = true"))
                 return
-            buildings, names = ([str(room[place]) for room in found] for place in (0, 1))
-            connection.execute(text(_KNOW_ROOMS), {"buildings": buildings, "rooms": names})
-        last = buildings[-1], names[-1]
+            connection.execute(
+                text(_KNOW_ROOMS),
+                {"buildings": [room.building_id for room in found], "rooms": [room.room_id for room in found]},
+            )
+        building_id, room_id = found[-1]
         known += len(found)
         log.info("%d rooms are known", known)
 
