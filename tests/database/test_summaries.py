@@ -252,3 +252,16 @@ def test_only_what_comes_to_hours_that_are_summed_up_is_late(plain: Urls) -> Non
         connection.execute("CALL summarize()")
         connection.execute(READING, (hour + timedelta(minutes=10),))
         assert one(connection, late) == ['("2024-12-01 08:00:00+00","2024-12-01 09:00:00+00")']
+
+
+def test_hours_get_their_course_room_by_room(plain: Urls) -> None:
+    with owner(plain) as connection:
+        connection.execute(
+            "INSERT INTO temperatures VALUES ('B1', '101', '2024-12-01', 20), ('B1', '102', '2024-12-01', 20),"
+            " ('B2', '101', '2024-12-01', 20)"
+        )
+        connection.execute("CALL summarize()")
+        connection.execute("UPDATE rooms SET courses_missing_before = summed_until")
+        assert one(connection, "SELECT complete_courses('B1', '101', 1)")
+        untouched = "SELECT array_agg(building_id || room_id) FROM rooms WHERE courses_missing_before = summed_until"
+        assert sorted(one(connection, untouched)) == ["B1102", "B2101"]
