@@ -219,8 +219,9 @@ def test_an_hour_is_summed_up_once_it_is_over_even_if_its_first_instant_is_all_i
 def test_readings_to_sum_up_are_counted_over_all_rooms_that_are_meant(plain: Urls) -> None:
     with owner(plain) as connection:
         connection.execute(
-            "INSERT INTO temperatures SELECT building, '101', '2024-12-01'::timestamptz + minute * interval '1 minute', 20"
-            " FROM unnest(ARRAY['B1', 'B2']) AS building CROSS JOIN generate_series(0, 2) AS minute"
+            "INSERT INTO temperatures SELECT building, '101', instant, 20"
+            " FROM unnest(ARRAY['B1', 'B2']) AS building"
+            " CROSS JOIN generate_series('2024-12-01'::timestamptz, '2024-12-01 00:02', '1 minute') AS instant"
         )
         more = "SELECT more_readings('{B1,B2}', '{101,101}', 1, %s)"
         assert [one(connection, more % than) for than in (3, 5, 6)] == [True, True, False]
