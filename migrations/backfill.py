@@ -4,6 +4,7 @@ It comes before the grants, so nobody reads what is only half of it. It may end 
 """
 
 import logging
+from dataclasses import dataclass
 
 from sqlalchemy import text
 
@@ -11,18 +12,7 @@ from migrations.database import transaction
 
 log = logging.getLogger("migrations")
 
-ROOMS_MADE_KNOWN_AT_ONCE = 200
-"""Rooms made known in one transaction, during which their writers wait."""
-ROOMS_OF_WEEKS_AT_ONCE = 10
-"""Rooms whose weeks are made in one transaction. Those of ten years take some 10 ms for each room."""
 ROOMS_BETWEEN_WORDS = 1_000
-
-
-def complete(url: str) -> None:
-    """Make all that lacks: rooms of readings, then weeks of days."""
-    _make_rooms_known(url)
-    _make_weeks_known(url)
-
 
 _NEXT_ROOMS = """
     WITH RECURSIVE room AS (
@@ -67,26 +57,6 @@ _KNOW_ROOMS = """
 """
 
 
-def _make_rooms_known(url: str) -> None:
-    """Make known the rooms of readings that came before there were rooms."""
-    last, known = ("", ""), 0
-    while True:
-        with transaction(url) as connection:
-            if connection.scalar(text("SELECT rooms_known FROM upkeep")):
-                return
-            found = connection.execute(
-                text(_NEXT_ROOMS), {"building_id": last[0], "room_id": last[1], "number": ROOMS_MADE_KNOWN_AT_ONCE}
-            ).all()
-            if not found:
-                connection.execute(text("UPDATE upkeep SET rooms_known = true"))
-                return
-            buildings, names = ([str(room[place]) for room in found] for place in (0, 1))
-            connection.execute(text(_KNOW_ROOMS), {"buildings": buildings, "rooms": names})
-        last = buildings[-1], names[-1]
-        known += len(found)
-        log.info("%d rooms are known", known)
-
-
 _ROOMS_AFTER = """
     SELECT building_id, room_id FROM rooms WHERE (building_id, room_id) > (:building_id, :room_id)
     ORDER BY building_id, room_id LIMIT :number FOR UPDATE
@@ -101,25 +71,54 @@ _MAKE_WEEKS = """
 """
 
 
-def _make_weeks_known(url: str) -> None:
-    """Put together the weeks of days that were summed up before there were weeks.
+ROOMS_OF_WEEKS_AT_ONCE = 10
+"""Ten years of a room take some 10 ms."""
 
-    Whoever changes a day of a room has locked its row, with the functions of this version or of the one before.
-    """
-    last, known = ("", ""), 0
+
+@dataclass(frozen=True)
+class _Task:
+    """Something that is made of all rooms, some of them in each transaction."""
+
+    name: str
+    known: str
+    """The column of `upkeep` that says whether it is done."""
+    rooms: str
+    """Finds the next rooms."""
+    rooms_at_once: int
+    make: str
+    """Makes it of these. Their writers wait meanwhile."""
+
+
+_TASKS = (
+    _Task("the rooms", "rooms_known", _NEXT_ROOMS, 200, _KNOW_ROOMS),
+    # Whoever changes a day of a room has locked its row, with the functions of this version or of the one before.
+    _Task("the weeks of rooms", "weeks_known", _ROOMS_AFTER, ROOMS_OF_WEEKS_AT_ONCE, _MAKE_WEEKS),
+)
+
+
+def complete(url: str) -> None:
+    """Make all that lacks: rooms of readings, then weeks of days."""
+    for task in _TASKS:
+        _carry_out(task, url)
+
+
+def _carry_out(task: _Task, url: str) -> None:
+    building_id, room_id, known = "", "", 0
     while True:
         with transaction(url) as connection:
-            if connection.scalar(text("SELECT weeks_known FROM upkeep")):
+            if connection.scalar(text(f"SELECT {task.known} FROM upkeep")):
                 return
             found = connection.execute(
-                text(_ROOMS_AFTER), {"building_id": last[0], "room_id": last[1], "number": ROOMS_OF_WEEKS_AT_ONCE}
+                text(task.rooms), {"building_id": building_id, "room_id": room_id, "number": task.rooms_at_once}
             ).all()
             if not found:
-                connection.execute(text("UPDATE upkeep SET weeks_known = true"))
+                connection.execute(text(f"UPDATE upkeep SET {task.known} = true"))
                 return
-            buildings, names = ([str(room[place]) for room in found] for place in (0, 1))
-            connection.execute(text(_MAKE_WEEKS), {"buildings": buildings, "rooms": names})
-        last = buildings[-1], names[-1]
+            connection.execute(
+                text(task.make),
+                {"buildings": [room.building_id for room in found], "rooms": [room.room_id for room in found]},
+            )
+        building_id, room_id = found[-1]
         known += len(found)
         if known % ROOMS_BETWEEN_WORDS == 0:
-            log.info("the weeks of %d rooms are known", known)
+            log.info("%s: %d are known", task.name, known)

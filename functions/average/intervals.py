@@ -113,7 +113,7 @@ class Buckets:
 
     @cached_property
     def grid(self) -> timedelta | None:
-        """Their width if they begin at each multiple of it since EPOCH, so that nobody needs `bounds`; else None."""
+        """Their width if they begin at each multiple of it since BUCKET_ORIGIN; else None, and `bounds` say where."""
         width = self.bucket.width
         if self.zone is None or self.bucket.unit in MONTHS_OF_UNIT:
             return self.bucket.fixed_width(self.zone)

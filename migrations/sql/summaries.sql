@@ -221,19 +221,16 @@ BEGIN
               AND timestamp >= since AND timestamp < before AND timestamp < $5'
         USING buildings, names, sinces, befores, horizon;
     END IF;
-    WITH slice AS (
-        SELECT * FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
-    ), done AS (
-        UPDATE rooms SET
-            late_from = CASE WHEN before < late_to THEN before END,
-            late_to = CASE WHEN before < late_to THEN late_to END,
-            summed_until = CASE WHEN late_from IS NULL THEN before ELSE summed_until END
-        FROM slice WHERE rooms.building_id = slice.building_id AND rooms.room_id = slice.room_id
-        RETURNING late_from IS NOT NULL OR (
-            timestamp >= summed_until AND summed_until < date_bin('1 hour', now(), '2000-01-03 00:00+00')
-        ) AS unfinished
-    )
-    SELECT coalesce(bool_or(unfinished), false) INTO more FROM done;
+    UPDATE rooms SET
+        late_from = CASE WHEN before < late_to THEN before END,
+        late_to = CASE WHEN before < late_to THEN late_to END,
+        summed_until = CASE WHEN late_from IS NULL THEN before ELSE summed_until END
+    FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
+    WHERE rooms.building_id = slice.building_id AND rooms.room_id = slice.room_id;
+    more := EXISTS (
+        SELECT FROM unsummarized
+        JOIN unnest(buildings, names) AS chosen (building_id, room_id) USING (building_id, room_id)
+    );
 END
 $$;
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -245,16 +246,13 @@ def exporter(plain: Urls, tmp_path: Path) -> Iterator[tuple[str, "subprocess.Pop
 
 
 def scraped(address: str) -> dict[str, float]:
-    end = time.monotonic() + 20
-    while True:
-        try:
-            text = requests.get(f"{address}/metrics", timeout=10).text
-        except requests.ConnectionError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        else:
-            families: Any = text_string_to_metric_families(text)
-            return {sample.name: sample.value for family in families for sample in family.samples}
+    def text() -> str:
+        with suppress(requests.ConnectionError):
+            return requests.get(f"{address}/metrics", timeout=10).text
+        return ""
+
+    families: Any = text_string_to_metric_families(wait_until(text))
+    return {sample.name: sample.value for family in families for sample in family.samples}
 
 
 def test_a_prometheus_is_answered_while_the_database_is_away_too(

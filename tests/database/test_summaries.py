@@ -236,3 +236,68 @@ def test_the_zone_of_the_database_is_nothing_to_the_answers(plain: Urls, serve: 
 def test_each_answer_is_a_state_between_its_question_and_itself(plain: Urls, serve: Callable[..., TestClient]) -> None:
     seed = random.randrange(10**6)
     Crowd(plain, serve("average", DATABASE_URL=plain(READER)), seed).play(60 if LONG else 4)
+
+
+def test_an_hour_is_summed_up_once_it_is_over_even_if_its_first_instant_is_all_it_has(plain: Urls) -> None:
+    this_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    with owner(plain) as connection:
+        connection.execute(READING, (this_hour - timedelta(hours=1),))
+        assert one(connection, "SELECT count(*) FROM unsummarized") == 1
+        connection.execute("CALL summarize()")
+        assert one(connection, "SELECT array_agg(hour) FROM room_hours") == [this_hour - timedelta(hours=1)]
+        connection.execute(READING, (this_hour,))
+        # At the turn of the hour it is over meanwhile.
+        if datetime.now(UTC) < this_hour + timedelta(hours=1):
+            assert one(connection, "SELECT count(*) FROM unsummarized") == 0
+
+
+def test_readings_to_sum_up_are_counted_over_all_rooms_that_are_meant(plain: Urls) -> None:
+    with owner(plain) as connection:
+        connection.execute(
+            "INSERT INTO temperatures SELECT building, '101', instant, 20"
+            " FROM unnest(ARRAY['B1', 'B2']) AS building"
+            " CROSS JOIN generate_series('2024-12-01'::timestamptz, '2024-12-01 00:02', '1 minute') AS instant"
+        )
+        more = "SELECT more_readings('{B1,B2}', '{101,101}', 1, %s)"
+        assert [one(connection, more % than) for than in (3, 5, 6)] == [True, True, False]
+
+
+def test_of_what_is_older_than_the_retention_the_oldest_hour_is_dropped_first(plain: Urls) -> None:
+    with owner(plain) as connection:
+        connection.execute(
+            "INSERT INTO temperatures SELECT 'B1', room, '2024-12-01'::timestamptz + hour * interval '1 hour', 20"
+            " FROM (VALUES ('101', 0), ('102', 1), ('102', 5)) AS reading (room, hour)"
+        )
+        connection.execute("CALL summarize()")
+        connection.execute("UPDATE upkeep SET retention = interval '7 days'")
+        left = []
+        while one(connection, "SELECT drop_expired()"):
+            left.append(one(connection, "SELECT count(*) FROM temperatures"))
+        # The last step is over the time in which there is nothing.
+        assert left == [2, 1, 0, 0]
+
+
+def test_only_what_comes_to_hours_that_are_summed_up_is_late(plain: Urls) -> None:
+    late = "SELECT array_agg((late_from, late_to)::text) FROM rooms"
+    hour = datetime(2024, 12, 1, 8, tzinfo=UTC)
+    with owner(plain) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        for minute in (0, 30):
+            connection.execute(READING, (hour + timedelta(minutes=minute),))
+        assert one(connection, late) == ["(,)"]
+        connection.execute("CALL summarize()")
+        connection.execute(READING, (hour + timedelta(minutes=10),))
+        assert one(connection, late) == ['("2024-12-01 08:00:00+00","2024-12-01 09:00:00+00")']
+
+
+def test_hours_get_their_course_room_by_room(plain: Urls) -> None:
+    with owner(plain) as connection:
+        connection.execute(
+            "INSERT INTO temperatures VALUES ('B1', '101', '2024-12-01', 20), ('B1', '102', '2024-12-01', 20),"
+            " ('B2', '101', '2024-12-01', 20)"
+        )
+        connection.execute("CALL summarize()")
+        connection.execute("UPDATE rooms SET courses_missing_before = summed_until")
+        assert one(connection, "SELECT complete_courses('B1', '101', 1)")
+        untouched = "SELECT array_agg(building_id || room_id) FROM rooms WHERE courses_missing_before = summed_until"
+        assert sorted(one(connection, untouched)) == ["B1102", "B2101"]
