@@ -51,7 +51,7 @@ create_cluster() {
         configuration |
             kind create cluster --name "$CLUSTER" --config - --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
         # Where there are others, kind keeps the first one free of what is deployed.
-        [ "$NODES" = 1 ] || k taint nodes --all node-role.kubernetes.io/control-plane:NoSchedule-
+        [ "$NODES" = 1 ] || k taint nodes -l node-role.kubernetes.io/control-plane node-role.kubernetes.io/control-plane:NoSchedule-
     fi
     # After a restart of Docker the node starts by itself, and the API server a little later.
     retry 60 k get --raw /readyz
