@@ -205,20 +205,26 @@ OF_COURSES = b"""
             )) AS hours,
             coalesce(inner_days, '{}') AS days, coalesce(inner_weeks, '{}') AS weeks
         FROM upkeep
-        CROSS JOIN (SELECT (%(bounds)s)[cardinality(%(bounds)s)] AS ending) AS last_bound
-        CROSS JOIN date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since
+        CROSS JOIN (
+            SELECT
+                date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
+                (%(bounds)s)[cardinality(%(bounds)s)] AS ending
+        ) AS first
         CROSS JOIN LATERAL (
             SELECT
                 range_agg(tstzrange(first_hour, last_hour)) FILTER (WHERE first_hour < last_hour) AS inner_hours,
                 range_agg(tstzrange(first_day, last_day)) FILTER (WHERE first_day < last_day) AS inner_days,
                 range_agg(tstzrange(first_week, last_week)) FILTER (WHERE first_week < last_week) AS inner_weeks
-            FROM unnest(since || %(bounds)s, %(bounds)s) AS bucket (lower, upper)
-            CROSS JOIN date_bin('1 hour', lower + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
-            CROSS JOIN date_bin('1 hour', upper, '2000-01-03 00:00+00') AS last_hour
-            CROSS JOIN date_bin('1 day', lower + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day
-            CROSS JOIN date_bin('1 day', upper, '2000-01-03 00:00+00') AS last_day
-            CROSS JOIN date_bin('7 days', lower + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week
-            CROSS JOIN date_bin('7 days', upper, '2000-01-03 00:00+00') AS last_week
+            FROM (
+                SELECT
+                    date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour,
+                    date_bin('1 hour', until, '2000-01-03 00:00+00') AS last_hour,
+                    date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day,
+                    date_bin('1 day', until, '2000-01-03 00:00+00') AS last_day,
+                    date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week,
+                    date_bin('7 days', until, '2000-01-03 00:00+00') AS last_week
+                FROM unnest(first.since || %(bounds)s, %(bounds)s) AS bucket (since, until)
+            ) AS bucket
         ) AS inner_times
     ), room AS MATERIALIZED (
         SELECT

@@ -22,10 +22,12 @@ _ASKED = b"""
             tstzmultirange(tstzrange(%(start)s::timestamptz, %(end)s::timestamptz)) AS everything,
             tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
 {whole}
-        FROM upkeep
-        CROSS JOIN date_bin('1 hour', %(start)s + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
-        CROSS JOIN date_bin('1 day', %(start)s + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day
-        CROSS JOIN date_bin('7 days', %(start)s + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week
+        FROM upkeep CROSS JOIN (
+            SELECT
+                date_bin('1 hour', %(start)s + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour,
+                date_bin('1 day', %(start)s + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day,
+                date_bin('7 days', %(start)s + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week
+        ) AS first
     )
 """
 _STALE = b"""
@@ -191,20 +193,26 @@ BY_BOUNDS = _statements(
     whole=b"""
             (
                 SELECT range_agg(tstzrange(hour, greatest(hour, date_bin('1 hour', until, '2000-01-03 00:00+00'))))
-                FROM unnest(%(bounds)s::timestamptz[], (%(bounds)s)[2:]) AS bucket (since, until)
-                CROSS JOIN date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS hour
+                FROM (
+                    SELECT date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS hour, until
+                    FROM unnest(%(bounds)s::timestamptz[], (%(bounds)s)[2:]) AS bucket (since, until)
+                ) AS bucket
             ) + tstzmultirange(tstzrange(first_hour, greatest(first_hour, least(
                 dropped_before, date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
             )))) AS hours,
             (
                 SELECT range_agg(tstzrange(day, greatest(day, date_bin('1 day', until, '2000-01-03 00:00+00'))))
-                FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
-                CROSS JOIN date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS day
+                FROM (
+                    SELECT date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS day, until
+                    FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
+                ) AS bucket
             ) AS days,
             (
                 SELECT range_agg(tstzrange(week, greatest(week, date_bin('7 days', until, '2000-01-03 00:00+00'))))
-                FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
-                CROSS JOIN date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS week
+                FROM (
+                    SELECT date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS week, until
+                    FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
+                ) AS bucket
             ) AS weeks
     """,
     bucket=b"width_bucket(at, %(bounds)s)",
