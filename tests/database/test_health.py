@@ -56,6 +56,13 @@ def test_a_database_that_has_just_been_made_is_well(plain: Urls) -> None:
     assert found["database_bytes", ""].value > 1_000_000
 
 
+def test_of_an_odd_number_of_rooms_half_is_rounded_up(plain: Urls, owner: Owner) -> None:
+    for room in range(3):
+        owner.execute("INSERT INTO temperatures VALUES ('B1', %s, now() - interval '4 hours', 20)", (str(room),))
+    behind = measured(plain)["rooms_behind", ""]
+    assert (behind.value, behind.most) == (3, 2)
+
+
 def test_one_that_is_used_is_well(plain: Urls, owner: Owner) -> None:
     make_it_well(owner)
     assert faults(plain) == {}
