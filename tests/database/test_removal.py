@@ -156,7 +156,7 @@ def test_only_readings_beyond_the_limits_are_removed(average: TestClient, owner:
 
 
 def test_a_room_and_a_building_can_be_forgotten(average: TestClient, owner: psycopg.Connection[Any]) -> None:
-    store(owner, *((building, room, at(10 * n), 20.0 + n) for n in range(20) for building in "AB" for room in "12"))
+    store(owner, *((building, room, at(600 * n), 20.0 + n) for n in range(20) for building in "AB" for room in "12"))
     owner.execute("CALL summarize()")
     assert remove(average, ROOMS, building_id="A", room_id="1", dry_run="true")["readings"] == 20
     assert remove(average, ROOMS, building_id="A", room_id="1")["removed"] == 20
