@@ -173,5 +173,5 @@ def _multiples(width: timedelta, start: datetime) -> Iterator[datetime]:
         try:
             yield BUCKET_ORIGIN + width * number
         except OverflowError:
-            yield (datetime.max if number > 0 else datetime.min).replace(tzinfo=UTC)
+            yield datetime.max.replace(tzinfo=UTC) if number > 0 else datetime.min.replace(tzinfo=UTC)
         number += 1
