@@ -4,6 +4,8 @@
 : "${CLUSTER:=temperature}"
 : "${CONTEXT:=kind-$CLUSTER}"
 : "${OVERLAY:=kind}"
+# How many nodes a new kind cluster has.
+: "${NODES:=1}"
 # Where images are pushed to and pulled from. kind/up.sh runs that registry at localhost:5001.
 : "${REGISTRY:=localhost:5001/temperature}"
 

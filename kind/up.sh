@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 need_docker
 need_kind
 need_kubectl
+[[ $NODES =~ ^[1-9]$ ]] || fail "NODES is $NODES; it must be a number from 1 to 9"
 memory=$(docker info --format '{{.MemTotal}}')
 [ "$memory" -ge 5500000000 ] ||
     fail "Docker has $((memory / 1000000)) MB of memory, and the cluster needs 6 GB and 4 processors." \
@@ -36,12 +37,21 @@ run_registry() {
         docker run --detach --restart always --name "$registry" --publish 127.0.0.1:5001:5000 "$REGISTRY_IMAGE"
 }
 
+configuration() {
+    local node
+    cat kind/cluster.yaml
+    for ((node = 2; node <= NODES; node++)); do echo '  - role: worker'; done
+}
+
 create_cluster() {
     if ! cluster_exists; then
         # kind makes its own the current one. make down brings this one back.
         mkdir -p build
         kubectl config current-context >build/context 2>/dev/null || true
-        kind create cluster --name "$CLUSTER" --config kind/cluster.yaml --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
+        configuration |
+            kind create cluster --name "$CLUSTER" --config - --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
+        # Where there are others, kind keeps the first one free of what is deployed.
+        [ "$NODES" = 1 ] || k taint nodes -l node-role.kubernetes.io/control-plane node-role.kubernetes.io/control-plane:NoSchedule-
     fi
     # After a restart of Docker the node starts by itself, and the API server a little later.
     retry 60 k get --raw /readyz

@@ -133,6 +133,8 @@ rooms = Table(
     Column("high", Double()),
     # Hours before this instant were summed up before there were courses, and have none yet.
     Column("courses_missing_before", TIMESTAMP(timezone=True)),
+    # The weeks before this instant are put together; '-infinity' is for days that were there before there were weeks.
+    Column("weeks_until", TIMESTAMP(timezone=True), server_default=text("'-infinity'"), nullable=False),
     PrimaryKeyConstraint("building_id", "room_id", name="rooms_pkey"),
     CheckConstraint("late_from < late_to AND late_to <= summed_until", name="room_late_before_summed"),
     CheckConstraint("isfinite(timestamp) AND isfinite(summed_until)", name="room_within_time"),
@@ -186,6 +188,7 @@ def _course() -> tuple[Column[Any], ...]:
 
 room_hours = _summaries("room_hours", _room_id(), _start("hour"), course=_course())
 room_days = _summaries("room_days", _room_id(), _start("day"), course=_course())
+room_weeks = _summaries("room_weeks", _room_id(), _start("week"), course=_course())
 building_hours = _summaries("building_hours", _start("hour"))
 building_days = _summaries("building_days", _start("day"))
 upkeep = Table(

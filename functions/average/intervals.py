@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 BUCKET_ORIGIN = datetime(2000, 1, 3, tzinfo=UTC)
 """Where buckets of every fixed width begin: a Monday, midnight in UTC (TimescaleDB's origin too)."""
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 SECOND = timedelta(seconds=1)
 MONTHS_OF_UNIT = {"mo": 1, "y": 12}
 """Of the units that consist of months."""
@@ -18,7 +18,7 @@ WIDTH_OF_UNIT = {
     "m": timedelta(minutes=1),
     "h": HOUR,
     "d": DAY,
-    "w": 7 * DAY,
+    "w": WEEK,
     # In 400 years there are 146,097 days.
     "mo": 146_097 * DAY / 4_800,
     "y": 146_097 * DAY / 400,

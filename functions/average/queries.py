@@ -19,7 +19,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from average import courses, summaries
 from average.courses import Course, Wish
-from average.intervals import DAY, HOUR, Buckets, floor
+from average.intervals import DAY, HOUR, WEEK, Buckets, floor
+from average.summaries import Statements
 from average.turns import BRIEF_SECONDS, Turns
 from shared.alarms import Kind, Severity, State
 from shared.backoff import Backoff
@@ -204,7 +205,7 @@ class Temperatures:
         """The start and the summary of each bucket of the scope that has readings, in order."""
         if scope.buckets is None or scope.buckets.grid:
             return [(bucket.name, bucket.summary) for bucket in await self._summaries(scope)]
-        rows = await self._fetch(_OF_ANY_BY_BOUNDS, {**_parameters(scope), "bounds": list(scope.bounds)})
+        rows = await self._fetch(_of(_BY_BOUNDS, scope), {**_parameters(scope), "bounds": list(scope.bounds)})
         found = [_Bucket(*row) for row in rows]
         return [(scope.buckets.starts[bucket.name - 1], bucket.summary) for bucket in found]
 
@@ -276,12 +277,13 @@ class Temperatures:
     async def _summaries(self, scope: Scope) -> list[_Bucket]:
         width = scope.buckets and scope.buckets.grid
         rows = await self._fetch(
-            _OF_ANY,
+            _of(_BY_WIDTH, scope),
             {
                 **_parameters(scope),
                 "bucket": width,
                 "by_hours": not (width and width % HOUR),
                 "by_days": not (width and width % DAY),
+                "by_weeks": not (width and width % WEEK),
             },
         )
         return [_Bucket(*row) for row in rows]
@@ -373,12 +375,16 @@ def _filters(scope: AlarmScope) -> dict[str, Any]:
     return {**_parameters(scope), "kind": scope.kind, "state": scope.state}
 
 
+def _of(statements: Statements, scope: Scope) -> bytes:
+    return statements.of_a_building if scope.room_id is None else statements.of_a_room
+
+
 def _text(statement: bytes) -> bytes:
     """The statement without its indentation: psycopg analyses one of more than 4096 characters each time."""
     return b" ".join(statement.split())
 
 
-_OF_ANY, _OF_ANY_BY_BOUNDS = _text(summaries.OF_ANY), _text(summaries.OF_ANY_BY_BOUNDS)
+_BY_WIDTH, _BY_BOUNDS = (Statements(*map(_text, each)) for each in (summaries.BY_WIDTH, summaries.BY_BOUNDS))
 _OF_COURSES = _text(courses.OF_COURSES)
 _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER_PARAMETERS = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")

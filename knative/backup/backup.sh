@@ -9,6 +9,9 @@ kept=2
 # A receiver that ends within them cannot go on; another one that ends lost the server.
 short_seconds=5
 current='' receiver='' began=0 failed=0 said=''
+# A server that vanished without a word is given up, also by who only listens to it. By itself the system waits for a quarter
+# of an hour, or for two hours, while another leads.
+watched='tcp_user_timeout=20000 keepalives_idle=10 keepalives_interval=5'
 
 # A container that starts anew has the password that there is by now.
 start_anew() {
@@ -20,7 +23,7 @@ start_anew() {
 # initdb gives each database a number of its own, which a restored one keeps. It is what pg_control begins with.
 is_of_this_database() {
     local own
-    own=$(psql --no-psqlrc -AtF ' ' 'dbname=postgres replication=true' -c IDENTIFY_SYSTEM) || start_anew
+    own=$(psql --no-psqlrc -AtF ' ' "dbname=postgres replication=true $watched" -c IDENTIFY_SYSTEM) || start_anew
     [ "${own%% *}" != "$(od -An -tu8 -N8 "$1/base/global/pg_control" | tr -d ' ')" ] || return 0
     [ -n "$said" ] || cat >&2 <<'END'
 The volume has the backup of another database, and is left as it is. This database has no backup. Bring the other one
@@ -39,10 +42,9 @@ whole() {
     ls -d /backup/*Z/base 2>/dev/null | sort
 }
 
-# Not with --synchronous, nor with a slot: where Patroni has a commit wait for any standby, it would be taken for one. A
-# server that vanished without a word is given up: by itself the system tries for a quarter of an hour, while another leads.
+# Not with --synchronous, nor with a slot: where Patroni has a commit wait for any standby, it would be taken for one.
 receive() {
-    pg_receivewal --directory "$1/wal" --no-loop --dbname "tcp_user_timeout=20000" &
+    pg_receivewal --directory "$1/wal" --no-loop --dbname "$watched" &
     receiver=$! began=$SECONDS
 }
 
@@ -63,7 +65,7 @@ begin() {
         sleep 0.1
     done
     # Only a whole one is called `base`.
-    if [ -n "$(ls "$place/wal")" ] && pg_basebackup --pgdata "$place/base.new" --checkpoint fast; then
+    if [ -n "$(ls "$place/wal")" ] && pg_basebackup --dbname "$watched" --pgdata "$place/base.new" --checkpoint fast; then
         mv "$place/base.new" "$place/base"
         [ -z "$before" ] || kill "$before" 2>/dev/null
         current=$place

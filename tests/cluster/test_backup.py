@@ -1,8 +1,10 @@
 """The database is destroyed and comes back from its backup, as a user would do it: `make backup`, `make recover`."""
 
+import base64
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,6 +29,20 @@ def received() -> bool:
 def in_backup(command: str) -> str:
     """What a command says in the pod that keeps the backup."""
     return cluster.kubectl("exec", "deployment/backup", "--", "bash", "-c", command)
+
+
+def restarts() -> int:
+    """How often the container that keeps the backup began anew."""
+    (pod,) = cluster.get("pods", "--selector", "app.kubernetes.io/component=backup")["items"]
+    return int(pod["status"]["containerStatuses"][0]["restartCount"])
+
+
+def log_comes() -> None:
+    """Wait until the backup has what the primary writes from now on."""
+    written = cluster.in_database(cluster.primary(), "SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
+    cluster.in_database(cluster.primary(), "SELECT pg_logical_emit_message(false, 'e2e', ''), pg_switch_wal()")
+    # Under this name it is once it is whole.
+    cluster.until(lambda: written in in_backup("ls /backup/*Z/wal").split(), 120)
 
 
 def lose_disk(instance: str) -> None:
@@ -128,3 +144,81 @@ def test_the_log_is_received_from_another_instance_when_the_primary_vanished_wit
         cluster.until(lambda: f"/wal/{timeline}" in in_backup("ls -d /backup/*Z/wal/*"), 120)
         say(f"the log of timeline {timeline} comes {time.monotonic() - begun:.0f} s after {cluster.primary()} leads")
     cluster.until(cluster.healthy, 300)
+
+
+STOP_COPY = """
+touch -d '25 hours ago' /backup/*Z
+for _ in $(seq 6000); do
+    for place in /backup/*Z/base.new/global; do
+        [ -e "$place" ] || continue
+        for process in /proc/[0-9]*; do
+            [ "$(cat "$process/comm" 2>/dev/null)" != pg_basebackup ] || kill -STOP "${process#/proc/}"
+        done
+        # It may have been whole before it stood still.
+        [ ! -e "$place" ] || { echo "$place"; exit; }
+    done
+    sleep 0.01
+done
+exit 1
+"""
+GO_ON = """
+for process in /proc/[0-9]*; do
+    [ "$(cat "$process/comm" 2>/dev/null)" != pg_basebackup ] || kill -CONT "${process#/proc/}"
+done
+"""
+
+
+@pytest.mark.parametrize("way", ["ends", "vanishes"])
+def test_a_copy_that_was_being_made_while_the_primary(way: str, two_instances: None, say: Say) -> None:
+    """It is made anew, of the next primary, and until then the one before goes on."""
+    cluster.until(received, 60)
+    before = in_backup("ls -d /backup/*Z/base").split()
+    # A small copy is made within a second.
+    half = in_backup(STOP_COPY).strip().removesuffix("/base.new/global")
+    gone = cluster.primary()
+    with ExitStack() as cuts:
+        if way == "ends":
+            cluster.kubectl("delete", "pod", gone, "--wait=false")
+        else:
+            cuts.enter_context(cluster.cut(gone))
+        cluster.until(lambda: cluster.primary() not in ("", gone), 180)
+        begun = time.monotonic()
+        in_backup(GO_ON)
+
+        def whole() -> bool:
+            return bool(set(in_backup("ls -d /backup/*Z/base").split()) - set(before))
+
+        cluster.until(whole, 120)
+        took = time.monotonic() - begun
+        cluster.until(received, 60)
+        log_comes()
+    assert half not in in_backup("ls -d /backup/*Z")
+    say(f"another copy was whole {took:.0f} s after {cluster.primary()} leads")
+    cluster.until(cluster.healthy, 300)
+
+
+def test_the_log_goes_on_when_the_password_that_it_is_received_with_is_another(say: Say) -> None:
+    """What runs has the password of its beginning."""
+    secret = f"standby.{cluster.DATABASE}.credentials.postgresql.acid.zalan.do"
+    before, kept_in = cluster.get("secret", secret)["data"]["password"], in_backup("ls /backup")
+
+    def change(password: str) -> None:
+        cluster.patch("secret", secret, {"data": {"password": base64.b64encode(password.encode()).decode()}})
+        cluster.in_database(cluster.primary(), f"ALTER ROLE standby PASSWORD '{password}'")
+
+    times = restarts()
+    try:
+        change("another")
+        # As when the primary begins anew. Standbys keep the connections that they have.
+        cluster.in_database(
+            cluster.primary(),
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name = 'pg_receivewal'",
+        )
+        begun = time.monotonic()
+        cluster.until(lambda: restarts() > times, 120)
+        cluster.until(received, 120)
+        log_comes()
+        say(f"the log comes with the other password after {time.monotonic() - begun:.0f} s")
+        assert in_backup("ls /backup") == kept_in
+    finally:
+        change(base64.b64decode(before).decode())

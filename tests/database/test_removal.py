@@ -165,7 +165,7 @@ def test_a_room_and_a_building_can_be_forgotten(average: TestClient, owner: psyc
     assert remove(average, ROOMS, building_id="B")["removed"] == 40
     assert asked(average, building_id="B", **EVERYTHING)[0] == 0
     assert asked(average, building_id="A", **EVERYTHING)[0] == 20
-    for table in ("rooms", "room_hours", "room_days", "building_hours", "building_days"):
+    for table in ("rooms", "room_hours", "room_days", "room_weeks", "building_hours", "building_days"):
         assert owner.execute(f"SELECT DISTINCT building_id FROM {table}").fetchall() == [("A",)]
     assert remove(average, ROOMS, building_id="B", keep_out="0")["removed"] == 0
 

@@ -15,6 +15,7 @@ from psycopg import sql
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
+from migrations import backfill
 from tests.crowd import Crowd
 from tests.support import LONG, SUPERUSER, Urls, migrate, wait_for_locks
 
@@ -110,6 +111,41 @@ def test_a_late_reading_that_is_committed_while_rooms_are_made_known_is_summed_u
         thread.join()
         connection.execute("CALL summarize()")
         assert one(connection, SUMMED_UP) == 3
+
+
+def test_weeks_of_days_of_the_version_before_are_made_while_late_readings_are_summed_up(plain: Urls) -> None:
+    """The version before had no weeks. Whoever began to sum up with its functions may end after this."""
+    monday, rooms = datetime(2026, 1, 5, tzinfo=UTC), backfill.ROOMS_OF_WEEKS_AT_ONCE + 2
+    with owner(plain) as connection, psycopg.connect(plain(OWNER)) as before:
+        connection.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, day, 20.1 FROM generate_series(1, %s) AS room,"
+            " generate_series(%s::timestamptz, %s, '25 hours') AS day",
+            (rooms, monday, monday + timedelta(days=30)),
+        )
+        connection.execute("CALL summarize()")
+        meant = connection.execute("SELECT * FROM room_weeks ORDER BY room_id, week").fetchall()
+        # The last one is not over.
+        assert len(meant) == 4 * rooms
+        # A run that was killed left those of a room. Meanwhile a day changed, and nobody knew of weeks.
+        connection.execute("DELETE FROM room_weeks WHERE room_id <> '2'")
+        connection.execute("UPDATE rooms SET weeks_until = '-infinity' WHERE room_id <> '2'")
+        changed = (monday + timedelta(minutes=7),)
+        before.execute("INSERT INTO temperatures VALUES ('B1', '1', %s, 30)", changed)
+        before.execute("SELECT FROM rooms WHERE room_id = '1' FOR UPDATE")
+        before.execute(
+            "SELECT summarize_hours('{B1}', '{1}', ARRAY[%s::timestamptz], ARRAY[%s::timestamptz])",
+            (monday, monday + timedelta(hours=1)),
+        )
+        before.execute("SELECT roll_up_days('{B1}', '{1}', ARRAY[%s::timestamptz])", (monday,))
+        thread = threading.Thread(target=migrate, args=(plain(OWNER),))
+        thread.start()
+        wait_for_locks(plain)
+        before.commit()
+        thread.join()
+        made = connection.execute("SELECT * FROM room_weeks ORDER BY room_id, week").fetchall()
+        count, total, lowest, highest = made[0][3:7]
+        assert (count, Fraction(total), lowest, highest) == (meant[0][3] + 1, Fraction(meant[0][4]) + 30, 20.1, 30)
+        assert made[1:] == meant[1:]
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])

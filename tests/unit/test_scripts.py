@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support import ROOT
 
@@ -64,6 +65,40 @@ def test_the_end_of_the_cluster_brings_back_the_context_of_before_unless_there_i
         esac""",
     )
     assert (tmp_path / "chosen").read_text() == chosen
+
+
+def beginning_of_the_cluster(folder: Path, nodes: str) -> tuple[str, str]:
+    """What `make up` tells a kind that then fails: the configuration of the cluster; and what it says itself."""
+    shutil.copytree(ROOT / "kind", folder / "kind")
+    # A cluster may be running.
+    with (folder / "kind/steps.sh").open("a") as steps:
+        steps.write("need_port() { true; }\n")
+    for name, does in (
+        ("docker", 'case "$*" in *MemTotal*) echo 8000000000 ;; *NCPU*) echo 4 ;; esac'),
+        ("kind", f'case "$1" in version) echo v0.33.0 ;; create) cat >"{folder}/told"; exit 1 ;; esac'),
+        ("kubectl", ""),
+    ):
+        program = folder / "programs" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}/programs:{os.environ['PATH']}", "NODES": nodes}
+    run = subprocess.run(["bash", folder / "kind/up.sh"], env=environment, capture_output=True, text=True)
+    told = folder / "told"
+    return told.read_text() if told.exists() else "", run.stderr
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_cluster_has_as_many_nodes_as_it_is_told(tmp_path: Path, nodes: int) -> None:
+    told, _ = beginning_of_the_cluster(tmp_path, str(nodes))
+    roles = [node["role"] for node in yaml.safe_load(told)["nodes"]]
+    assert roles == ["control-plane", *["worker"] * (nodes - 1)]
+
+
+@pytest.mark.parametrize("nodes", ["0", "three", "12"])
+def test_a_number_of_nodes_that_makes_no_sense_is_refused(tmp_path: Path, nodes: str) -> None:
+    told, said = beginning_of_the_cluster(tmp_path, nodes)
+    assert (told, said) == ("", f"NODES is {nodes}; it must be a number from 1 to 9\n")
 
 
 # What a kubectl answers, by what its arguments hold.
