@@ -199,7 +199,8 @@ def test_what_is_measured_at_the_end_of_a_removal_is_not_kept_out(
 ) -> None:
     store(owner, ("B1", "101", at(0), 20.0))
     assert remove(average, building_id="B1", start=at(0), end=at(60))["removed"] == 1
-    store(owner, ("B1", "101", at(59), 20.0), ("B1", "101", at(60), 21.0))
+    # By one statement, as a group of `ingest` is stored.
+    owner.execute("INSERT INTO temperatures VALUES ('B1', '101', %s, 20), ('B1', '101', %s, 21)", (at(59), at(60)))
     assert owner.execute("SELECT temperature FROM temperatures").fetchall() == [(21.0,)]
 
 
