@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
@@ -61,6 +61,8 @@ HELD = """
     ) AS held WHERE length > interval '0'
 """
 """Degree hours: readings hold until the next one."""
+NOTHING = "SELECT 0, 0"
+"""What takes as long as the way to the database and back."""
 LIST_OF_ALL = "SELECT building_id, room_id, timestamp, temperature FROM rooms ORDER BY building_id, room_id"
 
 
@@ -231,7 +233,9 @@ async def _statements(database: str, url: str, asked: Sequence[Question], rooms:
             names = [str(repeat % rooms + 1) for repeat in range(repeats)]
             ours: list[float] = []
             reference: list[float] = []
+            way: list[float] = []
             for _ in range(ROUNDS):
+                await _timed(way, partial(_reference, pool, replace(question, reference=NOTHING)), names)
                 expected = await _timed(reference, partial(_reference, pool, question), names)
                 found = await _timed(ours, partial(question.ask, temperatures), names)
                 assert question.reference == LIST_OF_ALL or found[: len(expected)] == expected, "it is not exact"
@@ -241,6 +245,7 @@ async def _statements(database: str, url: str, asked: Sequence[Question], rooms:
                     "question": question.name,
                     "readings": "" if question.reference == LIST_OF_ALL else found[0],
                     "ms": median(ours),
+                    "way ms": median(way),
                     "reference ms": median(reference),
                     "times": median(reference) / median(ours),
                 }

@@ -43,7 +43,7 @@ TIMER_SECONDS = 60
 READING_SECONDS = 5
 """Between the readings of a room."""
 ENDING_SECONDS = 2
-"""For a thread to end by itself. One that is left ends with the process, and its work goes on at the next start."""
+"""A thread has so long to end by itself. One that is left ends with the process, and its next start goes on."""
 
 
 class Connections(NamedTuple):

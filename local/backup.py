@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.5
 FAILED_RECEIVER_SECONDS = 5
 """A receiver that ends within them cannot go on; another one that ends lost the server."""
 FIRST_LOG_SECONDS = 30
-"""After which a receiver that has written nothing is given up."""
+"""A receiver that has written nothing by then is given up."""
 _FOLDER_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
 _LOG_KEPT = "512MB"
 """Of the log, for a receiver that was away for a while."""

@@ -119,7 +119,7 @@ def _some(content: Content, number: int, first: int) -> list[bytes]:
 def recognized(begin: bytes, columns: Mapping[str, str], encoding: str, delimiter: str) -> tuple[Format, bool]:
     """The format of a file with this first line, and whether that names columns.
 
-    `columns` says for each of COLUMNS which column of the file it is, or after a `=` what it always is. Raises
+    `columns` says for each of READING_COLUMNS which column of the file it is, or after a `=` what it always is. Raises
     SettingError for columns that are not there.
     """
     begin = begin.removeprefix(_BYTE_ORDER_MARK)

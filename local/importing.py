@@ -36,7 +36,7 @@ CONNECTIONS = 4
 BLOCKS_AHEAD = 2 * CONNECTIONS
 """Blocks that are read ahead of those that are stored."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, MOST_PAUSE_SECONDS_ASKED = 0.1, 5, 30
-"""Until a block is sent again: by itself, and where the answer says when."""
+"""The pauses before a block is sent again: two of its own, and the longest that an answer may ask for."""
 PATIENCE_SECONDS = 60
 """The import ends after so long without any answer but 503."""
 KEEPING_SECONDS = 1.0

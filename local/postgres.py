@@ -53,15 +53,15 @@ _MOST_SOCKET_PATH_BYTES = 103
 SLOW_START_SECONDS = 10
 """Seconds for the processes of a server that was killed to notice it; a start that takes longer says how far it is."""
 STOPPING_SECONDS = 60
-"""After which a server that was told to end is ended, which loses nothing, but makes its next start longer."""
+"""A server that was told to end has so long. Then it is killed: that loses nothing, but the next start takes longer."""
 
 
 class Postgres:
     """A server on `folder`, reached through a Unix socket only.
 
     PostgreSQL refuses to run as root: then it runs as another user, who gets the folder. `tell` is called with a
-    sentence about anything done outside the folder. Of the environment of this process, in which its clients are, a
-    start removes what would lead them to another server. `programs` are those of another PostgreSQL than its own.
+    sentence about anything done outside the folder. A start removes from the environment of this process what would
+    lead its clients to another server. `programs` are those of another PostgreSQL than its own.
     """
 
     def __init__(

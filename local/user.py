@@ -43,7 +43,7 @@ class User:
             self.own(path)
 
     def may(self, path: Path, need: int) -> bool:
-        """Whether the user may do with the path what the bits say: READ, PASS or both."""
+        """Whether the user may do with the path what the bits say: READ_BIT, PASS_BIT or both."""
         return _missing(path, self, need) == 0
 
     def let_pass(self, path: Path, tell: Callable[[str], None]) -> None:

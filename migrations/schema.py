@@ -186,6 +186,7 @@ def _course() -> tuple[Column[Any], ...]:
 
 room_hours = _summaries("room_hours", _room_id(), _start("hour"), course=_course())
 room_days = _summaries("room_days", _room_id(), _start("day"), course=_course())
+room_weeks = _summaries("room_weeks", _room_id(), _start("week"), course=_course())
 building_hours = _summaries("building_hours", _start("hour"))
 building_days = _summaries("building_days", _start("day"))
 upkeep = Table(
@@ -199,6 +200,8 @@ upkeep = Table(
     Column("dropped_before", TIMESTAMP(timezone=True), server_default=text("'-infinity'"), nullable=False),
     # Whether all rooms of readings that came before there were rooms have a row.
     Column("rooms_known", Boolean(), server_default=text("false"), nullable=False),
+    # Whether all days that were summed up before there were weeks have theirs.
+    Column("weeks_known", Boolean(), server_default=text("false"), nullable=False),
     PrimaryKeyConstraint("single", name="upkeep_pkey"),
     CheckConstraint("single", name="upkeep_once"),
 )

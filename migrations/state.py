@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from migrations import jobs, roles
+from migrations import backfill, jobs, roles
 from migrations.database import interval, transaction
 from migrations.edition import Edition, detect, has_aggregate, has_hypertable
 from migrations.failures import Final
@@ -19,16 +19,13 @@ from migrations.settings import Settings
 log = logging.getLogger("migrations")
 
 VIEWS = (BUCKET_AVERAGES, "avg_temperature_hourly", "avg_temperature_daily", "avg_temperature_stale")
-SUMMARY_TABLES = ("rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep")
+SUMMARY_TABLES = ("rooms", "room_hours", "room_days", "room_weeks", "building_hours", "building_days", "upkeep")
 WATCHED_COLUMNS = ("watched_until", "came_from", "came_to", "low", "high")
 """What `watch` takes of a room: that readings came since it looked last."""
 REMOVAL_FUNCTIONS = ("preview_removal", "begin_removal", "continue_removal")
 HEALTH_FUNCTIONS = ("database_health", "schema_health", "jobs_health", "extension_health", "server_health")
 OWNER_FUNCTIONS = ("mark_rooms", "forget_rooms", *REMOVAL_FUNCTIONS, *HEALTH_FUNCTIONS)
 """Functions that run with the rights of the owner, whoever calls them, or that only some may call."""
-ROOMS_MADE_KNOWN_AT_ONCE = 200
-"""Rooms made known in one transaction, during which their writers wait."""
-
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
     DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin;
@@ -52,7 +49,7 @@ def bring_about(settings: Settings) -> Edition:
     with transaction(settings.url) as connection:
         edition = detect(connection)
         _make_functions(connection, edition, settings)
-    _make_rooms_known(settings.url)
+    backfill.complete(settings.url)
     with transaction(settings.url) as connection:
         _make_bucket_averages(connection, edition, settings)
         connection.exec_driver_sql(
@@ -136,6 +133,8 @@ def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> No
         "@kept_out@": kept_out,
         "@need_timescaledb@": _NEED_TIMESCALEDB if in_chunks else "NULL",
         "@bucket_averages@": _read("bucket_averages").rstrip(),
+        "@roll_up_days@": _roll_up("day", "24:00", part="hour"),
+        "@roll_up_weeks@": _roll_up("week", "168:00", part="day"),
     }
     statements = _read(name)
     for placeholder, part in parts.items():
@@ -143,74 +142,12 @@ def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> No
     connection.exec_driver_sql(statements)
 
 
+def _roll_up(whole: str, width: str, *, part: str) -> str:
+    return _read("roll_up").replace("@whole@", whole).replace("@width@", width).replace("@part@", part).rstrip()
+
+
 def _read(name: str) -> str:
     return (_SQL / f"{name}.sql").read_text(encoding="utf-8")
-
-
-_NEXT_ROOMS = """
-    WITH RECURSIVE room AS (
-        (
-            SELECT building_id, room_id FROM temperatures
-            WHERE (building_id, room_id) > (:building_id, :room_id) ORDER BY building_id, room_id LIMIT 1
-        )
-        UNION ALL
-        SELECT next.building_id, next.room_id
-        FROM room CROSS JOIN LATERAL (
-            SELECT building_id, room_id FROM temperatures
-            WHERE (building_id, room_id) > (room.building_id, room.room_id) ORDER BY building_id, room_id LIMIT 1
-        ) AS next
-    )
-    SELECT building_id, room_id FROM room LIMIT :number
-"""
-"""A jump along the primary key from room to room, instead of reading all of it."""
-_KNOW_ROOMS = """
-    WITH known AS MATERIALIZED (
-        SELECT building_id, room_id, latest.timestamp, latest.temperature,
-               date_bin('1 hour', first.timestamp, '2000-01-03 00:00+00') AS summed_until
-        FROM unnest(CAST(:buildings AS text[]), CAST(:rooms AS text[])) AS chosen (building_id, room_id)
-        CROSS JOIN LATERAL latest_reading(building_id, room_id, 'infinity') AS latest
-        CROSS JOIN LATERAL (
-            SELECT min(timestamp) AS timestamp FROM temperatures
-            WHERE temperatures.building_id = chosen.building_id AND temperatures.room_id = chosen.room_id
-        ) AS first
-    )
-    INSERT INTO rooms AS room (building_id, room_id, timestamp, temperature, summed_until)
-    SELECT building_id, room_id, timestamp, temperature, summed_until FROM known
-    -- All are found before the first is locked.
-    ORDER BY building_id, room_id
-    ON CONFLICT (building_id, room_id) DO UPDATE SET
-        timestamp = greatest(room.timestamp, excluded.timestamp),
-        temperature = CASE
-            WHEN (excluded.timestamp, excluded.temperature) > (room.timestamp, room.temperature)
-            THEN excluded.temperature ELSE room.temperature
-        END,
-        -- What a writer marked meanwhile may have come after `known` was looked up.
-        summed_until = least(room.summed_until, excluded.summed_until, room.late_from),
-        late_from = NULL, late_to = NULL
-"""
-
-
-def _make_rooms_known(url: str) -> None:
-    """Make known the rooms of readings that came before there were rooms. Writers go on meanwhile.
-
-    Nobody may read the summaries before that, since the grants come later.
-    """
-    last, known = ("", ""), 0
-    while True:
-        with transaction(url) as connection:
-            if connection.scalar(text("SELECT rooms_known FROM upkeep")):
-                return
-            found = connection.execute(
-                text(_NEXT_ROOMS), {"building_id": last[0], "room_id": last[1], "number": ROOMS_MADE_KNOWN_AT_ONCE}
-            ).all()
-            if not found:
-                connection.execute(text("UPDATE upkeep SET rooms_known = true"))
-                return
-            buildings, names = ([str(room[place]) for room in found] for place in (0, 1))
-            connection.execute(text(_KNOW_ROOMS), {"buildings": buildings, "rooms": names})
-        last = buildings[-1], names[-1]
-        known += len(found)
-        log.info("%d rooms are known", known)
 
 
 def check(connection: Connection, settings: Settings) -> None:

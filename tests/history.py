@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 from starlette.testclient import TestClient
 
-from average.intervals import DAY, HOUR, floor
+from average.intervals import DAY, HOUR, WEEK, floor
 from local.postgres import ADMIN, OWNER, READER, WRITER
 from tests import calendars, courses
 from tests.exactness import Reading, summary, temperatures
@@ -44,13 +44,13 @@ STARTS = [
 ]
 _INSERT = "INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
 
-# Few, so that they meet: the edges of hours and days, and what is next to them, in the present hour and after it too.
+# Few, so that they meet: the edges of hours, days and weeks, and what is next to them, also later than now.
 instants = st.builds(
     lambda start, hours, minutes, microseconds: (
         start + timedelta(hours=hours, minutes=minutes, microseconds=microseconds)
     ),
     st.sampled_from(STARTS),
-    st.sampled_from([0, 1, 2, 5, 23, 24, 25, 26, 48]),
+    st.sampled_from([0, 1, 2, 5, 23, 24, 25, 26, 48, 168]),
     st.sampled_from([0, 0, 7, 30, 59]),
     st.sampled_from([-1, 0, 1, 59_999_999]),
 )
@@ -69,6 +69,8 @@ WIDTHS = {
     "6h": 6 * HOUR,
     "1d": DAY,
     "2d": 2 * DAY,
+    "7d": WEEK,
+    "14d": 2 * WEEK,
 }
 MOST_BUCKETS = 10_000
 BUSY_SECONDS = 10
@@ -560,6 +562,7 @@ class History(RuleBasedStateMachine):
         assert kept == {key: _put_together((1, Fraction(t), t, t) for t in hours[key]) for key in kept}
         for relation, start, width, columns in (
             ("room_days", "day", DAY, 2),
+            ("room_weeks", "week", WEEK, 2),
             ("building_hours", "hour", HOUR, 1),
             ("building_days", "day", DAY, 1),
         ):

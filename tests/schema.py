@@ -24,7 +24,7 @@ VIEWS = [
     "avg_temperature_daily",
     "avg_temperature_stale",
 ]
-SUMMARIES = ["rooms", "room_hours", "room_days", "building_hours", "building_days", "upkeep"]
+SUMMARIES = ["rooms", "room_hours", "room_days", "room_weeks", "building_hours", "building_days", "upkeep"]
 ALARM = (
     "INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised)"
     " VALUES ('B1', '101', 'low', 1, 0, now())"

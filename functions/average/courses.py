@@ -203,24 +203,35 @@ OF_COURSES = b"""
             coalesce(inner_hours, '{}') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
                 since, date_bin('1 hour', ending + interval '00:59:59.999999', '2000-01-03 00:00+00')
             )) AS hours,
-            coalesce(inner_days, '{}') AS days
+            coalesce(inner_days, '{}') AS days, coalesce(inner_weeks, '{}') AS weeks
         FROM upkeep
-        CROSS JOIN (SELECT (%(bounds)s)[cardinality(%(bounds)s)] AS ending) AS last_bound
-        CROSS JOIN date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since
+        CROSS JOIN (
+            SELECT
+                date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
+                (%(bounds)s)[cardinality(%(bounds)s)] AS ending
+        ) AS first
         CROSS JOIN LATERAL (
             SELECT
                 range_agg(tstzrange(first_hour, last_hour)) FILTER (WHERE first_hour < last_hour) AS inner_hours,
-                range_agg(tstzrange(first_day, last_day)) FILTER (WHERE first_day < last_day) AS inner_days
-            FROM unnest(since || %(bounds)s, %(bounds)s) AS bucket (lower, upper)
-            CROSS JOIN date_bin('1 hour', lower + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
-            CROSS JOIN date_bin('1 hour', upper, '2000-01-03 00:00+00') AS last_hour
-            CROSS JOIN date_bin('1 day', lower + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day
-            CROSS JOIN date_bin('1 day', upper, '2000-01-03 00:00+00') AS last_day
+                range_agg(tstzrange(first_day, last_day)) FILTER (WHERE first_day < last_day) AS inner_days,
+                range_agg(tstzrange(first_week, last_week)) FILTER (WHERE first_week < last_week) AS inner_weeks
+            FROM (
+                SELECT
+                    date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour,
+                    date_bin('1 hour', until, '2000-01-03 00:00+00') AS last_hour,
+                    date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day,
+                    date_bin('1 day', until, '2000-01-03 00:00+00') AS last_day,
+                    date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week,
+                    date_bin('7 days', until, '2000-01-03 00:00+00') AS last_week
+                FROM unnest(first.since || %(bounds)s, %(bounds)s) AS bucket (since, until)
+            ) AS bucket
         ) AS inner_times
     ), room AS MATERIALIZED (
-        SELECT room_id, stale, days - touched_days(stale) AS days
+        SELECT
+            room_id, stale, days - touched(stale, interval '24:00') AS days,
+            weeks - touched(stale, interval '168:00') AS weeks
         FROM (
-            SELECT room_id, days, everything * (tstzmultirange(
+            SELECT room_id, days, weeks, everything * (tstzmultirange(
                 CASE WHEN late_from IS NULL THEN 'empty' ELSE tstzrange(late_from, late_to) END,
                 CASE WHEN timestamp < summed_until THEN 'empty' ELSE tstzrange(summed_until, NULL) END
             ) - tstzmultirange(tstzrange(NULL, dropped_before))) AS stale
@@ -230,26 +241,40 @@ OF_COURSES = b"""
                 SELECT * FROM rooms WHERE building_id = %(building_id)s AND %(room_id)s IS NULL
             ) AS meant CROSS JOIN asked
         ) AS of_building
+    ), week AS MATERIALIZED (
+        SELECT summary.*, {is_enough} AS is_enough
+        FROM room CROSS JOIN unnest(weeks) AS span CROSS JOIN LATERAL (
+            SELECT * FROM room_weeks
+            WHERE building_id = %(building_id)s AND room_weeks.room_id = room.room_id
+              AND week >= lower(span) AND week < upper(span) OFFSET 0
+        ) AS summary
+    ), room_by_days AS MATERIALIZED (
+        SELECT room_id, stale, days - (weeks - unclear) AS days, weeks - unclear AS weeks
+        FROM (
+            SELECT room.*, coalesce(unclear.weeks, '{}') AS unclear
+            FROM room LEFT JOIN (
+                SELECT room_id, range_agg(tstzrange(week, week + interval '168:00')) AS weeks
+                FROM week WHERE is_enough IS NOT TRUE GROUP BY room_id
+            ) AS unclear USING (room_id)
+        ) AS room
     ), day AS MATERIALIZED (
-        SELECT summary.*, longest_gap <= %(longest_hold)s
-            AND (min <= %(above)s::float8 AND max > %(above)s) IS NOT TRUE
-            AND (min < %(below)s::float8 AND max >= %(below)s) IS NOT TRUE AS is_enough
-        FROM room CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
+        SELECT summary.*, {is_enough} AS is_enough
+        FROM room_by_days CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
             SELECT * FROM room_days
-            WHERE building_id = %(building_id)s AND room_days.room_id = room.room_id
+            WHERE building_id = %(building_id)s AND room_days.room_id = room_by_days.room_id
               AND day >= lower(span) AND day < upper(span) OFFSET 0
         ) AS summary
     ), room_by_hours AS MATERIALIZED (
-        SELECT room_id, room.days - coalesce(unclear.days, '{}') AS days,
-               asked.hours - stale - (room.days - coalesce(unclear.days, '{}')) AS hours
-        FROM asked CROSS JOIN room LEFT JOIN (
-            SELECT room_id, range_agg(tstzrange(day, day + interval '24:00')) AS days
-            FROM day WHERE is_enough IS NOT TRUE GROUP BY room_id
-        ) AS unclear USING (room_id)
+        SELECT room_id, weeks + days - unclear AS days, hours - stale - (weeks + days - unclear) AS hours
+        FROM (
+            SELECT asked.hours, room_by_days.*, coalesce(unclear.days, '{}') AS unclear
+            FROM asked CROSS JOIN room_by_days LEFT JOIN (
+                SELECT room_id, range_agg(tstzrange(day, day + interval '24:00')) AS days
+                FROM day WHERE is_enough IS NOT TRUE GROUP BY room_id
+            ) AS unclear USING (room_id)
+        ) AS room
     ), hour AS MATERIALIZED (
-        SELECT summary.*, hour < dropped_before OR longest_gap <= %(longest_hold)s
-            AND (min <= %(above)s AND max > %(above)s) IS NOT TRUE
-            AND (min < %(below)s AND max >= %(below)s) IS NOT TRUE AS is_enough
+        SELECT summary.*, hour < dropped_before OR {is_enough} AS is_enough
         FROM asked CROSS JOIN room_by_hours CROSS JOIN unnest(room_by_hours.hours) AS span CROSS JOIN LATERAL (
             SELECT * FROM room_hours
             WHERE building_id = %(building_id)s AND room_hours.room_id = room_by_hours.room_id
@@ -263,7 +288,9 @@ OF_COURSES = b"""
             FROM hour WHERE is_enough IS NOT TRUE GROUP BY room_id
         ) AS unclear USING (room_id)
     ), summary AS (
-        SELECT day AS at, day + interval '24:00' AS until, day.* FROM day WHERE is_enough
+        SELECT week AS at, week + interval '168:00' AS until, week.* FROM week WHERE is_enough
+        UNION ALL
+        SELECT day, day + interval '24:00', day.* FROM day WHERE is_enough
         UNION ALL
         SELECT hour, hour + interval '01:00', hour.* FROM hour WHERE is_enough
     ), piece AS (
@@ -355,13 +382,19 @@ OF_COURSES = b"""
         FROM (SELECT *, exact_temperature(held) * held_for AS held_degrees FROM part OFFSET 0) AS part
         GROUP BY bucket
     ) AS together ORDER BY bucket
-"""
+""".replace(
+    b"{is_enough}",
+    b"""longest_gap <= %(longest_hold)s
+            AND (min <= %(above)s::float8 AND max > %(above)s) IS NOT TRUE
+            AND (min < %(below)s::float8 AND max >= %(below)s) IS NOT TRUE""",
+)
 """For a room, or for all rooms of the building where there is no `room_id`; in the buckets between `bounds`, which are
 the start of the interval, instants in order, and its end. Each is named by its number from 1.
 
-`asked` has what is whole hours and days of each bucket, and of the time before the interval from which a reading may
-hold. `day` and `hour` are the summaries of these, as far as they are enough: not where a pause is longer than readings
-hold, or where a limit is between the lowest and the highest. Of days that are not enough there are hours, of hours
-readings. `piece` is all of these; what is of the future, or came late to readings that were dropped, does not hold.
-`followed` is each piece and how long its last reading holds, and `part` what of it is in which bucket.
+`asked` has what is whole hours, days and weeks of each bucket, and of the time before the interval from which a reading
+may hold. `week`, `day` and `hour` are the summaries of these, and whether they are enough: not where a pause is longer
+than readings hold, or where a limit is between the lowest and the highest. Of weeks that are not enough there are days,
+of days hours, of hours readings. `piece` is all of these; what is of the future, or came late to readings that were
+dropped, does not hold. `followed` is each piece and how long its last reading holds, and `part` what of it is in which
+bucket.
 """

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 BUCKET_ORIGIN = datetime(2000, 1, 3, tzinfo=UTC)
 """Where buckets of every fixed width begin: a Monday, midnight in UTC (TimescaleDB's origin too)."""
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 SECOND = timedelta(seconds=1)
 MONTHS_OF_UNIT = {"mo": 1, "y": 12}
 """Of the units that consist of months."""
@@ -18,7 +18,7 @@ WIDTH_OF_UNIT = {
     "m": timedelta(minutes=1),
     "h": HOUR,
     "d": DAY,
-    "w": 7 * DAY,
+    "w": WEEK,
     # In 400 years there are 146,097 days.
     "mo": 146_097 * DAY / 4_800,
     "y": 146_097 * DAY / 400,
@@ -113,7 +113,7 @@ class Buckets:
 
     @cached_property
     def grid(self) -> timedelta | None:
-        """Their width if they begin at each multiple of it since EPOCH, so that nobody needs `bounds`; else None."""
+        """Their width if they begin at each multiple of it since BUCKET_ORIGIN; else None, and `bounds` say where."""
         width = self.bucket.width
         if self.zone is None or self.bucket.unit in MONTHS_OF_UNIT:
             return self.bucket.fixed_width(self.zone)

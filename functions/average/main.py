@@ -62,8 +62,8 @@ async def _average(request: Request) -> Response:
     if wish is None:
         values = _values(await _database().summary(scope))
     else:
-        found = await _database().courses(scope, wish)
-        values = courses.values(found[0][1] if found else courses.EMPTY, wish, scope.zone)
+        [(_, course)] = await _database().courses(scope, wish) or [(1, courses.EMPTY)]
+        values = courses.values(course, wish, scope.zone)
     answer = {**values, **_weighted(wish), **_named(scope)}
     if not values["count"] and values["average_temperature"] is None:
         answer["message"] = "No data found"

@@ -19,7 +19,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from average import courses, summaries
 from average.courses import Course, Wish
-from average.intervals import DAY, HOUR, Buckets, floor
+from average.intervals import DAY, HOUR, WEEK, Buckets, floor
+from average.summaries import Statements
 from average.turns import BRIEF_SECONDS, Turns
 from shared.alarms import Kind, Severity, State
 from shared.backoff import Backoff
@@ -83,6 +84,24 @@ class Alarm:
     noticed: datetime
     severity: Severity
     id: UUID
+
+
+class _Bucket(NamedTuple):
+    """A row of the statements of `summaries`: a bucket, and what its readings are put together."""
+
+    name: Any
+    """Its start, its number from 1, or None for the only one."""
+    readings: int
+    """How many; None, as all that follows, where there are none."""
+    sum: Decimal
+    min: float
+    max: float
+
+    @property
+    def summary(self) -> Summary:
+        return Summary(
+            self.readings, courses.exact_average(self.sum, self.readings, self.min, self.max), self.min, self.max
+        )
 
 
 class Room(NamedTuple):
@@ -179,16 +198,16 @@ class Temperatures:
 
     async def summary(self, scope: Scope) -> Summary | None:
         """The summary of all readings in the scope, None if there are none."""
-        rows = await self._readings(scope) or await self._summaries(scope)
-        return _summary(*rows[0][1:5]) if rows and rows[0][1] else None
+        bucket = await self._short_interval(scope) or next(iter(await self._summaries(scope)), None)
+        return bucket.summary if bucket and bucket.readings else None
 
     async def series(self, scope: Scope) -> list[tuple[datetime, Summary]]:
         """The start and the summary of each bucket of the scope that has readings, in order."""
         if scope.buckets is None or scope.buckets.grid:
-            return [(start, _summary(*values)) for start, *values in await self._summaries(scope)]
-        asked = {**_parameters(scope), "bounds": list(scope.bounds)}
-        rows = await self._fetch(_OF_ANY_BY_BOUNDS, asked)
-        return [(scope.buckets.starts[number - 1], _summary(*values)) for number, *values in rows]
+            return [(bucket.name, bucket.summary) for bucket in await self._summaries(scope)]
+        rows = await self._fetch(_of(_BY_BOUNDS, scope), {**_parameters(scope), "bounds": list(scope.bounds)})
+        found = [_Bucket(*row) for row in rows]
+        return [(scope.buckets.starts[bucket.name - 1], bucket.summary) for bucket in found]
 
     async def courses(self, scope: Scope, wish: Wish) -> list[tuple[int, Course]]:
         """The number, from 1, and the course of each bucket of the scope in which there are readings or one holds."""
@@ -207,9 +226,10 @@ class Temperatures:
 
     async def rooms(self, building_id: str | None, after: tuple[str, str], limit: int) -> list[Room]:
         """The first rooms after one, of a building or of all."""
+        after_building, after_room = after
         rows = await self._fetch(
             _ROOMS if building_id is None else _ROOMS_OF_BUILDING,
-            {"building_id": building_id, "after_building": after[0], "after_room": after[1], "limit": limit},
+            {"building_id": building_id, "after_building": after_building, "after_room": after_room, "limit": limit},
         )
         return [Room(*row) for row in rows]
 
@@ -247,25 +267,26 @@ class Temperatures:
         [(count,)] = await self._fetch(_of_place(_OPEN_ALARMS, scope.building_id, scope.room_id), _filters(scope))
         return int(count)
 
-    async def _readings(self, scope: Scope) -> list[tuple[Any, ...]]:
-        """The row of a short interval of a room, none if it is not as short or some of its readings were dropped."""
+    async def _short_interval(self, scope: Scope) -> _Bucket | None:
+        """The readings of a room in a short interval, None if it is not as short or some of them were dropped."""
         if scope.room_id is None or floor(scope.end, HOUR) - scope.start >= HOUR:
-            return []
-        rows = await self._fetch(_OF_A_ROOM_WITHOUT_HOURS, _parameters(scope))
-        [(*_, dropped)] = rows
-        return [] if dropped else rows
+            return None
+        [(*values, were_dropped)] = await self._fetch(_OF_A_ROOM_WITHOUT_HOURS, _parameters(scope))
+        return None if were_dropped else _Bucket(*values)
 
-    async def _summaries(self, scope: Scope) -> list[tuple[Any, ...]]:
+    async def _summaries(self, scope: Scope) -> list[_Bucket]:
         width = scope.buckets and scope.buckets.grid
-        return await self._fetch(
-            _OF_ANY,
+        rows = await self._fetch(
+            _of(_BY_WIDTH, scope),
             {
                 **_parameters(scope),
                 "bucket": width,
                 "by_hours": not (width and width % HOUR),
                 "by_days": not (width and width % DAY),
+                "by_weeks": not (width and width % WEEK),
             },
         )
+        return [_Bucket(*row) for row in rows]
 
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
@@ -341,10 +362,6 @@ class _Progress:
     """The last one after which it was asked again."""
 
 
-def _summary(count: int, total: Decimal, lowest: float, highest: float) -> Summary:
-    return Summary(count, courses.exact_average(total, count, lowest, highest), lowest, highest)
-
-
 def _parameters(scope: "Scope | AlarmScope") -> dict[str, Any]:
     return {
         "building_id": scope.building_id,
@@ -358,12 +375,16 @@ def _filters(scope: AlarmScope) -> dict[str, Any]:
     return {**_parameters(scope), "kind": scope.kind, "state": scope.state}
 
 
+def _of(statements: Statements, scope: Scope) -> bytes:
+    return statements.of_a_building if scope.room_id is None else statements.of_a_room
+
+
 def _text(statement: bytes) -> bytes:
     """The statement without its indentation: psycopg analyses one of more than 4096 characters each time."""
     return b" ".join(statement.split())
 
 
-_OF_ANY, _OF_ANY_BY_BOUNDS = _text(summaries.OF_ANY), _text(summaries.OF_ANY_BY_BOUNDS)
+_BY_WIDTH, _BY_BOUNDS = (Statements(*map(_text, each)) for each in (summaries.BY_WIDTH, summaries.BY_BOUNDS))
 _OF_COURSES = _text(courses.OF_COURSES)
 _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER_PARAMETERS = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")

@@ -145,10 +145,9 @@ class Removals:
                 if clock() > ends:
                     raise unavailable("deadline", "The database is busy; ask again")
             [(id_,)] = begun
-            before = -1
+            before = None
             while clock() < ends:
-                step = await self._tried(connection, CONTINUE, {"id": id_})
-                readings, is_finished = step[0] if step else (before, False)
+                [(readings, is_finished)] = await self._tried(connection, CONTINUE, {"id": id_}) or [(before, False)]
                 if is_finished:
                     break
                 if readings == before:

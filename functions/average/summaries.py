@@ -4,6 +4,8 @@ Each is complete: with values in place of its parameters it can be pasted into p
 the sum without any rounding, the lowest and the highest of its readings.
 """
 
+from typing import NamedTuple
+
 OF_A_ROOM_WITHOUT_HOURS = b"""
     SELECT NULL::timestamptz, count, sum, min, max, %(start)s::timestamptz < dropped_before
     FROM upkeep
@@ -11,46 +13,108 @@ OF_A_ROOM_WITHOUT_HOURS = b"""
 """
 """For a room, and an interval in which no hour of the summaries fits.
 
-One row always, which says whether readings of the interval were dropped. Then OF_ANY is to be asked.
+One row always, which says whether readings of the interval were dropped. Then BY_WIDTH is to be asked.
 """
 
-_OF_ANY = b"""
+_ASKED = b"""
     WITH asked AS MATERIALIZED (
         SELECT
             tstzmultirange(tstzrange(%(start)s::timestamptz, %(end)s::timestamptz)) AS everything,
             tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
 {whole}
-        FROM upkeep
-        CROSS JOIN date_bin('1 hour', %(start)s + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
-        CROSS JOIN date_bin('1 day', %(start)s + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day
-    ), room AS MATERIALIZED (
-        SELECT room_id, everything * (tstzmultirange(
+        FROM upkeep CROSS JOIN (
+            SELECT
+                date_bin('1 hour', %(start)s + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour,
+                date_bin('1 day', %(start)s + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day,
+                date_bin('7 days', %(start)s + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week
+        ) AS first
+    )
+"""
+_STALE = b"""
+        everything * (tstzmultirange(
             CASE WHEN late_from IS NULL THEN 'empty' ELSE tstzrange(late_from, late_to) END,
             CASE WHEN timestamp < summed_until THEN 'empty' ELSE tstzrange(summed_until, NULL) END
         ) - dropped) AS stale
-        FROM (
-            SELECT * FROM rooms WHERE building_id = %(building_id)s::text AND room_id = %(room_id)s::text
-            UNION ALL
-            SELECT * FROM rooms WHERE building_id = %(building_id)s AND %(room_id)s IS NULL
-        ) AS meant CROSS JOIN asked
+"""
+_OF_PARTS = b"""
+        SELECT summary.* FROM part CROSS JOIN unnest(weeks) AS span CROSS JOIN LATERAL (
+            SELECT week AS at, count, sum, min, max FROM room_weeks
+            WHERE building_id = %(building_id)s AND room_id = {among}
+              AND week >= lower(span) AND week < upper(span) OFFSET 0
+        ) AS summary
+        UNION ALL
+        SELECT summary.* FROM part CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
+            SELECT day, count, sum, min, max FROM room_days
+            WHERE building_id = %(building_id)s AND room_id = {among}
+              AND day >= lower(span) AND day < upper(span) OFFSET 0
+        ) AS summary
+        UNION ALL
+        SELECT summary.* FROM part CROSS JOIN unnest(hours) AS span CROSS JOIN LATERAL (
+            SELECT hour, count, sum, min, max FROM room_hours
+            WHERE building_id = %(building_id)s AND room_id = {among}
+              AND hour >= lower(span) AND hour < upper(span) OFFSET 0
+        ) AS summary
+        UNION ALL
+{readings}
+"""
+_OF_A_ROOM = (
+    _ASKED
+    + b"""
+    , room AS (
+        SELECT asked.*, {stale} FROM rooms CROSS JOIN asked
+        WHERE building_id = %(building_id)s::text AND room_id = %(room_id)s::text
+    ), part AS MATERIALIZED (
+        SELECT
+            ARRAY[%(room_id)s] AS among, own_weeks.weeks, own_days.days, own_hours.hours,
+            everything - own_weeks.weeks - own_days.days - own_hours.hours + everything * dropped AS readings
+        FROM room
+        CROSS JOIN LATERAL (SELECT room.weeks - touched(stale, interval '168:00') AS weeks) AS own_weeks
+        CROSS JOIN LATERAL (
+            SELECT room.days - touched(stale, interval '24:00') - own_weeks.weeks AS days
+        ) AS own_days
+        CROSS JOIN LATERAL (SELECT room.hours - stale - own_weeks.weeks - own_days.days AS hours) AS own_hours
+    )
+    SELECT
+        {bucket},
+        sum(count)::bigint, sum(sum), min(min), max(max)
+    FROM (
+{parts}
+    ) AS covered
+    GROUP BY 1 ORDER BY 1
+"""
+)
+"""`asked` has ranges of time: all of the interval, the time of which readings were dropped, whole hours, days, weeks. A
+dropped hour counts where it begins. `stale` are the hours of the room that are not summed up yet. `part` is how the
+interval is covered: by weeks, by days, by hours, and by readings. OFFSET 0 keeps a query apart, so that each span is
+one range of an index.
+"""
+_OF_A_BUILDING = (
+    _ASKED
+    + b"""
+    , room AS MATERIALIZED (
+        SELECT room_id, {stale} FROM rooms CROSS JOIN asked WHERE building_id = %(building_id)s::text
     ), building AS MATERIALIZED (
         SELECT days, hours - stale - days AS hours
         FROM (
-            SELECT hours, stale, days - touched_days(stale) AS days
+            SELECT hours, stale, days - touched(stale, interval '24:00') AS days
             FROM asked CROSS JOIN (SELECT range_agg(stale) AS stale FROM room) AS of_every_room
-            WHERE %(room_id)s IS NULL
-            UNION ALL
-            SELECT '{}', '{}', '{}' WHERE %(room_id)s IS NOT NULL
         ) AS of_all_rooms
     ), part AS MATERIALIZED (
         SELECT
-            among, own.days, own_hours.hours,
-            everything - building.days - building.hours - own.days - own_hours.hours + everything * dropped AS readings
+            among, own_weeks.weeks, own_days.days, own_hours.hours,
+            everything - building.days - building.hours - own_weeks.weeks - own_days.days - own_hours.hours
+                + everything * dropped AS readings
         FROM (SELECT stale, array_agg(room_id) AS among FROM room GROUP BY stale) AS alike
         CROSS JOIN asked CROSS JOIN building
-        CROSS JOIN LATERAL (SELECT asked.days - touched_days(stale + building.hours) - building.days AS days) AS own
         CROSS JOIN LATERAL (
-            SELECT asked.hours - stale - building.days - building.hours - own.days AS hours
+            SELECT asked.weeks - touched(stale + building.hours + building.days, interval '168:00') AS weeks
+        ) AS own_weeks
+        CROSS JOIN LATERAL (
+            SELECT asked.days - building.days - touched(stale + building.hours, interval '24:00') - own_weeks.weeks
+                AS days
+        ) AS own_days
+        CROSS JOIN LATERAL (
+            SELECT asked.hours - stale - building.days - building.hours - own_weeks.weeks - own_days.days AS hours
         ) AS own_hours
     )
     SELECT
@@ -67,36 +131,40 @@ _OF_ANY = b"""
             WHERE building_id = %(building_id)s AND hour >= lower(span) AND hour < upper(span) OFFSET 0
         ) AS summary
         UNION ALL
-        SELECT summary.* FROM part CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
-            SELECT day, count, sum, min, max FROM room_days
-            WHERE building_id = %(building_id)s AND room_id = ANY (among)
-              AND day >= lower(span) AND day < upper(span) OFFSET 0
-        ) AS summary
-        UNION ALL
-        SELECT summary.* FROM part CROSS JOIN unnest(hours) AS span CROSS JOIN LATERAL (
-            SELECT hour, count, sum, min, max FROM room_hours
-            WHERE building_id = %(building_id)s AND room_id = ANY (among)
-              AND hour >= lower(span) AND hour < upper(span) OFFSET 0
-        ) AS summary
-        UNION ALL
-{readings}
+{parts}
     ) AS covered
     GROUP BY 1 ORDER BY 1
 """
-"""For a room, or for the whole building where there is no `room_id`.
-
-`asked` has ranges of time: all of the interval, the time of which readings were dropped, whole hours and whole days. A
-dropped hour counts where it begins. `room` has for each room the hours that are not summed up yet. `building` is what
-the summaries of the building cover, which are those of all its rooms. `part` is what is left, for rooms that are alike:
-by days, by hours, and by readings. OFFSET 0 keeps a query apart, so that each span is one range of an index.
+)
+"""The same for all rooms together. `building` is what the summaries of the building cover, which are those of all its
+rooms. `part` is what is left, for rooms that are alike.
 """
 
 
-def _of_any(*, whole: bytes, bucket: bytes, readings: bytes) -> bytes:
-    return _OF_ANY.replace(b"{whole}", whole).replace(b"{bucket}", bucket).replace(b"{readings}", readings)
+class Statements(NamedTuple):
+    """The statement for a room, and the one for all rooms of a building together."""
+
+    of_a_room: bytes
+    of_a_building: bytes
 
 
-OF_ANY = _of_any(
+def _statements(*, whole: bytes, bucket: bytes, readings: bytes) -> Statements:
+    def filled(statement: bytes, among: bytes) -> bytes:
+        for name, part in (
+            (b"{stale}", _STALE),
+            (b"{parts}", _OF_PARTS),
+            (b"{whole}", whole),
+            (b"{bucket}", bucket),
+            (b"{readings}", readings),
+            (b"{among}", among),
+        ):
+            statement = statement.replace(name, part)
+        return statement
+
+    return Statements(filled(_OF_A_ROOM, b"%(room_id)s"), filled(_OF_A_BUILDING, b"ANY (among)"))
+
+
+BY_WIDTH = _statements(
     whole=b"""
             tstzmultirange(tstzrange(first_hour, greatest(first_hour, CASE
                 WHEN %(end)s <= dropped_before
@@ -106,7 +174,10 @@ OF_ANY = _of_any(
             END))) AS hours,
             tstzmultirange(tstzrange(first_day, greatest(first_day, CASE
                 WHEN %(by_days)s::boolean THEN date_bin('1 day', %(end)s, '2000-01-03 00:00+00')
-            END))) AS days
+            END))) AS days,
+            tstzmultirange(tstzrange(first_week, greatest(first_week, CASE
+                WHEN %(by_weeks)s::boolean THEN date_bin('7 days', %(end)s, '2000-01-03 00:00+00')
+            END))) AS weeks
     """,
     bucket=b"greatest(date_bin(%(bucket)s::interval, at, '2000-01-03 00:00+00'), '0001-01-01 00:00+00')",
     readings=b"""
@@ -118,20 +189,31 @@ OF_ANY = _of_any(
 )
 """In buckets of the width `bucket`, each named by its start; without it, all in one."""
 
-OF_ANY_BY_BOUNDS = _of_any(
+BY_BOUNDS = _statements(
     whole=b"""
             (
                 SELECT range_agg(tstzrange(hour, greatest(hour, date_bin('1 hour', until, '2000-01-03 00:00+00'))))
-                FROM unnest(%(bounds)s::timestamptz[], (%(bounds)s)[2:]) AS bucket (since, until)
-                CROSS JOIN date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS hour
+                FROM (
+                    SELECT date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS hour, until
+                    FROM unnest(%(bounds)s::timestamptz[], (%(bounds)s)[2:]) AS bucket (since, until)
+                ) AS bucket
             ) + tstzmultirange(tstzrange(first_hour, greatest(first_hour, least(
                 dropped_before, date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
             )))) AS hours,
             (
                 SELECT range_agg(tstzrange(day, greatest(day, date_bin('1 day', until, '2000-01-03 00:00+00'))))
-                FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
-                CROSS JOIN date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS day
-            ) AS days
+                FROM (
+                    SELECT date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS day, until
+                    FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
+                ) AS bucket
+            ) AS days,
+            (
+                SELECT range_agg(tstzrange(week, greatest(week, date_bin('7 days', until, '2000-01-03 00:00+00'))))
+                FROM (
+                    SELECT date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS week, until
+                    FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
+                ) AS bucket
+            ) AS weeks
     """,
     bucket=b"width_bucket(at, %(bounds)s)",
     readings=b"""

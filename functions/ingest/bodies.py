@@ -260,7 +260,7 @@ async def _faults(validator: SchemaValidator, body: bytes, first: int | str) -> 
 
 
 async def _index(message: str, body: bytes) -> int | None:
-    """Which item of an array it is that is not JSON, from the message of the parser; None if that takes too long."""
+    """The index of the item that is not JSON, by the message of the parser; None if to find it takes too long."""
     place = re.search(r"at line (\d+) column (\d+)$", message)
     if not place or int(place[1]) > MOST_CONTAINERS:
         return None

@@ -180,7 +180,7 @@ class Groups:
             self._look_later()
 
     def _look_later(self) -> None:
-        """See to it that what is not worthwhile now is taken when it has waited for long enough."""
+        """Have what is not worth a commit yet taken when it has waited for STUCK_SECONDS."""
         if self._new and self._timer is None:
             # A millisecond more: timers may be that much early.
             self._timer = self._loop.call_at(self._last_taken + STUCK_SECONDS + 0.001, self._look)

@@ -94,7 +94,7 @@ class _Table:
         self.rows = csv.reader(io.TextIOWrapper(io.BytesIO(body), charset, newline=""), strict=True)
         self.columns: Sequence[str] = _header(self.rows) if header else READING_COLUMNS
         self.ordered = itemgetter(*(self.columns.index(column) for column in READING_COLUMNS))
-        """The values of a row in the order of COLUMNS."""
+        """The values of a row in the order of READING_COLUMNS."""
 
     def again(self) -> "_Table":
         """The same from its begin."""

@@ -16,11 +16,10 @@ LEAST_TOKEN_CHARACTERS = 16
 
 
 def tokens(name: str, without: str = "let everybody in") -> Sequence[bytes]:
-    """The tokens that a setting lists, separated by spaces or commas; `without` says what none does.
+    """The tokens that a setting lists, separated by spaces or commas; `without` is what a list of none would do.
 
-    More than one is for changing them: the new one is listed beside the old one until all clients have it. Raises
-    SettingError for a setting that is there and empty, as a secret that was not filled in, and for a token that
-    somebody could guess.
+    To change a token, the new one is listed beside the old one until all clients have it. Raises SettingError for a
+    setting that is there and empty, such as a secret that was not filled in, and for a token that somebody could guess.
     """
     found = settings.text(name).replace(",", " ").split()
     if name in os.environ and not found:

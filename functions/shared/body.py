@@ -14,7 +14,7 @@ from starlette.requests import Request
 from shared.problems import Problem, unavailable
 
 MOST_HELD_BYTES = 64 * 1024 * 1024
-"""Bytes of all bodies of more than one part together, until their requests are answered."""
+"""Bytes that all bodies of more than one part hold together, until their requests are answered."""
 SLOW_SECONDS = 2
 """A body that takes longer than this makes room for others."""
 MOST_DISCARDED_BYTES, DISCARD_SECONDS = 64 * 1024 * 1024, 1
@@ -22,7 +22,7 @@ MOST_DISCARDED_BYTES, DISCARD_SECONDS = 64 * 1024 * 1024, 1
 SLICE_BYTES = 256 * 1024
 """Bytes that are inflated at a time: others are served in between."""
 MOST_GZIP_MEMBERS = 100
-"""Of one gzip body; each can be next to nothing, and costs."""
+"""Of one gzip body. Each costs time, even one that holds next to nothing."""
 
 
 def require_announced(headers: Mapping[str, str]) -> None:

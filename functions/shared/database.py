@@ -168,7 +168,10 @@ async def fetch(
 
 
 def unanswered(error: Exception | None, again: str) -> Problem:
-    """503: what the database said last was this error, if anything; `again` is what the client may do later."""
+    """The Problem 503 of what the database did not answer.
+
+    `error` is what it said last, None if it said nothing; `again` is what the client may do later.
+    """
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return unavailable("read_only", f"The database only reads, as a standby does; {again} when it writes too", 5)
     if isinstance(error, psycopg.errors.SerializationFailure):

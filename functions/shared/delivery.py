@@ -72,7 +72,7 @@ class Outcome:
     retried: int = 0
     """Attempts beyond the first at an event."""
     failed: int = 0
-    """How many it did not take, those that were not tried among them."""
+    """How many it did not take; those that are `untried` are among them."""
     untried: int = 0
     """How many were not even sent, because the sink had been given up."""
     reason: str = ""

@@ -1,4 +1,4 @@
-"""Names in CSV that a spreadsheet would take for a formula, and anybody chooses names.
+"""Guards names in CSV: anybody may choose a name, and a spreadsheet would take some of them for formulas.
 
 What begins like a formula gets an apostrophe before it, which spreadsheets show as a part of the text. It is taken away
 again where CSV comes in. A name that has such an apostrophe of its own gets one more, so that every name comes back.

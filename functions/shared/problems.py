@@ -15,7 +15,7 @@ MOST_FAULTS_LISTED = 1_000
 class Fault(TypedDict):
     """One thing wrong with a request: which reading (0 is the first), which field of it, and what it must be.
 
-    `line` is where a reading of CSV begins in the body (1 is the first line, which is the header mostly).
+    `line` is where a reading of CSV begins in the body (1 is the first line, which is mostly the header).
     """
 
     index: int

@@ -1,7 +1,7 @@
 """What a reading is: the rules of the contract, once, for validation and for the API description.
 
 The rules are pydantic-core schemas, not pydantic models: the same validation without importing pydantic, which every
-cold start would pay for. `shared.openapi` makes JSON Schema of them.
+cold start would pay for. `openapi` makes JSON Schema of them.
 """
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo

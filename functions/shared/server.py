@@ -23,18 +23,19 @@ from shared import settings
 from shared.problems import Problem, unavailable
 
 KEEP_ALIVE_SECONDS = 120
-"""After which an idle connection is closed. Knative's proxy does so after 90: closed here first, a connection may be
-taking the next request just then, which is a 502 for its sender."""
+"""An idle connection is closed after so long. Knative's proxy closes its own after 90 seconds, so it is always first.
+If this server were first, the next request could be on its way already, and its sender would get a 502."""
 ARRIVAL_SECONDS = 30
-"""That a request may take to arrive: as long as Knative lets a request of `ingest` take."""
+"""A request may take so long to arrive, which is as long as Knative lets a request of `ingest` take."""
 LINGER_SECONDS = 1
 """A connection stays open so long after a refusal. If it were closed while the client still sends, the answer would be
 lost."""
 STALL_SECONDS = 300
-"""That a client may take nothing of an answer: what is left of it stays in memory until then. The system takes more
-only when it got rid of a third of what it has, which may be megabytes: a slow client seems to take nothing for long."""
+"""A client may take nothing of an answer for so long; what is left of it stays in memory until then. The system takes
+more only when it got rid of a third of what it has, which may be megabytes. So a slow client seems to take nothing for
+long."""
 STOP_SECONDS = 1
-"""That is left to a request that is still arriving when the server ends."""
+"""When the server ends, a request that is still arriving has so long to arrive."""
 MOST_HEAD_BYTES = 64 * 1024
 """Of the target and the headers of a request."""
 
@@ -232,7 +233,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.abort()
 
     def shutdown(self) -> None:
-        """End after the answer that is under way, for which a request must arrive in a moment."""
+        """End after the answer that is under way. A request that is still arriving must be there in a moment."""
         super().shutdown()
         if not self._is_complete and not self._ignores_input and not self.transport.is_closing():
             self._stop_waiting()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from math import inf
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -38,8 +38,20 @@ FIRST_ROOM_HOURS, MOST_ROOM_HOURS = 256, 100_000
 """Rooms times hours of one transaction: so many in the first, then as many as hold READINGS_AT_ONCE."""
 FOREVER_SECONDS = 1e10
 
-Room = tuple[str, str]
-"""The id of its building, and its own."""
+
+class Room(NamedTuple):
+    """A room, by the id of its building and its own."""
+
+    building_id: str
+    room_id: str
+
+
+class _Key(NamedTuple):
+    """What the alarms of a room and kind have in common."""
+
+    building_id: str
+    room_id: str
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,10 @@ class _WaitingRoom(NamedTuple):
     fell_silent: bool
     heard_again: bool
 
+    @property
+    def room(self) -> Room:
+        return Room(self.building_id, self.room_id)
+
 
 class _TakenRoom(NamedTuple):
     """A row of TAKE: what came to a room since the last check."""
@@ -96,6 +112,23 @@ class _TakenRoom(NamedTuple):
     has_more: bool
 
 
+class _FoundRun(NamedTuple):
+    """A row of EXCURSIONS: a run of readings of the span with this number."""
+
+    number: int
+    calm_at: datetime | None
+    began: datetime | None
+    ended: datetime | None
+    temperature: float
+    lasts: bool
+    readings: int
+    """Of all runs together."""
+
+    @property
+    def run(self) -> Run:
+        return Run(self.calm_at, self.began, self.ended, self.temperature, self.lasts)
+
+
 @dataclass(frozen=True, slots=True)
 class _Span:
     """Readings of a room that came since the last check, and for which threshold they are to be looked at."""
@@ -107,12 +140,8 @@ class _Span:
     until: datetime
 
     @property
-    def key(self) -> "_Key":
-        return self.building_id, self.room_id, self.threshold.kind
-
-
-_Key = tuple[str, str, Kind]
-"""Of the alarms of a room and kind."""
+    def key(self) -> _Key:
+        return _Key(self.building_id, self.room_id, self.threshold.kind)
 
 
 async def check(
@@ -181,12 +210,12 @@ class _Check:
             cleared = await self._clear(statements.CLEAR_WITHOUT_RULE, limit=ALARMS_AT_ONCE)
 
     async def _look_at_rooms(self) -> None:
-        after = ("", "")
+        after = Room("", "")
         while rooms := await self._waiting(after):
-            await self._raise_silences([room[:2] for room in rooms if room.fell_silent])
-            await self._clear_silences([room[:2] for room in rooms if room.heard_again])
-            await self._take([room[:2] for room in rooms if room.to_take])
-            after = rooms[-1][:2]
+            await self._raise_silences([waiting.room for waiting in rooms if waiting.fell_silent])
+            await self._clear_silences([waiting.room for waiting in rooms if waiting.heard_again])
+            await self._take([waiting.room for waiting in rooms if waiting.to_take])
+            after = rooms[-1].room
             if self._time_is_up:
                 self._counts.unfinished = True
                 return
@@ -201,7 +230,10 @@ class _Check:
     async def _waiting(self, after: Room) -> list[_WaitingRoom]:
         """The next rooms after one that are to be looked at."""
         rows = await self._slice(
-            statements.WAITING, after_building=after[0], after_room=after[1], limit=ROOMS_LISTED_AT_ONCE
+            statements.WAITING,
+            after_building=after.building_id,
+            after_room=after.room_id,
+            limit=ROOMS_LISTED_AT_ONCE,
         )
         return [_WaitingRoom(*row) for row in rows]
 
@@ -246,7 +278,7 @@ class _Check:
                 self._room_hours = min(2 * self._room_hours, MOST_ROOM_HOURS)
 
     async def _take_some(self, rooms: Sequence[Room], hours: int) -> tuple[bool, int]:
-        """Look at up to so many hours of each room; return whether there is more, and how many readings it were."""
+        """Look at up to so many hours of each room; return whether there is more, and how many readings there were."""
         async with self._connection.transaction():
             if self._bounds:
                 await self._connection.execute(self._bounds)
@@ -270,18 +302,19 @@ class _Check:
         ]
 
     async def _look(self, spans: Sequence[_Span]) -> int:
-        """Find the excursions of the spans, and keep what is new about them; return how many readings it were."""
+        """Find the excursions of the spans, and keep what is new about them; return how many readings there were."""
         alarms = await self._nearby(spans)
         bounds = [
             min((alarm.raised for alarm in alarms[span.key] if alarm.raised > span.until), default=ENDLESS)
             for span in spans
         ]
         rows = await self._rows(statements.EXCURSIONS, **_numbered(spans), **_thresholds(spans), bounds=bounds)
-        for number, of_span in groupby(rows, key=itemgetter(0)):
+        found = [_FoundRun(*row) for row in rows]
+        for number, of_span in groupby(found, key=attrgetter("number")):
             span = spans[number]
-            reconcile(alarms[span.key], [Run(*run) for _, *run, _ in of_span], span.since)
+            reconcile(alarms[span.key], [each.run for each in of_span], span.since)
         await self._keep({span.key: (span.threshold, alarms[span.key]) for span in spans})
-        return int(rows[0][-1]) if rows else 0
+        return int(found[0].readings) if found else 0
 
     async def _nearby(self, spans: Sequence[_Span]) -> dict[_Key, list[AlarmSpan]]:
         """The alarms that are open, or ended after the beginning of a span."""
@@ -312,9 +345,9 @@ class _Check:
 def _raised(new: Sequence[tuple[_Key, Threshold, AlarmSpan]]) -> dict[str, Any]:
     """Alarms as RAISE takes them."""
     return {
-        "buildings": [building_id for (building_id, _, _), _, _ in new],
-        "names": [room_id for (_, room_id, _), _, _ in new],
-        "kinds": [kind for (_, _, kind), _, _ in new],
+        "buildings": [key.building_id for key, _, _ in new],
+        "names": [key.room_id for key, _, _ in new],
+        "kinds": [key.kind for key, _, _ in new],
         "thresholds": [threshold.limit for _, threshold, _ in new],
         "temperatures": [alarm.temperature for _, _, alarm in new],
         "raised": [alarm.raised for _, _, alarm in new],
@@ -328,13 +361,13 @@ def _slices(rooms: Sequence[Room], width: int) -> Iterator[Sequence[Room]]:
 
 
 def _named(rooms: Sequence[Room]) -> dict[str, list[str]]:
-    return {"buildings": [building_id for building_id, _ in rooms], "names": [room_id for _, room_id in rooms]}
+    return {"buildings": [room.building_id for room in rooms], "names": [room.room_id for room in rooms]}
 
 
 def _numbered(spans: Sequence[_Span]) -> dict[str, Any]:
     return {
         "numbers": [*range(len(spans))],
-        **_named([(span.building_id, span.room_id) for span in spans]),
+        **_named([Room(span.building_id, span.room_id) for span in spans]),
         "kinds": [span.threshold.kind for span in spans],
         "since": [span.since for span in spans],
     }
@@ -362,17 +395,15 @@ def _thresholds(spans: Sequence[_Span]) -> dict[str, Any]:
 def _parameters(places: Sequence[Place], profiles: Sequence[Thresholds], now: datetime) -> dict[str, Any]:
     """The rules as the statements take them."""
     numbers = {place: number for number, place in enumerate(places)}
-    of_rooms = [(place, number) for place, number in numbers.items() if place[1] is not None]
-    of_buildings = [
-        (place[0], number) for place, number in numbers.items() if place[0] is not None and place[1] is None
-    ]
+    of_rooms = [place for place in places if place.room_id is not None]
+    of_buildings = [place for place in places if place.building_id is not None and place.room_id is None]
     return {
-        "rule_buildings": [place[0] for place, _ in of_rooms],
-        "rule_rooms": [place[1] for place, _ in of_rooms],
-        "rule_profiles": [number for _, number in of_rooms],
-        "building_rules": [building_id for building_id, _ in of_buildings],
-        "building_profiles": [number for _, number in of_buildings],
-        "everywhere": numbers.get((None, None)),
+        "rule_buildings": [place.building_id for place in of_rooms],
+        "rule_rooms": [place.room_id for place in of_rooms],
+        "rule_profiles": [numbers[place] for place in of_rooms],
+        "building_rules": [place.building_id for place in of_buildings],
+        "building_profiles": [numbers[place] for place in of_buildings],
+        "everywhere": numbers.get(Place()),
         "profiles": [*numbers.values()],
         **_limits(profiles),
         **_silences(profiles, now),

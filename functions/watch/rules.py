@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
@@ -23,8 +23,13 @@ EXAMPLE_RULES = '[{"building_id": "B1", "room_id": "101", "above": 28, "silent":
 FILE_SETTING = "ALARM_RULES_FILE"
 MOST_FAULTS_SAID = 5
 
-Place = tuple[str | None, str | None]
-"""A room, all rooms of a building, or all rooms."""
+
+class Place(NamedTuple):
+    """A room; without `room_id` all rooms of a building, and without both all rooms."""
+
+    building_id: str | None = None
+    room_id: str | None = None
+
 
 _rules = SchemaValidator(
     core_schema.list_schema(
@@ -81,17 +86,17 @@ class Rules:
     def __init__(self, rules: Sequence[Mapping[str, Any]]) -> None:
         given: dict[Place, dict[Kind, Threshold]] = {}
         for number, each in enumerate(rules, 1):
-            thresholds = given.setdefault((each.get("building_id"), each.get("room_id")), {})
+            thresholds = given.setdefault(Place(each.get("building_id"), each.get("room_id")), {})
             for threshold in _thresholds(number, each):
                 if threshold.kind in thresholds:
                     raise ValueError(f"rule {number} has a threshold that another rule for the same has too")
                 thresholds[threshold.kind] = threshold
-        everywhere: Thresholds = given.get((None, None), {})
+        everywhere: Thresholds = given.get(Place(), {})
         self.places: dict[Place, Thresholds] = {}
-        for (building_id, room_id), own in given.items():
+        for place, own in given.items():
             # Of several rules that have the same threshold for a room the narrowest counts.
-            wider = given.get((building_id, None), {}) if room_id is not None else {}
-            self.places[building_id, room_id] = {**everywhere, **wider, **own}
+            wider = given.get(Place(place.building_id), {}) if place.room_id is not None else {}
+            self.places[place] = {**everywhere, **wider, **own}
         for resolved in self.places.values():
             _check_agreement(resolved)
 

@@ -56,7 +56,7 @@ RETURN (
 );
 
 -- Readings of some rooms of a building in spans of time, put together for each bucket: the first one is from bounds[1] to
--- bounds[2]. Without bounds there may be a row for each span. `at` is when the first reading was.
+-- bounds[2]. `at` is when the first reading was.
 CREATE OR REPLACE FUNCTION readings_by_bucket(
     building text, among text[], spans tstzmultirange, bounds timestamptz[]
 )
@@ -64,22 +64,9 @@ RETURNS TABLE (at timestamptz, count bigint, sum numeric, min double precision, 
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
-    span tstzrange;
     near tstzmultirange;
 BEGIN
     @need_timescaledb@;
-    IF bounds IS NULL AND cardinality(among) = 1 THEN
-        -- The same without groups, for the question that is asked most.
-        FOR span IN SELECT unnest(spans) LOOP
-            RETURN QUERY
-            SELECT min(timestamp), count(*), @exact_sum@, min(temperature), max(temperature)
-            FROM temperatures
-            WHERE building_id = building AND room_id = among[1]
-              AND timestamp >= lower(span) AND timestamp < upper(span)
-            HAVING count(*) > 0;
-        END LOOP;
-        RETURN;
-    END IF;
     -- Spans that are near each other are read by one statement, which is planned for a few chunks of a hypertable.
     WHILE NOT isempty(spans) LOOP
         near := first_spans(spans);

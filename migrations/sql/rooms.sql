@@ -39,7 +39,7 @@ $$;
 CREATE OR REPLACE FUNCTION forget_rooms() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    TRUNCATE rooms, room_hours, room_days, building_hours, building_days;
+    TRUNCATE rooms, room_hours, room_days, room_weeks, building_hours, building_days;
     UPDATE upkeep SET dropped_before = '-infinity';
     RETURN NULL;
 END

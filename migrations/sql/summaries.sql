@@ -141,53 +141,21 @@ AS $$
     WHERE kept.building_id = shrunk.building_id AND kept.hour = shrunk.hour;
 $$;
 
--- Puts the hours of days of rooms together, and those of their buildings. A day whose hours have not all a course has
--- none.
+@roll_up_days@
+
+@roll_up_weeks@
+
+-- Puts the hours of days of rooms together, the days of their weeks, and the hours of their buildings.
 CREATE OR REPLACE FUNCTION summarize_days(buildings text[], names text[], days timestamptz[]) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
-    DELETE FROM room_days AS kept USING unnest(buildings, names, days) AS touched (building_id, room_id, day)
-    WHERE kept.building_id = touched.building_id AND kept.room_id = touched.room_id AND kept.day = touched.day
-      AND NOT EXISTS (
-          SELECT FROM room_hours AS of_day
-          WHERE of_day.building_id = touched.building_id AND of_day.room_id = touched.room_id
-            AND hour >= touched.day AND hour < touched.day + interval '24:00'
-      );
-    INSERT INTO room_days AS kept (
-        building_id, room_id, day, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at,
-        last_temperature, longest_gap, degree_microseconds
-    )
-    SELECT
-        touched.building_id, touched.room_id, day, count, sum, min, max, CASE WHEN whole THEN sum_of_squares END,
-        CASE WHEN whole THEN first_at END, CASE WHEN whole THEN first_temperature END,
-        CASE WHEN whole THEN last_at END, CASE WHEN whole THEN last_temperature END,
-        CASE WHEN whole THEN longest_gap END, CASE WHEN whole THEN degree_microseconds END
-    FROM unnest(buildings, names, days) AS touched (building_id, room_id, day)
-    CROSS JOIN LATERAL (
-        SELECT
-            sum(count)::bigint AS count, sum(sum) AS sum, min(min) AS min, max(max) AS max,
-            count(first_at) = count(*) AS whole, sum(sum_of_squares) AS sum_of_squares,
-            min(first_at) AS first_at, min(first_temperature) FILTER (WHERE is_first) AS first_temperature,
-            max(last_at) AS last_at, max(last_temperature) FILTER (WHERE gap IS NULL) AS last_temperature,
-            greatest(max(longest_gap), max(gap)) AS longest_gap,
-            sum(degree_microseconds) + coalesce(sum(exact_temperature(last_temperature) * microseconds(gap)), 0)
-                AS degree_microseconds
-        FROM (
-            SELECT *, lag(hour) OVER in_order IS NULL AS is_first, lead(first_at) OVER in_order - last_at AS gap
-            FROM room_hours AS of_day
-            WHERE of_day.building_id = touched.building_id AND of_day.room_id = touched.room_id
-              AND hour >= touched.day AND hour < touched.day + interval '24:00'
-            WINDOW in_order AS (ORDER BY hour)
-        ) AS hours
-    ) AS together
-    WHERE count > 0
-    ON CONFLICT (building_id, room_id, day) DO UPDATE SET
-        count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max,
-        sum_of_squares = excluded.sum_of_squares,
-        first_at = excluded.first_at, first_temperature = excluded.first_temperature,
-        last_at = excluded.last_at, last_temperature = excluded.last_temperature,
-        longest_gap = excluded.longest_gap, degree_microseconds = excluded.degree_microseconds;
+    SELECT roll_up_days(buildings, names, days);
+    SELECT roll_up_weeks(array_agg(building_id), array_agg(room_id), array_agg(week))
+    FROM (
+        SELECT DISTINCT building_id, room_id, date_bin('7 days', day, '2000-01-03 00:00+00') AS week
+        FROM unnest(buildings, names, days) AS touched (building_id, room_id, day)
+    ) AS touched;
     DELETE FROM building_days AS kept USING unnest(buildings, days) AS touched (building_id, day)
     WHERE kept.building_id = touched.building_id AND kept.day = touched.day AND NOT EXISTS (
         SELECT FROM building_hours AS of_day
@@ -253,19 +221,16 @@ BEGIN
               AND timestamp >= since AND timestamp < before AND timestamp < $5'
         USING buildings, names, sinces, befores, horizon;
     END IF;
-    WITH slice AS (
-        SELECT * FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
-    ), done AS (
-        UPDATE rooms SET
-            late_from = CASE WHEN before < late_to THEN before END,
-            late_to = CASE WHEN before < late_to THEN late_to END,
-            summed_until = CASE WHEN late_from IS NULL THEN before ELSE summed_until END
-        FROM slice WHERE rooms.building_id = slice.building_id AND rooms.room_id = slice.room_id
-        RETURNING late_from IS NOT NULL OR (
-            timestamp >= summed_until AND summed_until < date_bin('1 hour', now(), '2000-01-03 00:00+00')
-        ) AS unfinished
-    )
-    SELECT coalesce(bool_or(unfinished), false) INTO more FROM done;
+    UPDATE rooms SET
+        late_from = CASE WHEN before < late_to THEN before END,
+        late_to = CASE WHEN before < late_to THEN late_to END,
+        summed_until = CASE WHEN late_from IS NULL THEN before ELSE summed_until END
+    FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
+    WHERE rooms.building_id = slice.building_id AND rooms.room_id = slice.room_id;
+    more := EXISTS (
+        SELECT FROM unsummarized
+        JOIN unnest(buildings, names) AS chosen (building_id, room_id) USING (building_id, room_id)
+    );
 END
 $$;
 
@@ -300,13 +265,25 @@ BEGIN
 END
 $$;
 
--- The days, in UTC, that some spans of time touch.
+-- The days or weeks, in UTC, that some spans of time touch. A week begins on a Monday.
+CREATE OR REPLACE FUNCTION touched(spans tstzmultirange, width interval) RETURNS tstzmultirange
+-- Most spans are empty, and a function in SQL begins a query even then.
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF isempty(spans) THEN
+        RETURN spans;
+    END IF;
+    RETURN (
+        SELECT range_agg(tstzrange(
+            date_bin(width, lower(span), '2000-01-03 00:00+00'),
+            date_bin(width, upper(span) + width - interval '0.000001', '2000-01-03 00:00+00')
+        ))
+        FROM unnest(spans) AS span
+    );
+END
+$$;
+
+-- The version before asks for it.
 CREATE OR REPLACE FUNCTION touched_days(spans tstzmultirange) RETURNS tstzmultirange
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (
-    SELECT coalesce(range_agg(tstzrange(
-        date_bin('1 day', lower(span), '2000-01-03 00:00+00'),
-        date_bin('1 day', upper(span) + interval '23:59:59.999999', '2000-01-03 00:00+00')
-    )), '{}')
-    FROM unnest(spans) AS span
-);
+RETURN touched(spans, interval '24:00');

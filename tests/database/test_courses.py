@@ -196,7 +196,7 @@ def test_hours_of_the_version_before_get_their_course_while_they_are_asked_for(
 ) -> None:
     store(owner, *READINGS)
     owner.execute("CALL summarize()")
-    for table in ("room_hours", "room_days"):
+    for table in ("room_hours", "room_days", "room_weeks"):
         owner.execute(
             f"UPDATE {table} SET sum_of_squares = NULL, first_at = NULL, first_temperature = NULL, last_at = NULL,"
             " last_temperature = NULL, longest_gap = NULL, degree_microseconds = NULL"

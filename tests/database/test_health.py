@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def test_a_database_that_has_just_been_made_is_well(plain: Urls) -> None:
     found = measured(plain)
     assert found["rooms", ""].value == found["unsummarized_seconds", ""].value == 0
     assert found["database_bytes", ""].value > 1_000_000
+
+
+def test_of_an_odd_number_of_rooms_half_is_rounded_up(plain: Urls, owner: Owner) -> None:
+    for room in range(3):
+        owner.execute("INSERT INTO temperatures VALUES ('B1', %s, now() - interval '4 hours', 20)", (str(room),))
+    behind = measured(plain)["rooms_behind", ""]
+    assert (behind.value, behind.most) == (3, 2)
 
 
 def test_one_that_is_used_is_well(plain: Urls, owner: Owner) -> None:
@@ -178,10 +186,14 @@ def test_an_archive_that_takes_nothing_and_a_transaction_that_was_prepared_are_f
         with psycopg.connect(server.url(), autocommit=True) as superuser:
             superuser.execute("SELECT pg_switch_wal()")
             superuser.execute("BEGIN; CREATE TABLE left_open (); PREPARE TRANSACTION 'forgotten'")
+            begun = time.monotonic()
             wait_until(lambda: "archive_failing" in faults(server.url))
             assert faults(server.url)["archive_failing"].startswith("The log cannot be archived (0000")
-            assert measured(server.url)["database_prepared_seconds", ""].value > 0
-            superuser.execute("ROLLBACK PREPARED 'forgotten'")
+            passed = time.monotonic() - begun
+            superuser.execute("BEGIN; CREATE TABLE left_open_too (); PREPARE TRANSACTION 'newer'")
+            assert measured(server.url)["database_prepared_seconds", ""].value >= passed, "it is the oldest that counts"
+            for name in ("forgotten", "newer"):
+                superuser.execute(f"ROLLBACK PREPARED '{name}'")
             superuser.execute("ALTER SYSTEM SET archive_command = 'true'")
             superuser.execute("SELECT pg_reload_conf()")
             wait_until(lambda: "archive_failing" not in faults(server.url))
@@ -245,16 +257,13 @@ def exporter(plain: Urls, tmp_path: Path) -> Iterator[tuple[str, "subprocess.Pop
 
 
 def scraped(address: str) -> dict[str, float]:
-    end = time.monotonic() + 20
-    while True:
-        try:
-            text = requests.get(f"{address}/metrics", timeout=10).text
-        except requests.ConnectionError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        else:
-            families: Any = text_string_to_metric_families(text)
-            return {sample.name: sample.value for family in families for sample in family.samples}
+    def text() -> str:
+        with suppress(requests.ConnectionError):
+            return requests.get(f"{address}/metrics", timeout=10).text
+        return ""
+
+    families: Any = text_string_to_metric_families(wait_until(text))
+    return {sample.name: sample.value for family in families for sample in family.samples}
 
 
 def test_a_prometheus_is_answered_while_the_database_is_away_too(

@@ -10,15 +10,17 @@ import pytest
 
 from average import queries, summaries
 from local.postgres import OWNER, READER
+from tests.schema import SUMMARIES
 from tests.support import Urls
 
-FIRST = datetime(2025, 1, 1, tzinfo=UTC)
+FIRST, MONDAY = datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 1, 6, tzinfo=UTC)
 PARAMETERS = {
     "building_id": "B1",
     "start": FIRST + timedelta(minutes=7),
     "bucket": None,
     "by_hours": True,
     "by_days": True,
+    "by_weeks": True,
 }
 FILL = """
     INSERT INTO rooms SELECT 'B1', room::text, %(last)s, 20, date_bin('1 hour', %(last)s, '2000-01-03 00:00+00')
@@ -27,6 +29,8 @@ FILL = """
     FROM generate_series(1, 30) AS room CROSS JOIN generate_series(0, 2400) AS hour;
     INSERT INTO room_days SELECT 'B1', room::text, %(first)s + day * interval '24 hours', 2880, 57600, 19, 21
     FROM generate_series(1, 30) AS room CROSS JOIN generate_series(0, 99) AS day;
+    INSERT INTO room_weeks SELECT 'B1', room::text, %(monday)s + week * interval '168 hours', 20160, 403200, 19, 21
+    FROM generate_series(1, 30) AS room CROSS JOIN generate_series(0, 13) AS week;
     INSERT INTO building_hours SELECT 'B1', %(first)s + hour * interval '1 hour', 3600, 72000, 19, 21
     FROM generate_series(0, 24000) AS hour;
     INSERT INTO building_days SELECT 'B1', %(first)s + day * interval '24 hours', 86400, 1728000, 19, 21
@@ -40,7 +44,7 @@ FILL = """
 def reader(plain: Urls) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(plain(OWNER), autocommit=True) as owner:
         for statement in FILL.split(";"):
-            owner.execute(statement.encode(), {"first": FIRST, "last": FIRST + timedelta(days=100)})
+            owner.execute(statement.encode(), {"first": FIRST, "monday": MONDAY, "last": FIRST + timedelta(days=100)})
         owner.execute("ANALYZE")
     with psycopg.connect(plain(READER), autocommit=True) as connection:
         connection.execute("SET plan_cache_mode = force_generic_plan")
@@ -48,7 +52,7 @@ def reader(plain: Urls) -> Iterator[psycopg.Connection[Any]]:
 
 
 def scans(
-    connection: psycopg.Connection[Any], statement: bytes = summaries.OF_ANY, **parameters: object
+    connection: psycopg.Connection[Any], statement: bytes = summaries.BY_WIDTH.of_a_room, **parameters: object
 ) -> dict[str, tuple[str, float]]:
     """How each table is reached that the statement reads, and how many rows that were."""
     (plan,) = connection.execute(
@@ -67,11 +71,16 @@ def scans(
 
 
 @pytest.mark.parametrize("days", [1, 10, 90])
-def test_an_average_of_a_room_reads_whole_days_and_a_few_hours(reader: psycopg.Connection[Any], days: int) -> None:
+def test_an_average_of_a_room_reads_whole_weeks_a_few_days_and_hours(
+    reader: psycopg.Connection[Any], days: int
+) -> None:
     read = scans(reader, room_id="7", end=FIRST + timedelta(days=days, hours=5, minutes=9))
     assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
+    # FIRST is a Wednesday: five days of its week are left behind the first one, of the last week those that are over.
+    weeks = max(days - 5, 0) // 7
     assert read["room_hours"][1] == 23 + 5
-    assert read.get("room_days", ("", 0))[1] == days - 1
+    assert read.get("room_days", ("", 0))[1] == days - 1 - 7 * weeks
+    assert read.get("room_weeks", ("", 0))[1] == weeks
 
 
 @pytest.mark.parametrize(("minutes", "hours", "ragged"), [(0, 90 * 24 + 5, 0), (45, 90 * 23 + 4, 91)])
@@ -83,10 +92,10 @@ def test_local_days_read_the_hours_within_them(
     end = start + timedelta(days=90, hours=5)
     midnights = [start + timedelta(days=day, hours=3, minutes=minutes) for day in range(91)]
     asked = {"room_id": "7", "start": start, "end": end, "bounds": [start, *midnights, end]}
-    read = scans(reader, summaries.OF_ANY_BY_BOUNDS, **asked)
+    read = scans(reader, summaries.BY_BOUNDS.of_a_room, **asked)
     assert round(read["room_hours"][1]) == hours
     assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
-    found = reader.execute(summaries.OF_ANY_BY_BOUNDS, {**PARAMETERS, **asked}).fetchall()
+    found = reader.execute(summaries.BY_BOUNDS.of_a_room, {**PARAMETERS, **asked}).fetchall()
     assert [number for number, *_ in found] == list(range(1, 93))
     # Of the ragged hours there are no readings here.
     assert sum(count for _, count, *_ in found) == 120 * (90 * 24 + 5 - ragged)
@@ -101,7 +110,7 @@ def test_an_average_of_less_than_an_hour_reads_its_readings_and_nothing_else(rea
 
 
 def test_an_average_of_a_building_reads_its_own_summaries(reader: psycopg.Connection[Any]) -> None:
-    read = scans(reader, room_id=None, end=FIRST + timedelta(days=90, hours=5, minutes=9))
+    read = scans(reader, summaries.BY_WIDTH.of_a_building, end=FIRST + timedelta(days=90, hours=5, minutes=9))
     assert {name: rows for name, (_, rows) in read.items()} == {"building_hours": 23 + 5, "building_days": 89}
     assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
 
@@ -128,7 +137,7 @@ def rows_read(connection: psycopg.Connection[Any], statement: str, *parameters: 
 def test_a_step_of_a_backlog_reads_its_own_hours_also_where_nothing_was_analysed(plain: Urls) -> None:
     """As after a large import. A plan that is made of guesses may read all of a room for each step of it."""
     with psycopg.connect(plain(OWNER), autocommit=True) as owner:
-        for table in ("temperatures", "rooms", "room_hours", "room_days", "building_hours", "building_days"):
+        for table in ("temperatures", *SUMMARIES):
             owner.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
         owner.execute(
             "INSERT INTO temperatures SELECT 'B1', '101', %s + number * interval '3 minutes', 20"

@@ -165,7 +165,7 @@ def test_a_room_and_a_building_can_be_forgotten(average: TestClient, owner: psyc
     assert remove(average, ROOMS, building_id="B")["removed"] == 40
     assert asked(average, building_id="B", **EVERYTHING)[0] == 0
     assert asked(average, building_id="A", **EVERYTHING)[0] == 20
-    for table in ("rooms", "room_hours", "room_days", "building_hours", "building_days"):
+    for table in ("rooms", "room_hours", "room_days", "room_weeks", "building_hours", "building_days"):
         assert owner.execute(f"SELECT DISTINCT building_id FROM {table}").fetchall() == [("A",)]
     assert remove(average, ROOMS, building_id="B", keep_out="0")["removed"] == 0
 
@@ -278,6 +278,19 @@ def test_an_interval_of_which_readings_were_dropped_is_refused_and_a_room_is_for
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 0
 
 
+def test_only_an_interval_that_touches_dropped_readings_is_refused(
+    average: TestClient, owner: psycopg.Connection[Any]
+) -> None:
+    store(owner, ("B1", "101", at(0), 20.0))
+    owner.execute("UPDATE upkeep SET retention = '1 day'")
+    owner.execute("CALL summarize()")
+    remove(average, status=409, building_id="B1", start=at(59), end=at(120))
+    assert remove(average, building_id="B1", start=at(60), end=at(120))["removed"] == 0
+    # One that came late, which will be summed up and dropped.
+    store(owner, ("B1", "101", at(180), 20.0))
+    remove(average, status=409, building_id="B1", start=at(180), end=at(181))
+
+
 def test_many_readings_are_removed_little_by_little_and_whoever_asks_again_sees_it_through(
     owner: psycopg.Connection[Any], plain: Urls, serve: Serve
 ) -> None:
@@ -320,6 +333,8 @@ def test_an_alarm_of_a_reading_that_was_removed_is_withdrawn(
     store(owner, ("B1", "101", now - timedelta(minutes=5), 45.0))
     store(owner, ("B1", "102", now - timedelta(minutes=5), 45.0), ("B1", "102", now - timedelta(minutes=4), 31.0))
     assert watch.post("/watch").json()["raised"] == 2
+    # Its time has not come.
+    store(owner, ("B1", "101", now + timedelta(hours=1), 45.0))
     interval: dict[str, Any] = {"start": now - timedelta(minutes=6), "end": now - timedelta(minutes=4.5)}
     assert remove(average, building_id="B1", **interval, above=40)["removed"] == 2
     left = average.get("/v1/temperature/alarms").json()

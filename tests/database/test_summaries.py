@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from psycopg import sql
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
+from migrations import backfill
 from tests.crowd import Crowd
 from tests.support import LONG, SUPERUSER, Urls, migrate, wait_for_locks
 
@@ -112,6 +113,40 @@ def test_a_late_reading_that_is_committed_while_rooms_are_made_known_is_summed_u
         assert one(connection, SUMMED_UP) == 3
 
 
+def test_weeks_of_days_of_the_version_before_are_made_while_late_readings_are_summed_up(plain: Urls) -> None:
+    """The version before had no weeks. Whoever began to sum up with its functions may end after this."""
+    monday, rooms = datetime(2026, 1, 5, tzinfo=UTC), backfill.ROOMS_OF_WEEKS_AT_ONCE + 2
+    with owner(plain) as connection, psycopg.connect(plain(OWNER)) as before:
+        connection.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, day, 20.1 FROM generate_series(1, %s) AS room,"
+            " generate_series(%s::timestamptz, %s, '25 hours') AS day",
+            (rooms, monday, monday + timedelta(days=30)),
+        )
+        connection.execute("CALL summarize()")
+        meant = connection.execute("SELECT * FROM room_weeks ORDER BY room_id, week").fetchall()
+        assert len(meant) == 5 * rooms
+        connection.execute("DELETE FROM room_weeks; UPDATE upkeep SET weeks_known = false")
+        # A run that was killed left some of them. Meanwhile a day changed, and nobody knew of weeks.
+        connection.execute("SELECT roll_up_weeks('{B1}', '{1}', ARRAY[%s::timestamptz])", (monday,))
+        changed = (monday + timedelta(minutes=7),)
+        before.execute("INSERT INTO temperatures VALUES ('B1', '1', %s, 30)", changed)
+        before.execute("SELECT FROM rooms WHERE room_id = '1' FOR UPDATE")
+        before.execute(
+            "SELECT summarize_hours('{B1}', '{1}', ARRAY[%s::timestamptz], ARRAY[%s::timestamptz])",
+            (monday, monday + timedelta(hours=1)),
+        )
+        before.execute("SELECT roll_up_days('{B1}', '{1}', ARRAY[%s::timestamptz])", (monday,))
+        thread = threading.Thread(target=migrate, args=(plain(OWNER),))
+        thread.start()
+        wait_for_locks(plain)
+        before.commit()
+        thread.join()
+        made = connection.execute("SELECT * FROM room_weeks ORDER BY room_id, week").fetchall()
+        count, total, lowest, highest = made[0][3:7]
+        assert (count, Fraction(total), lowest, highest) == (meant[0][3] + 1, Fraction(meant[0][4]) + 30, 20.1, 30)
+        assert made[1:] == meant[1:]
+
+
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
 def test_what_is_committed_while_a_summary_waits_for_it_is_summed_up(plain: Urls, level: str) -> None:
     with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
@@ -201,3 +236,68 @@ def test_the_zone_of_the_database_is_nothing_to_the_answers(plain: Urls, serve: 
 def test_each_answer_is_a_state_between_its_question_and_itself(plain: Urls, serve: Callable[..., TestClient]) -> None:
     seed = random.randrange(10**6)
     Crowd(plain, serve("average", DATABASE_URL=plain(READER)), seed).play(60 if LONG else 4)
+
+
+def test_an_hour_is_summed_up_once_it_is_over_even_if_its_first_instant_is_all_it_has(plain: Urls) -> None:
+    this_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    with owner(plain) as connection:
+        connection.execute(READING, (this_hour - timedelta(hours=1),))
+        assert one(connection, "SELECT count(*) FROM unsummarized") == 1
+        connection.execute("CALL summarize()")
+        assert one(connection, "SELECT array_agg(hour) FROM room_hours") == [this_hour - timedelta(hours=1)]
+        connection.execute(READING, (this_hour,))
+        # At the turn of the hour it is over meanwhile.
+        if datetime.now(UTC) < this_hour + timedelta(hours=1):
+            assert one(connection, "SELECT count(*) FROM unsummarized") == 0
+
+
+def test_readings_to_sum_up_are_counted_over_all_rooms_that_are_meant(plain: Urls) -> None:
+    with owner(plain) as connection:
+        connection.execute(
+            "INSERT INTO temperatures SELECT building, '101', instant, 20"
+            " FROM unnest(ARRAY['B1', 'B2']) AS building"
+            " CROSS JOIN generate_series('2024-12-01'::timestamptz, '2024-12-01 00:02', '1 minute') AS instant"
+        )
+        more = "SELECT more_readings('{B1,B2}', '{101,101}', 1, %s)"
+        assert [one(connection, more % than) for than in (3, 5, 6)] == [True, True, False]
+
+
+def test_of_what_is_older_than_the_retention_the_oldest_hour_is_dropped_first(plain: Urls) -> None:
+    with owner(plain) as connection:
+        connection.execute(
+            "INSERT INTO temperatures SELECT 'B1', room, '2024-12-01'::timestamptz + hour * interval '1 hour', 20"
+            " FROM (VALUES ('101', 0), ('102', 1), ('102', 5)) AS reading (room, hour)"
+        )
+        connection.execute("CALL summarize()")
+        connection.execute("UPDATE upkeep SET retention = interval '7 days'")
+        left = []
+        while one(connection, "SELECT drop_expired()"):
+            left.append(one(connection, "SELECT count(*) FROM temperatures"))
+        # The last step is over the time in which there is nothing.
+        assert left == [2, 1, 0, 0]
+
+
+def test_only_what_comes_to_hours_that_are_summed_up_is_late(plain: Urls) -> None:
+    late = "SELECT array_agg((late_from, late_to)::text) FROM rooms"
+    hour = datetime(2024, 12, 1, 8, tzinfo=UTC)
+    with owner(plain) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        for minute in (0, 30):
+            connection.execute(READING, (hour + timedelta(minutes=minute),))
+        assert one(connection, late) == ["(,)"]
+        connection.execute("CALL summarize()")
+        connection.execute(READING, (hour + timedelta(minutes=10),))
+        assert one(connection, late) == ['("2024-12-01 08:00:00+00","2024-12-01 09:00:00+00")']
+
+
+def test_hours_get_their_course_room_by_room(plain: Urls) -> None:
+    with owner(plain) as connection:
+        connection.execute(
+            "INSERT INTO temperatures VALUES ('B1', '101', '2024-12-01', 20), ('B1', '102', '2024-12-01', 20),"
+            " ('B2', '101', '2024-12-01', 20)"
+        )
+        connection.execute("CALL summarize()")
+        connection.execute("UPDATE rooms SET courses_missing_before = summed_until")
+        assert one(connection, "SELECT complete_courses('B1', '101', 1)")
+        untouched = "SELECT array_agg(building_id || room_id) FROM rooms WHERE courses_missing_before = summed_until"
+        assert sorted(one(connection, untouched)) == ["B1102", "B2101"]

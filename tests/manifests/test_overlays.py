@@ -4,9 +4,8 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from starlette.testclient import TestClient
 
 from local.postgres import DATABASE, OWNER, WRITER, Postgres
 from tests.manifests.support import Object, containers, environment, functions, of_kind, overlay, templates
-from tests.support import ROOT, free_port, migrate, program
+from tests.support import ROOT, free_port, migrate, program, wait_until
 from tests.versions.conftest import programs
 
 USERS = {"average", "health", "ingest", "migrations", "summaries", "watch"}
@@ -130,15 +129,16 @@ def _encrypted(folder: Path, certificates: Path) -> Iterator[int]:
     }
     arguments = [part for setting in settings.items() for part in ("-c", "=".join(setting))]
     process = server.begin("postgres", "-D", server.folder, *arguments)
+
+    def answers() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(f"host=127.0.0.1 port={port} user={OWNER} dbname={DATABASE} sslmode=require").close()
+            return True
+        return False
+
     try:
-        end = time.monotonic() + 30
-        while True:
-            try:
-                psycopg.connect(f"host=127.0.0.1 port={port} user={OWNER} dbname={DATABASE} sslmode=require").close()
-                break
-            except psycopg.OperationalError:
-                assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
-                time.sleep(0.05)
+        wait_until(answers, seconds=30)
         yield port
     finally:
         # Whoever is connected is not waited for.

@@ -21,7 +21,7 @@ from bench import stack
 from local.postgres import MONITOR, OWNER, READER, WRITER
 from tests.database.test_local import Stack
 from tests.monitoring.files import ALERTS, dashboard, panels, rules
-from tests.support import NOWHERE, ROOT, Urls, free_port, program
+from tests.support import NOWHERE, ROOT, Urls, free_port, program, wait_until
 
 TOKEN = "0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -175,7 +175,8 @@ def _use(functions: Mapping[str, str], second: int) -> None:
     post("simulate", 200)
     with ThreadPoolExecutor(1) as pool:
         too_late = pool.submit(post, "stuck", 503, json=[READING] * 10_000)
-        time.sleep(0.5)
+        full = "\ntemperature_waiting_readings 10000.0\n"
+        wait_until(lambda: full in requests.get(f"{functions['stuck']}/metrics", headers=HEADERS, timeout=10).text)
         post("stuck", 503, json=READING)
         too_late.result()
 

@@ -71,3 +71,21 @@ def test_readings_that_should_have_been_dropped_are_found_by_chunk(
     assert faults(community).keys() == {("retention_seconds", "")}
     owner.execute("CALL summarize()")
     assert faults(community) == {}
+
+
+def test_a_job_of_somebody_else_is_nothing_to_it(community: Urls, owner: psycopg.Connection[Any]) -> None:
+    with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute("CREATE SCHEMA others CREATE TABLE measures (at timestamptz NOT NULL, value float8)")
+        try:
+            superuser.execute("SELECT create_hypertable('others.measures', 'at')")
+            superuser.execute(
+                "CREATE MATERIALIZED VIEW others.hourly WITH (timescaledb.continuous) AS"
+                " SELECT time_bucket('1 hour', at) AS bucket, avg(value) FROM others.measures GROUP BY 1 WITH NO DATA"
+            )
+            superuser.execute(
+                "SELECT alter_job(add_continuous_aggregate_policy('others.hourly', start_offset => NULL,"
+                " end_offset => interval '1 hour', schedule_interval => interval '1 hour'), scheduled => false)"
+            )
+            assert faults(community) == {}
+        finally:
+            superuser.execute("DROP SCHEMA others CASCADE")

@@ -2,7 +2,6 @@
 
 import os
 import random
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +10,7 @@ import psycopg
 import pytest
 
 from local.postgres import OWNER
-from tests.support import LONG, SUPERUSER, Urls, migrate, python
+from tests.support import LONG, SUPERUSER, Urls, migrate, python, wait_until
 
 Connection = psycopg.Connection[Any]
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))
@@ -60,10 +59,7 @@ def run_for_a_while(community: Urls, connection: Connection) -> None:
     with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
         superuser.execute("SELECT _timescaledb_functions.start_background_workers()")
         try:
-            end = time.monotonic() + 120
-            while not all(runs for _, runs, *_ in history(connection)):
-                assert time.monotonic() < end, history(connection)
-                time.sleep(0.1)
+            wait_until(lambda: all(runs for _, runs, *_ in history(connection)), seconds=120)
         finally:
             superuser.execute("SELECT _timescaledb_functions.stop_background_workers()")
 

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from average import summaries
-from average.intervals import DAY, HOUR
+from average.intervals import DAY, HOUR, WEEK
 from local.postgres import OWNER, READER
 from shared.database import Database
 from tests.support import SUPERUSER, Urls
@@ -61,10 +61,12 @@ def test_the_plans_that_a_session_keeps_stay_small_whatever_is_asked_of_however_
                         "bucket": bucket,
                         "by_hours": not (bucket and bucket % HOUR),
                         "by_days": not (bucket and bucket % DAY),
+                        "by_weeks": not (bucket and bucket % WEEK),
                     }
-                    reader.execute(summaries.OF_ANY, asked)
+                    reader.execute(summaries.BY_WIDTH.of_a_room if room else summaries.BY_WIDTH.of_a_building, asked)
                     bounds = [start, *(end - number * HOUR / 4 for number in range(9, 0, -1)), end]
-                    reader.execute(summaries.OF_ANY_BY_BOUNDS, {**asked, "bounds": bounds})
+                    statement = summaries.BY_BOUNDS.of_a_room if room else summaries.BY_BOUNDS.of_a_building
+                    reader.execute(statement, {**asked, "bounds": bounds})
                     if room:
                         reader.execute(summaries.OF_A_ROOM_WITHOUT_HOURS, asked)
         grown = _megabytes(reader) - before

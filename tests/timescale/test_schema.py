@@ -95,14 +95,18 @@ def test_readings_that_come_days_late_are_folded_into_the_continuous_aggregate(o
 def test_readings_that_are_removed_are_gone_from_the_continuous_aggregate_at_once(
     owner: Connection, community: Urls, refreshed: bool
 ) -> None:
+    hour = floor(NOW, timedelta(hours=1)) - timedelta(days=9)
     for minute in range(6):
-        insert(owner, floor(NOW, timedelta(hours=1)) - timedelta(days=9, minutes=minute), 20.0 + minute)
+        insert(owner, hour - timedelta(minutes=minute), 20.0 + minute)
+    # Another room, which keeps its own.
+    owner.execute("INSERT INTO temperatures VALUES ('B1', '102', %s, 22)", (hour,))
     if refreshed:
         run_jobs(owner)
-    remove(community, above=22.5)
-    assert bucket_averages(owner) == [(2, 21.5), (1, 20.0)]
+    remove(community, room="101", above=22.5)
+    left = [("101", 2, 21.5, 43.0, 21.0, 22.0), ("101", 1, 20.0, 20.0, 20.0, 20.0), ("102", 1, 22.0, 22.0, 22.0, 22.0)]
+    assert bucket_averages(owner) == left
     run_jobs(owner)
-    assert bucket_averages(owner) == [(2, 21.5), (1, 20.0)]
+    assert bucket_averages(owner) == left
 
 
 def test_a_room_that_is_forgotten_is_gone_from_averages_of_readings_that_were_dropped(
@@ -115,7 +119,7 @@ def test_a_room_that_is_forgotten_is_gone_from_averages_of_readings_that_were_dr
     owner.execute("CALL summarize()")
     assert owner.execute("SELECT FROM temperatures").rowcount == 0
     remove(community, room="101")
-    assert bucket_averages(owner) == [(1, 25.0)]
+    assert bucket_averages(owner) == [("102", 1, 25.0, 25.0, 25.0, 25.0)]
 
 
 def remove(urls: Urls, room: str | None = None, above: float | None = None) -> None:
@@ -129,7 +133,8 @@ def remove(urls: Urls, room: str | None = None, above: float | None = None) -> N
 
 
 def bucket_averages(connection: Connection) -> list[tuple[Any, ...]]:
-    return connection.execute(f"SELECT count, avg_temp FROM {BUCKETS} ORDER BY bucket").fetchall()
+    columns = "room_id, count, avg_temp, sum, min, max"
+    return connection.execute(f"SELECT {columns} FROM {BUCKETS} ORDER BY bucket, room_id").fetchall()
 
 
 def test_an_average_counts_a_late_reading_before_it_is_folded_in(
