@@ -157,7 +157,7 @@ STOP_COPY = f"""{SIGNAL}
 for _ in $(seq 30); do
     touch -d '25 hours ago' /backup/*Z
     for _ in $(seq 500); do
-        place=$(compgen -G '/backup/*Z/base.new/global') && break
+        place=$(compgen -G '/backup/*Z/base.new/backup_label') && break
         sleep 0.01
     done
     signal STOP
@@ -172,8 +172,8 @@ exit 1
 def test_a_copy_that_was_being_made_while_the_primary(way: str, two_instances: None, say: Say) -> None:
     """It is made anew, of the next primary, and until then the one before goes on."""
     cluster.until(received, 60)
-    # A small copy is made within a second.
-    half = in_backup(STOP_COPY).strip().removesuffix("/base.new/global")
+    # Made within a second: its label comes first, and what follows is more than a connection holds.
+    half = in_backup(STOP_COPY).strip().removesuffix("/base.new/backup_label")
     before = in_backup("ls -d /backup/*Z/base").split()
     gone = cluster.primary()
     with ExitStack() as cuts:
