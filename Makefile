@@ -65,7 +65,7 @@ urls: ## the addresses
 	@kind/look.sh urls
 
 e2e: .venv/develop ## test what the current kubectl context has
-	.venv/bin/python -m pytest --verbose tests/cluster
+	.venv/bin/python -m pytest --verbose -r s tests/cluster
 
 ##@ Develop
 install: .venv/develop $(NODE:=/node_modules) ## install what the targets below need (they do so by themselves)

@@ -41,6 +41,9 @@ lacking_operator() {
     if grep -q '^kind: postgresql$' "$1" && grep -q ' name: postgres-operator$' "$1"; then
         [ -n "$(ask -n default get pods -l name=postgres-operator --field-selector status.phase=Running -o name)" ] ||
             echo "A Postgres operator that runs in the namespace default, with the label name=postgres-operator. If it runs elsewhere, change network-database.yaml in an overlay of your own"
+        # The scripts find the primary there.
+        [ "$(ask -n default get configmap postgres-operator -o jsonpath='{.data.kubernetes_use_configmaps}')" != true ] ||
+            echo "That the Postgres operator keeps in Endpoints who leads (kubernetes_use_configmaps: \"false\"). How that is changed with databases that there are: https://github.com/zalando/postgres-operator/blob/$POSTGRES_OPERATOR_VERSION/docs/migrate.md"
     fi
 }
 

@@ -10,7 +10,7 @@
 : "${REGISTRY:=localhost:5001/temperature}"
 
 : "${KNATIVE_VERSION:=v1.23.0}"
-: "${POSTGRES_OPERATOR_VERSION:=v1.15.1}"
+: "${POSTGRES_OPERATOR_VERSION:=v2.0.1}"
 
 # Folders, or addresses, that have the releases' files.
 : "${SERVING:=https://github.com/knative/serving/releases/download/knative-$KNATIVE_VERSION}"

@@ -71,7 +71,7 @@ def knative_moves(nodes: list[str]) -> Iterator[None]:
         for namespace, names in BUDGETS.items():
             for name in names:
                 change("hpa", name, namespace, {"minReplicas": 1})
-                change("pdb", f"{name}-pdb", namespace, {"minAvailable": "80%", "maxUnavailable": None})
+                change("pdb", f"{name}-pdb", namespace, {"minAvailable": "80%"})
 
 
 def change(kind: str, name: str, namespace: str, spec: dict[str, object]) -> None:

@@ -122,8 +122,12 @@ def knative(name: str) -> Path:
 
 
 def postgres_operator() -> Path:
-    """The source of the pinned release of the Postgres operator."""
-    return module("github.com/zalando/postgres-operator", _pinned("POSTGRES_OPERATOR_VERSION"))
+    """The source of the last release of the Postgres operator that is a Go module, as no version 2 is.
+
+    Its path would have to end with /v2.
+    """
+    assert _pinned("POSTGRES_OPERATOR_VERSION").startswith("v2.")
+    return module("github.com/zalando/postgres-operator", "v1.15.1")
 
 
 def prometheus_operator() -> Path:

@@ -136,6 +136,11 @@ LACKING: dict[str, tuple[str, dict[str, str | None], str]] = {
         {r"get pods -l name=postgres-operator": ""},
         "A Postgres operator that runs in the namespace default",
     ),
+    "the operator's Endpoints": (
+        "kind",
+        {r"get configmap postgres-operator": "true"},
+        "That the Postgres operator keeps in Endpoints who leads",
+    ),
     "Kourier": ("production", {r"get namespace kourier-system": None}, "Kourier, the ingress of Knative"),
     "Kourier's use": (
         "production",

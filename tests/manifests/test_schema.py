@@ -92,6 +92,14 @@ def test_every_object_is_valid(folder: Path) -> None:
     assert [fault for value in build(folder) for fault in faults(value)] == []
 
 
+def test_no_database_has_a_field_that_version_2_of_the_operator_does_not_know_any_more() -> None:
+    # As its docs/migrate.md lists them; their names of today are in the definition of before too.
+    removed = {"init_containers", "pod_priority_class_name", "replicaLoadBalancer", "useLoadBalancer"}
+    for folder in FOLDERS:
+        for database in of_kind(build(folder), "postgresql").values():
+            assert not removed & database["spec"].keys()
+
+
 @pytest.mark.parametrize(
     ("subject", "path", "value"),
     [
