@@ -27,7 +27,7 @@ HEALTH_FUNCTIONS = ("database_health", "schema_health", "jobs_health", "extensio
 OWNER_FUNCTIONS = ("mark_rooms", "forget_rooms", *REMOVAL_FUNCTIONS, *HEALTH_FUNCTIONS)
 """Functions that run with the rights of the owner, whoever calls them, or that only some may call."""
 FUNCTIONS_ON_READINGS = (
-    "readings_summary(text, text[], timestamptz, timestamptz, interval, timestamptz)",
+    "readings_summary(text, text[], timestamptz, timestamptz, interval)",
     "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
     "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
     "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",

@@ -188,9 +188,7 @@ BY_WIDTH = _statements(
     bucket=b"greatest(date_bin(%(bucket)s::interval, at, '2000-01-03 00:00+00'), '0001-01-01 00:00+00')",
     readings=b"""
         SELECT summary.at, count, sum, min, max FROM part CROSS JOIN unnest(readings) AS span
-        CROSS JOIN LATERAL readings_summary(
-            %(building_id)s, among, lower(span), upper(span), %(bucket)s, NULL::timestamptz
-        ) AS summary
+        CROSS JOIN LATERAL readings_summary(%(building_id)s, among, lower(span), upper(span), %(bucket)s) AS summary
     """,
 )
 """In buckets of the width `bucket`, each named by its start; without it, all in one."""

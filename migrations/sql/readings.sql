@@ -1,9 +1,10 @@
+-- An earlier version had another parameter.
+DROP FUNCTION IF EXISTS readings_summary(text, text[], timestamptz, timestamptz, interval, timestamptz);
+
 -- Readings of some rooms of a building, since <= timestamp < before, put together for each room and bucket of a width;
--- without a width in one bucket. Hours of which only the summary is left, those before `dropped_before` if it is given,
--- count where they begin; they may have a row beside that of the readings.
+-- without a width in one bucket.
 CREATE OR REPLACE FUNCTION readings_summary(
-    building text, among text[], since timestamptz, before timestamptz, width interval,
-    dropped_before timestamptz
+    building text, among text[], since timestamptz, before timestamptz, width interval
 )
 RETURNS TABLE (room_id text, at timestamptz, count bigint, sum numeric, min double precision, max double precision)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
@@ -35,13 +36,6 @@ BEGIN
         FROM temperatures AS reading
         WHERE building_id = building AND reading.room_id = ANY (among) AND timestamp >= since AND timestamp < before
         GROUP BY 1, 2;
-    END IF;
-    IF since < dropped_before THEN
-        RETURN QUERY
-        SELECT kept.room_id, date_bin(width, kept.hour, '2000-01-03 00:00+00'), kept.count, kept.sum, kept.min, kept.max
-        FROM room_hours AS kept
-        WHERE building_id = building AND kept.room_id = ANY (among)
-          AND hour >= since AND hour < least(before, dropped_before);
     END IF;
 END
 $$;

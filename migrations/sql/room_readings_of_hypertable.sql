@@ -3,5 +3,5 @@ CREATE OR REPLACE FUNCTION room_readings(building text, room text, since timesta
 RETURNS TABLE (count bigint, sum numeric, min double precision, max double precision)
 LANGUAGE sql STABLE AS $$
     SELECT count, sum, min, max
-    FROM readings_summary(building, ARRAY[room], since, before, NULL::interval, NULL::timestamptz)
+    FROM readings_summary(building, ARRAY[room], since, before, NULL::interval)
 $$;

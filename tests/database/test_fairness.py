@@ -198,12 +198,12 @@ def test_whoever_asks_whether_it_is_ready_takes_no_connection_from_others(ingest
 SLOW = """
     ALTER FUNCTION readings_summary RENAME TO summary_in_time;
     CREATE FUNCTION readings_summary(
-        building text, among text[], since timestamptz, before timestamptz, width interval, dropped_before timestamptz
+        building text, among text[], since timestamptz, before timestamptz, width interval
     )
     RETURNS TABLE (room_id text, at timestamptz, count bigint, sum numeric, min float8, max float8)
     LANGUAGE plpgsql STABLE AS $$ BEGIN
         PERFORM pg_sleep(1.2) WHERE building = 'slow';
-        RETURN QUERY SELECT * FROM summary_in_time(building, among, since, before, width, dropped_before);
+        RETURN QUERY SELECT * FROM summary_in_time(building, among, since, before, width);
     END $$
 """
 """A building of which the readings take long."""
