@@ -95,15 +95,7 @@ class Backup:
         receiver = self._receive(place)
         try:
             _wait_for_the_log(place, receiver)
-            # Only a whole one is called `base`.
-            copied = self._postgres.program(
-                "pg_basebackup", "--dbname", self._postgres.url(), "--pgdata", place / "base.new", "--checkpoint=fast"
-            )
-            if copied.returncode != 0:
-                raise PostgresError(
-                    f"no copy could be made in {place}: {copied.stderr.decode(errors='replace').strip()}"
-                )
-            (place / "base.new").rename(place / "base")
+            self._copy(place)
         except BaseException:
             receiver.kill()
             receiver.wait()
@@ -111,11 +103,23 @@ class Backup:
             raise
         self.end()
         self._receiver, self._current = receiver, place
+        self._remove_older()
+        self._once(f"Backup        {place}, and all that is written from now on")
+
+    def _copy(self, place: Path) -> None:
+        """Copy the data. Only a whole copy is called `base`. Raises PostgresError."""
+        copied = self._postgres.program(
+            "pg_basebackup", "--dbname", self._postgres.url(), "--pgdata", place / "base.new", "--checkpoint=fast"
+        )
+        if copied.returncode != 0:
+            raise PostgresError(f"no copy could be made in {place}: {copied.stderr.decode(errors='replace').strip()}")
+        (place / "base.new").rename(place / "base")
+
+    def _remove_older(self) -> None:
         kept = _whole(self._folder)[-BACKUPS_KEPT:]
         for older in self._folder.iterdir():
             if older not in kept and _is_backup(older):
                 shutil.rmtree(older, ignore_errors=True)
-        self._once(f"Backup        {place}, and all that is written from now on")
 
     def _check_database(self, backup: Path) -> None:
         """Raise PostgresError if it is a backup of another database."""

@@ -4,7 +4,6 @@ It comes before the grants, so nobody reads what is only half of it. It may end 
 """
 
 import logging
-from dataclasses import dataclass
 
 from sqlalchemy import text
 
@@ -12,6 +11,8 @@ from migrations.database import transaction
 
 log = logging.getLogger("migrations")
 
+ROOMS_MADE_KNOWN_AT_ONCE, ROOMS_OF_WEEKS_AT_ONCE = 200, 10
+"""In one transaction, during which their writers wait. The weeks of ten years of a room take some 25 ms."""
 ROOMS_BETWEEN_WORDS = 1_000
 
 _NEXT_ROOMS = """
@@ -56,69 +57,41 @@ _KNOW_ROOMS = """
         late_from = NULL, late_to = NULL
 """
 
-
-_ROOMS_AFTER = """
-    SELECT building_id, room_id FROM rooms WHERE (building_id, room_id) > (:building_id, :room_id)
+_ROOMS_WITHOUT_WEEKS = """
+    SELECT building_id, room_id FROM rooms
+    WHERE weeks_until = '-infinity' AND (building_id, room_id) > (:building_id, :room_id)
     ORDER BY building_id, room_id LIMIT :number FOR UPDATE
 """
-_MAKE_WEEKS = """
-    SELECT roll_up_weeks(array_agg(building_id), array_agg(room_id), array_agg(week))
-    FROM (
-        SELECT DISTINCT building_id, room_id, date_bin('7 days', day, '2000-01-03 00:00+00') AS week
-        FROM unnest(CAST(:buildings AS text[]), CAST(:rooms AS text[])) AS chosen (building_id, room_id)
-        JOIN room_days USING (building_id, room_id)
-    ) AS touched
-"""
-
-
-ROOMS_OF_WEEKS_AT_ONCE = 10
-"""Ten years of a room take some 10 ms."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Something that is made of all rooms, some of them in each transaction."""
-
-    name: str
-    known: str
-    """The column of `upkeep` that says whether it is done."""
-    rooms: str
-    """Finds the next rooms."""
-    rooms_at_once: int
-    make: str
-    """Makes it of these. Their writers wait meanwhile."""
-
-
-_TASKS = (
-    _Task("the rooms", "rooms_known", _NEXT_ROOMS, 200, _KNOW_ROOMS),
-    # Whoever changes a day of a room has locked its row, with the functions of this version or of the one before.
-    _Task("the weeks of rooms", "weeks_known", _ROOMS_AFTER, ROOMS_OF_WEEKS_AT_ONCE, _MAKE_WEEKS),
-)
+"""Whoever changes a day of a room has locked its row, with the functions of this version or of the one before."""
+_MAKE_WEEKS = "SELECT summarize_weeks(CAST(:buildings AS text[]), CAST(:rooms AS text[]))"
 
 
 def complete(url: str) -> None:
     """Make all that lacks: rooms of readings, then weeks of days."""
-    for task in _TASKS:
-        _carry_out(task, url)
+    with transaction(url) as connection:
+        rooms_are_known = connection.scalar(text("SELECT rooms_known FROM upkeep"))
+    if not rooms_are_known:
+        _of_all_rooms(url, _NEXT_ROOMS, _KNOW_ROOMS, ROOMS_MADE_KNOWN_AT_ONCE, "%d rooms are known")
+        with transaction(url) as connection:
+            connection.execute(text("UPDATE upkeep SET rooms_known = true"))
+    _of_all_rooms(url, _ROOMS_WITHOUT_WEEKS, _MAKE_WEEKS, ROOMS_OF_WEEKS_AT_ONCE, "%d rooms have weeks")
 
 
-def _carry_out(task: _Task, url: str) -> None:
-    building_id, room_id, known = "", "", 0
+def _of_all_rooms(url: str, find: str, make: str, at_once: int, progress: str) -> None:
+    """Make something of all rooms that are found, of so many in each transaction."""
+    building_id, room_id, number = "", "", 0
     while True:
         with transaction(url) as connection:
-            if connection.scalar(text(f"SELECT {task.known} FROM upkeep")):
-                return
             found = connection.execute(
-                text(task.rooms), {"building_id": building_id, "room_id": room_id, "number": task.rooms_at_once}
+                text(find), {"building_id": building_id, "room_id": room_id, "number": at_once}
             ).all()
             if not found:
-                connection.execute(text(f"UPDATE upkeep SET {task.known} = true"))
                 return
             connection.execute(
-                text(task.make),
+                text(make),
                 {"buildings": [room.building_id for room in found], "rooms": [room.room_id for room in found]},
             )
         building_id, room_id = found[-1]
-        known += len(found)
-        if known % ROOMS_BETWEEN_WORDS == 0:
-            log.info("%s: %d are known", task.name, known)
+        number += len(found)
+        if number % ROOMS_BETWEEN_WORDS == 0:
+            log.info(progress, number)

@@ -133,6 +133,8 @@ rooms = Table(
     Column("high", Double()),
     # Hours before this instant were summed up before there were courses, and have none yet.
     Column("courses_missing_before", TIMESTAMP(timezone=True)),
+    # The weeks before this instant are put together; '-infinity' is for days that were there before there were weeks.
+    Column("weeks_until", TIMESTAMP(timezone=True), server_default=text("'-infinity'"), nullable=False),
     PrimaryKeyConstraint("building_id", "room_id", name="rooms_pkey"),
     CheckConstraint("late_from < late_to AND late_to <= summed_until", name="room_late_before_summed"),
     CheckConstraint("isfinite(timestamp) AND isfinite(summed_until)", name="room_within_time"),
@@ -200,8 +202,6 @@ upkeep = Table(
     Column("dropped_before", TIMESTAMP(timezone=True), server_default=text("'-infinity'"), nullable=False),
     # Whether all rooms of readings that came before there were rooms have a row.
     Column("rooms_known", Boolean(), server_default=text("false"), nullable=False),
-    # Whether all days that were summed up before there were weeks have theirs.
-    Column("weeks_known", Boolean(), server_default=text("false"), nullable=False),
     PrimaryKeyConstraint("single", name="upkeep_pkey"),
     CheckConstraint("single", name="upkeep_once"),
 )

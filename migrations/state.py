@@ -26,6 +26,21 @@ REMOVAL_FUNCTIONS = ("preview_removal", "begin_removal", "continue_removal")
 HEALTH_FUNCTIONS = ("database_health", "schema_health", "jobs_health", "extension_health", "server_health")
 OWNER_FUNCTIONS = ("mark_rooms", "forget_rooms", *REMOVAL_FUNCTIONS, *HEALTH_FUNCTIONS)
 """Functions that run with the rights of the owner, whoever calls them, or that only some may call."""
+FUNCTIONS_ON_READINGS = (
+    "readings_summary(text, text[], timestamptz, timestamptz, interval, timestamptz)",
+    "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
+    "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
+    "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
+    "latest_reading(text, text, timestamptz)",
+    "remove_slice(removals, rooms, integer, integer, tstzrange)",
+    "find_latest(removals, text, tstzrange)",
+    "delete_readings(text, text, timestamptz[], double precision[])",
+    "refuse_dropped(text, text, timestamptz, timestamptz)",
+    "preview_removal(text, text, timestamptz, timestamptz, double precision, double precision)",
+    "withdraw_alarms(removals, text, tstzrange)",
+)
+"""Functions whose plans depend on whether the readings are in chunks."""
+
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
     DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin;
@@ -94,19 +109,7 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
         _run(connection, "triggers", path, in_chunks=in_chunks)
     # On a hypertable a generic plan has a part for each chunk, of which one or two are meant.
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
-    for function in (
-        "readings_summary(text, text[], timestamptz, timestamptz, interval, timestamptz)",
-        "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
-        "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
-        "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
-        "latest_reading(text, text, timestamptz)",
-        "remove_slice(removals, rooms, integer, integer, tstzrange)",
-        "find_latest(removals, text, tstzrange)",
-        "delete_readings(text, text, timestamptz[], double precision[])",
-        "refuse_dropped(text, text, timestamptz, timestamptz)",
-        "preview_removal(text, text, timestamptz, timestamptz, double precision, double precision)",
-        "withdraw_alarms(removals, text, tstzrange)",
-    ):
+    for function in FUNCTIONS_ON_READINGS:
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
     if in_chunks:
         # Readings that come again may be of many compressed batches; nothing else here is.

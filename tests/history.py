@@ -560,6 +560,13 @@ class History(RuleBasedStateMachine):
         }
         assert not {key for key in hours if key[2] < until} - set(kept)
         assert kept == {key: _put_together((1, Fraction(t), t, t) for t in hours[key]) for key in kept}
+        weeks_until = {}
+        for building, room, begun, summed_until in self._see(
+            "SELECT building_id, room_id, weeks_until, summed_until FROM rooms"
+        ):
+            weeks_until[building, room] = begun
+            # Where summing up went back to an earlier hour, the weeks behind it are there already.
+            assert begun >= floor(summed_until, WEEK)
         for relation, start, width, columns in (
             ("room_days", "day", DAY, 2),
             ("room_weeks", "week", WEEK, 2),
@@ -573,7 +580,8 @@ class History(RuleBasedStateMachine):
             }
             parts: dict[tuple[Any, ...], list[Any]] = {}
             for key, part in kept.items():
-                parts.setdefault((*key[:columns], floor(key[2], width)), []).append(part)
+                if width < WEEK or key[2] < weeks_until[key[:2]]:
+                    parts.setdefault((*key[:columns], floor(key[2], width)), []).append(part)
             assert found == {key: _put_together(together) for key, together in parts.items()}, relation
 
 

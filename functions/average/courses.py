@@ -229,9 +229,9 @@ OF_COURSES = b"""
     ), room AS MATERIALIZED (
         SELECT
             room_id, stale, days - touched(stale, interval '24:00') AS days,
-            weeks - touched(stale, interval '168:00') AS weeks
+            weeks * tstzmultirange(tstzrange(NULL, weeks_until)) - touched(stale, interval '168:00') AS weeks
         FROM (
-            SELECT room_id, days, weeks, everything * (tstzmultirange(
+            SELECT room_id, days, weeks, weeks_until, everything * (tstzmultirange(
                 CASE WHEN late_from IS NULL THEN 'empty' ELSE tstzrange(late_from, late_to) END,
                 CASE WHEN timestamp < summed_until THEN 'empty' ELSE tstzrange(summed_until, NULL) END
             ) - tstzmultirange(tstzrange(NULL, dropped_before))) AS stale

@@ -122,15 +122,13 @@ class Buckets:
 
     def _starts(self) -> Iterator[datetime]:
         found: datetime | None = None
-        for boundary in self._boundaries():
+        for boundary in self._boundaries():  # pragma: no branch - no interval ends behind the last one
             # Some days are skipped, and clocks that are put back at midnight begin a day twice.
             if found is not None and found < boundary and self.start < boundary:
                 yield found
             if boundary >= self.end:
                 return
             found = boundary if found is None else max(found, boundary)
-        if found is not None:
-            yield found
 
     def _boundaries(self) -> Iterator[datetime]:
         width = self.bucket.fixed_width(self.zone)
@@ -175,7 +173,5 @@ def _multiples(width: timedelta, start: datetime) -> Iterator[datetime]:
         try:
             yield BUCKET_ORIGIN + width * number
         except OverflowError:
-            if number > 0:
-                return
-            yield datetime.min.replace(tzinfo=UTC)
+            yield datetime.max.replace(tzinfo=UTC) if number > 0 else datetime.min.replace(tzinfo=UTC)
         number += 1

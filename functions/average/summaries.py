@@ -61,14 +61,17 @@ _OF_A_ROOM = (
     _ASKED
     + b"""
     , room AS (
-        SELECT asked.*, {stale} FROM rooms CROSS JOIN asked
+        SELECT asked.*, weeks_until, {stale} FROM rooms CROSS JOIN asked
         WHERE building_id = %(building_id)s::text AND room_id = %(room_id)s::text
     ), part AS MATERIALIZED (
         SELECT
             ARRAY[%(room_id)s] AS among, own_weeks.weeks, own_days.days, own_hours.hours,
             everything - own_weeks.weeks - own_days.days - own_hours.hours + everything * dropped AS readings
         FROM room
-        CROSS JOIN LATERAL (SELECT room.weeks - touched(stale, interval '168:00') AS weeks) AS own_weeks
+        CROSS JOIN LATERAL (
+            SELECT room.weeks * tstzmultirange(tstzrange(NULL, weeks_until))
+                - touched(stale, interval '168:00') AS weeks
+        ) AS own_weeks
         CROSS JOIN LATERAL (
             SELECT room.days - touched(stale, interval '24:00') - own_weeks.weeks AS days
         ) AS own_days
@@ -84,15 +87,15 @@ _OF_A_ROOM = (
 """
 )
 """`asked` has ranges of time: all of the interval, the time of which readings were dropped, whole hours, days, weeks. A
-dropped hour counts where it begins. `stale` are the hours of the room that are not summed up yet. `part` is how the
-interval is covered: by weeks, by days, by hours, and by readings. OFFSET 0 keeps a query apart, so that each span is
-one range of an index.
+dropped hour counts where it begins. `stale` are the hours of the room that are not summed up yet; its weeks are put
+together before `weeks_until`. `part` is how the interval is covered: by weeks, by days, by hours, and by readings.
+OFFSET 0 keeps a query apart, so that each span is one range of an index.
 """
 _OF_A_BUILDING = (
     _ASKED
     + b"""
     , room AS MATERIALIZED (
-        SELECT room_id, {stale} FROM rooms CROSS JOIN asked WHERE building_id = %(building_id)s::text
+        SELECT room_id, weeks_until, {stale} FROM rooms CROSS JOIN asked WHERE building_id = %(building_id)s::text
     ), building AS MATERIALIZED (
         SELECT days, hours - stale - days AS hours
         FROM (
@@ -104,10 +107,13 @@ _OF_A_BUILDING = (
             among, own_weeks.weeks, own_days.days, own_hours.hours,
             everything - building.days - building.hours - own_weeks.weeks - own_days.days - own_hours.hours
                 + everything * dropped AS readings
-        FROM (SELECT stale, array_agg(room_id) AS among FROM room GROUP BY stale) AS alike
+        FROM (
+            SELECT stale, min(weeks_until) AS weeks_until, array_agg(room_id) AS among FROM room GROUP BY stale
+        ) AS alike
         CROSS JOIN asked CROSS JOIN building
         CROSS JOIN LATERAL (
-            SELECT asked.weeks - touched(stale + building.hours + building.days, interval '168:00') AS weeks
+            SELECT asked.weeks * tstzmultirange(tstzrange(NULL, weeks_until))
+                - touched(stale + building.hours + building.days, interval '168:00') AS weeks
         ) AS own_weeks
         CROSS JOIN LATERAL (
             SELECT asked.days - building.days - touched(stale + building.hours, interval '24:00') - own_weeks.weeks

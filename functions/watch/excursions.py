@@ -1,4 +1,7 @@
-"""Which excursions become alarms: each once, however often and in whatever order its readings are looked at."""
+"""Which excursions become alarms: each once, however often and in whatever order its readings are looked at.
+
+Where an excursion begins and ends is found in the database, by `watch.statements`.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

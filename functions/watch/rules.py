@@ -1,4 +1,7 @@
-"""Which temperatures are too high or too low, and which silence is too long: ALARM_RULES, or the file of it."""
+"""Which temperatures are too high or too low, and which silence is too long: ALARM_RULES, or the file of it.
+
+Readings are compared with these thresholds in the database, by `watch.statements`.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 -- Brings the rows of rooms up to date after readings of `added`. It is part of mark_rooms(), for all and for some of them.
-INSERT INTO rooms AS room (building_id, room_id, timestamp, temperature, summed_until, watched_until, low, high)
+INSERT INTO rooms AS room (building_id, room_id, timestamp, temperature, summed_until, watched_until, low, high, weeks_until)
 SELECT
     building_id, room_id, max(timestamp), (array_agg(temperature ORDER BY timestamp, temperature))[count(*)],
-    date_bin('1 hour', min(timestamp), '2000-01-03 00:00+00'), min(timestamp), min(temperature), max(temperature)
+    date_bin('1 hour', min(timestamp), '2000-01-03 00:00+00'), min(timestamp), min(temperature), max(temperature),
+    date_bin('7 days', min(timestamp), '2000-01-03 00:00+00')
 FROM added @chosen@ GROUP BY building_id, room_id
 -- One order for all: writers that meet on the same rooms wait for each other and never deadlock.
 ORDER BY building_id, room_id

@@ -145,7 +145,7 @@ $$;
 
 @roll_up_weeks@
 
--- Puts the hours of days of rooms together, the days of their weeks, and the hours of their buildings.
+-- Puts the hours of days of rooms together, and those of their buildings; then the days of weeks that are over.
 CREATE OR REPLACE FUNCTION summarize_days(buildings text[], names text[], days timestamptz[]) RETURNS void
 LANGUAGE sql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -155,7 +155,9 @@ AS $$
     FROM (
         SELECT DISTINCT building_id, room_id, date_bin('7 days', day, '2000-01-03 00:00+00') AS week
         FROM unnest(buildings, names, days) AS touched (building_id, room_id, day)
-    ) AS touched;
+        JOIN rooms USING (building_id, room_id) WHERE day < weeks_until
+    ) AS touched
+    HAVING count(*) > 0;
     DELETE FROM building_days AS kept USING unnest(buildings, days) AS touched (building_id, day)
     WHERE kept.building_id = touched.building_id AND kept.day = touched.day AND NOT EXISTS (
         SELECT FROM building_hours AS of_day
@@ -173,6 +175,30 @@ AS $$
     WHERE count > 0
     ON CONFLICT (building_id, day) DO UPDATE SET
         count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max;
+$$;
+
+-- Puts the days of weeks of rooms together that are summed up as a whole now. While a week lasts, nobody reads it, and its
+-- days change every hour.
+CREATE OR REPLACE FUNCTION summarize_weeks(buildings text[], names text[]) RETURNS void
+LANGUAGE sql SET search_path FROM CURRENT
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+    SELECT roll_up_weeks(array_agg(building_id), array_agg(room_id), array_agg(week))
+    FROM (
+        SELECT DISTINCT building_id, room_id, date_bin('7 days', day, '2000-01-03 00:00+00') AS week
+        FROM unnest(buildings, names) AS chosen (building_id, room_id)
+        JOIN rooms USING (building_id, room_id)
+        CROSS JOIN LATERAL (
+            SELECT day FROM room_days AS of_room
+            WHERE of_room.building_id = rooms.building_id AND of_room.room_id = rooms.room_id
+              AND day >= weeks_until AND day < date_bin('7 days', summed_until, '2000-01-03 00:00+00') OFFSET 0
+        ) AS of_room
+    ) AS over
+    HAVING count(*) > 0;
+    UPDATE rooms SET weeks_until = date_bin('7 days', summed_until, '2000-01-03 00:00+00')
+    FROM unnest(buildings, names) AS chosen (building_id, room_id)
+    WHERE rooms.building_id = chosen.building_id AND rooms.room_id = chosen.room_id
+      AND weeks_until < date_bin('7 days', summed_until, '2000-01-03 00:00+00');
 $$;
 
 -- Brings up to `hours` hours of some rooms up to date. Rooms that a writer has locked are left out, unless it is to wait
@@ -227,6 +253,11 @@ BEGIN
         summed_until = CASE WHEN late_from IS NULL THEN before ELSE summed_until END
     FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
     WHERE rooms.building_id = slice.building_id AND rooms.room_id = slice.room_id;
+    PERFORM summarize_weeks(array_agg(building_id), array_agg(room_id))
+    FROM rooms JOIN unnest(buildings, names) AS chosen (building_id, room_id) USING (building_id, room_id)
+    -- Those of the version before get theirs from the migrations.
+    WHERE isfinite(weeks_until) AND weeks_until < date_bin('7 days', summed_until, '2000-01-03 00:00+00')
+    HAVING count(*) > 0;
     more := EXISTS (
         SELECT FROM unsummarized
         JOIN unnest(buildings, names) AS chosen (building_id, room_id) USING (building_id, room_id)

@@ -13,7 +13,7 @@ INSTANT = sa.TIMESTAMP(timezone=True)
 
 
 def upgrade() -> None:
-    """Create the table, and the column that says whether it is filled."""
+    """Create the table, and the column that says how far it is filled."""
     text = sa.Text(collation="C")
     op.create_table(
         "room_weeks",
@@ -39,12 +39,12 @@ def upgrade() -> None:
             postgresql_include=["count", "sum", "min", "max"],
         ),
     )
-    op.add_column("upkeep", sa.Column("weeks_known", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("rooms", sa.Column("weeks_until", INSTANT, server_default=sa.text("'-infinity'"), nullable=False))
 
 
 def downgrade() -> None:
     """Drop the table and the functions that fill it."""
-    for name in ("summarize_days", "roll_up_weeks", "roll_up_days", "touched_days", "touched"):
+    for name in ("summarize_days", "roll_up_weeks", "roll_up_days", "touched_days", "touched", "summarize_weeks"):
         op.execute(f"DROP FUNCTION IF EXISTS {name}")
-    op.drop_column("upkeep", "weeks_known")
+    op.drop_column("rooms", "weeks_until")
     op.drop_table("room_weeks")

@@ -506,3 +506,13 @@ def test_averages_built_anew_with_other_buckets_stay_exact(average: TestClient, 
                 f" RETURN interval '{width}'"
             )
         assert ask(average, "average", **query) == expected
+
+
+def test_a_reading_of_a_year_that_python_has_not_is_no_fault_of_the_function(
+    serve: Callable[..., TestClient], plain: Urls
+) -> None:
+    """Somebody may store one by SQL."""
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute("INSERT INTO temperatures VALUES ('B1', '101', '20000-01-01', 20)")
+    answer = serve("average", DATABASE_URL=plain(READER)).get("/v1/temperature/rooms")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

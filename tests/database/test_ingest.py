@@ -215,9 +215,11 @@ def test_everything_redelivered_in_another_order_and_other_batches_is_stored_onc
     assert len(stored(plain)) == 500
 
 
+@pytest.mark.parametrize("pooler", ["false", "true"])
 def test_requests_at_once_that_share_readings_store_each_once_and_count_exactly(
-    ingest: TestClient, plain: Urls
+    serve: Serve, plain: Urls, pooler: str
 ) -> None:
+    ingest = serve("ingest", DATABASE_URL=plain(WRITER), DATABASE_POOLER=pooler)
     rows = readings(40)
 
     def send(seed: int) -> tuple[int, int, int]:

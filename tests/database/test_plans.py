@@ -23,7 +23,8 @@ PARAMETERS = {
     "by_weeks": True,
 }
 FILL = """
-    INSERT INTO rooms SELECT 'B1', room::text, %(last)s, 20, date_bin('1 hour', %(last)s, '2000-01-03 00:00+00')
+    INSERT INTO rooms (building_id, room_id, timestamp, temperature, summed_until, weeks_until)
+    SELECT 'B1', room::text, %(last)s, 20, date_bin('1 hour', %(last)s, '2000-01-03 00:00+00'), %(last)s
     FROM generate_series(1, 30) AS room;
     INSERT INTO room_hours SELECT 'B1', room::text, %(first)s + hour * interval '1 hour', 120, 2400, 19, 21
     FROM generate_series(1, 30) AS room CROSS JOIN generate_series(0, 2400) AS hour;

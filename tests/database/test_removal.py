@@ -156,7 +156,7 @@ def test_only_readings_beyond_the_limits_are_removed(average: TestClient, owner:
 
 
 def test_a_room_and_a_building_can_be_forgotten(average: TestClient, owner: psycopg.Connection[Any]) -> None:
-    store(owner, *((building, room, at(10 * n), 20.0 + n) for n in range(20) for building in "AB" for room in "12"))
+    store(owner, *((building, room, at(600 * n), 20.0 + n) for n in range(20) for building in "AB" for room in "12"))
     owner.execute("CALL summarize()")
     assert remove(average, ROOMS, building_id="A", room_id="1", dry_run="true")["readings"] == 20
     assert remove(average, ROOMS, building_id="A", room_id="1")["removed"] == 20
@@ -192,6 +192,16 @@ def test_what_was_removed_does_not_come_back_for_as_long_as_it_is_kept_out(
     assert remove(average, **query, keep_out="0")["removed"] == 0
     ingest.post("/", json=rows)
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 12
+
+
+def test_what_is_measured_at_the_end_of_a_removal_is_not_kept_out(
+    average: TestClient, owner: psycopg.Connection[Any]
+) -> None:
+    store(owner, ("B1", "101", at(0), 20.0))
+    assert remove(average, building_id="B1", start=at(0), end=at(60))["removed"] == 1
+    # By one statement, as a group of `ingest` is stored.
+    owner.execute("INSERT INTO temperatures VALUES ('B1', '101', %s, 20), ('B1', '101', %s, 21)", (at(59), at(60)))
+    assert owner.execute("SELECT temperature FROM temperatures").fetchall() == [(21.0,)]
 
 
 def test_a_room_that_was_forgotten_begins_anew(
@@ -276,6 +286,27 @@ def test_an_interval_of_which_readings_were_dropped_is_refused_and_a_room_is_for
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 60
     assert remove(average, ROOMS, building_id="B1")["finished"]
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 0
+
+
+@pytest.mark.parametrize("temperature", [10.0, 30.0])
+def test_a_room_that_is_forgotten_takes_its_extremes_along_although_its_readings_were_dropped(
+    average: TestClient, owner: psycopg.Connection[Any], temperature: float
+) -> None:
+    store(owner, ("B1", "101", at(0), temperature), ("B1", "102", at(0), 20.0))
+    owner.execute("UPDATE upkeep SET retention = '1 day'")
+    owner.execute("CALL summarize()")
+    remove(average, ROOMS, building_id="B1", room_id="101")
+    assert asked(average, building_id="B1", **EVERYTHING) == (1, 20.0, 20.0, 20.0)
+
+
+def test_of_what_is_left_the_highest_reading_of_the_last_instant_is_the_latest(
+    average: TestClient, owner: psycopg.Connection[Any]
+) -> None:
+    store(owner, *(("B1", "101", at(0), temperature) for temperature in (22.0, 25.0, 20.0)))
+    store(owner, ("B1", "101", at(1), 30.0))
+    remove(average, building_id="B1", start=at(1), end=at(2))
+    [room] = average.get("/v1/temperature/rooms").json()["rooms"]
+    assert room["latest"]["temperature"] == 25.0
 
 
 def test_only_an_interval_that_touches_dropped_readings_is_refused(

@@ -145,26 +145,54 @@ def test_the_head_of_a_request_has_one_limit_however_it_arrives(ingest: stack.Se
                 assert heard(client).startswith(b"HTTP/1.1 %d " % status), (size, first)
 
 
-def test_an_answer_may_take_longer_than_a_connection_may_be_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 0.2)
+@contextmanager
+def connected(seconds: float) -> Iterator[socket.socket]:
+    """A connection to an application that reads a body and answers 204 after so long, in a server of this process."""
 
-    async def slow(_: Any, __: Any, send: Any) -> None:
-        await asyncio.sleep(0.6)
+    async def answer(_: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await asyncio.sleep(seconds)
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
-    served = uvicorn.Server(server.configuration(slow, host="127.0.0.1", port=(port := free_port())))
+    served = uvicorn.Server(server.configuration(answer, host="127.0.0.1", port=(port := free_port())))
     thread = threading.Thread(target=served.run)
     thread.start()
     try:
         wait_until(lambda: listens(port))
         with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            # And then it is closed, since nothing more comes.
-            assert heard(client).startswith(b"HTTP/1.1 204 ")
+            yield client
     finally:
         served.should_exit = True
         thread.join()
+
+
+def test_an_answer_may_take_longer_than_a_connection_may_be_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 0.2)
+    with connected(seconds=0.6) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        # And then it is closed, since nothing more comes.
+        assert heard(client).startswith(b"HTTP/1.1 204 ")
+
+
+def test_a_request_that_came_in_parts_has_arrived_when_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer, and the next request, are not within the time that it had."""
+    monkeypatch.setattr(server, "ARRIVAL_SECONDS", 1)
+    with connected(seconds=1.5) as client:
+        head, body = REQUEST.split(b"\r\n\r\n")
+        for _ in range(2):
+            client.sendall(head + b"\r\nExpect: 100-continue\r\n\r\n")
+            # So the head is there before the body.
+            assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(body)
+            assert client.recv(1000).startswith(b"HTTP/1.1 204 ")
+
+
+def test_a_client_of_http_1_0_is_sent_no_answer_before_the_answer() -> None:
+    with connected(seconds=0) as client:
+        client.sendall(REQUEST.replace(b"1.1", b"1.0").replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        assert heard(client).startswith(b"HTTP/1.1 204 ")
 
 
 # What takes as long as the server waits.
