@@ -43,18 +43,18 @@ def begin_the_log_anew(primary: str) -> None:
 
 
 def test_a_standby_whose_log_is_gone_is_named_with_what_brings_it_back(say: Callable[[object], None]) -> None:
-    primary = cluster.primary()
-    (standby,) = set(cluster.instances()) - {primary}
-    # The volume of the instance with the highest number stays behind.
-    if standby < primary:
+    # Where there is one less, the volume of the instance with the highest number stays behind.
+    number = len(cluster.instances())
+    primary, standby = cluster.primary(), f"{cluster.DATABASE}-{number - 1}"
+    if standby == primary:
         cluster.kubectl("exec", primary, "--", "patronictl", "switchover", cluster.DATABASE, "--force")
-        primary, standby = str(cluster.until(lambda: cluster.primary() == standby and standby, 120)), primary
+        primary = str(cluster.until(lambda: cluster.primary() not in ("", standby) and cluster.primary(), 120))
         cluster.until(cluster.healthy, 300)
-    cluster.patch("postgresql", cluster.DATABASE, {"spec": {"numberOfInstances": 1}})
+    cluster.patch("postgresql", cluster.DATABASE, {"spec": {"numberOfInstances": number - 1}})
     # While it ends it is still told everything.
     cluster.kubectl("wait", f"pod/{standby}", "--for", "delete", "--timeout", "300s")
     begin_the_log_anew(primary)
-    cluster.patch("postgresql", cluster.DATABASE, {"spec": {"numberOfInstances": 2}})
+    cluster.patch("postgresql", cluster.DATABASE, {"spec": {"numberOfInstances": number}})
 
     def named() -> str:
         return next((line for line in make("status").splitlines() if line.startswith(f"{standby} cannot follow")), "")

@@ -60,6 +60,11 @@ def test_the_cluster_of_the_pipeline_is_one_that_the_script_takes() -> None:
     assert re.fullmatch(r"v1\.\d+\.\d+", tools["kubectl_version"])
 
 
+def test_each_overlay_is_tried_on_a_cluster() -> None:
+    overlays = {folder.name for folder in (ROOT / "knative/overlays").iterdir()} - {"example", "local"}
+    assert set(PIPELINE["jobs"]["cluster"]["strategy"]["matrix"]["overlay"]) == overlays
+
+
 def test_what_went_wrong_is_kept() -> None:
     kept = {
         name: step["if"]
