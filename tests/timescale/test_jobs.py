@@ -59,7 +59,12 @@ def run_for_a_while(community: Urls, connection: Connection) -> None:
     with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
         superuser.execute("SELECT _timescaledb_functions.start_background_workers()")
         try:
-            wait_until(lambda: all(runs for _, runs, *_ in history(connection)), seconds=120)
+            # One that is running starts next at '-infinity'.
+            running = "SELECT FROM timescaledb_information.jobs WHERE next_start = '-infinity'"
+            wait_until(
+                lambda: all(runs for _, runs, *_ in history(connection)) and not connection.execute(running).rowcount,
+                seconds=120,
+            )
         finally:
             superuser.execute("SELECT _timescaledb_functions.stop_background_workers()")
 
