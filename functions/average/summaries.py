@@ -37,12 +37,6 @@ _STALE = b"""
         ) - dropped) AS stale
 """
 _OF_PARTS = b"""
-        SELECT summary.* FROM part CROSS JOIN unnest(weeks) AS span CROSS JOIN LATERAL (
-            SELECT week AS at, count, sum, min, max FROM room_weeks
-            WHERE building_id = %(building_id)s AND room_id = {among}
-              AND week >= lower(span) AND week < upper(span) OFFSET 0
-        ) AS summary
-        UNION ALL
         SELECT summary.* FROM part CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
             SELECT day, count, sum, min, max FROM room_days
             WHERE building_id = %(building_id)s AND room_id = {among}
@@ -81,6 +75,12 @@ _OF_A_ROOM = (
         {bucket},
         sum(count)::bigint, sum(sum), min(min), max(max)
     FROM (
+        SELECT summary.* FROM part CROSS JOIN unnest(weeks) AS span CROSS JOIN LATERAL (
+            SELECT week AS at, count, sum, min, max FROM room_weeks
+            WHERE building_id = %(building_id)s AND room_id = %(room_id)s
+              AND week >= lower(span) AND week < upper(span) OFFSET 0
+        ) AS summary
+        UNION ALL
 {parts}
     ) AS covered
     GROUP BY 1 ORDER BY 1
@@ -95,7 +95,7 @@ _OF_A_BUILDING = (
     _ASKED
     + b"""
     , room AS MATERIALIZED (
-        SELECT room_id, weeks_until, {stale} FROM rooms CROSS JOIN asked WHERE building_id = %(building_id)s::text
+        SELECT room_id, {stale} FROM rooms CROSS JOIN asked WHERE building_id = %(building_id)s::text
     ), building AS MATERIALIZED (
         SELECT days, hours - stale - days AS hours
         FROM (
@@ -104,23 +104,16 @@ _OF_A_BUILDING = (
         ) AS of_all_rooms
     ), part AS MATERIALIZED (
         SELECT
-            among, own_weeks.weeks, own_days.days, own_hours.hours,
-            everything - building.days - building.hours - own_weeks.weeks - own_days.days - own_hours.hours
-                + everything * dropped AS readings
-        FROM (
-            SELECT stale, min(weeks_until) AS weeks_until, array_agg(room_id) AS among FROM room GROUP BY stale
-        ) AS alike
+            among, own_days.days, own_hours.hours,
+            everything - building.days - building.hours - own_days.days - own_hours.hours + everything * dropped
+                AS readings
+        FROM (SELECT stale, array_agg(room_id) AS among FROM room GROUP BY stale) AS alike
         CROSS JOIN asked CROSS JOIN building
         CROSS JOIN LATERAL (
-            SELECT asked.weeks * tstzmultirange(tstzrange(NULL, weeks_until))
-                - touched(stale + building.hours + building.days, interval '168:00') AS weeks
-        ) AS own_weeks
-        CROSS JOIN LATERAL (
-            SELECT asked.days - building.days - touched(stale + building.hours, interval '24:00') - own_weeks.weeks
-                AS days
+            SELECT asked.days - building.days - touched(stale + building.hours, interval '24:00') AS days
         ) AS own_days
         CROSS JOIN LATERAL (
-            SELECT asked.hours - stale - building.days - building.hours - own_weeks.weeks - own_days.days AS hours
+            SELECT asked.hours - stale - building.days - building.hours - own_days.days AS hours
         ) AS own_hours
     )
     SELECT
@@ -143,7 +136,7 @@ _OF_A_BUILDING = (
 """
 )
 """The same for all rooms together. `building` is what the summaries of the building cover, which are those of all its
-rooms. `part` is what is left, for rooms that are alike.
+rooms. `part` is what is left, for rooms that are alike; that is little mostly, and they do without weeks.
 """
 
 
