@@ -37,6 +37,21 @@ def kubectl(*arguments: str, told: str = "") -> str:
     return done.stdout
 
 
+def documented(title: str) -> list[str]:
+    """The blocks of commands below a title of docs/kubernetes.md, for this cluster."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    (section,) = re.findall(rf"^## {title}\n(.+?)^## ", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall("```sh\n(.+?)```", section, re.DOTALL)
+    return [commands.replace("kubectl ", f"kubectl --context {CONTEXT} ") for commands in blocks]
+
+
+def run_commands(commands: str) -> str:
+    """What a shell says that runs the commands, which must not fail."""
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def get(*arguments: str) -> Any:
     return json.loads(kubectl("get", *arguments, "--output", "json"))
 

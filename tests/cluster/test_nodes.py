@@ -1,8 +1,6 @@
 """The node of the primary is emptied while devices send, as docs/kubernetes.md says it."""
 
 import json
-import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,25 +8,11 @@ import pytest
 
 from tests.cluster import cluster
 from tests.cluster.cluster import Devices
-from tests.support import ROOT
 
 pytestmark = [pytest.mark.usefixtures("nodes", "two_instances", "knative_moves"), pytest.mark.timeout(1200)]
 
 BUDGETS = {"knative-serving": ("activator", "webhook"), "kourier-system": ("3scale-kourier-gateway",)}
 """Those of Knative, with the autoscaler of the same name."""
-
-
-def documented() -> list[str]:
-    """The commands of docs/kubernetes.md, for this cluster: once for Knative, to empty a node, to have it back."""
-    text = (ROOT / "docs" / "kubernetes.md").read_text()
-    (section,) = re.findall(r"^## Emptying a node\n(.+?)^## ", text, re.MULTILINE | re.DOTALL)
-    blocks = re.findall("```sh\n(.+?)```", section, re.DOTALL)
-    return [commands.replace("kubectl ", f"kubectl --context {cluster.CONTEXT} ") for commands in blocks]
-
-
-def run(commands: str) -> None:
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def on(node: str, namespace: str = cluster.NAMESPACE) -> set[str]:
@@ -62,8 +46,8 @@ def nodes(expendable: None) -> list[str]:
 @pytest.fixture(scope="module")
 def knative_moves(nodes: list[str]) -> Iterator[None]:
     """Knative's own parts may be moved while this lasts."""
-    prepare, _, _ = documented()
-    run(prepare)
+    prepare, _, _ = cluster.documented("Emptying a node")
+    cluster.run_commands(prepare)
     try:
         cluster.until(may_be_moved, 180)
         yield
@@ -94,13 +78,13 @@ def test_each_instance_of_the_database_is_on_a_node_of_its_own(nodes: list[str])
 
 
 def test_the_node_of_the_primary_is_emptied_while_devices_send(say: Callable[[object], None]) -> None:
-    _, empty, fill = documented()
+    _, empty, fill = cluster.documented("Emptying a node")
     with Devices() as devices:
         devices.go_on(60)
         before = cluster.primary()
         node, begun = node_of(before), time.monotonic()
         try:
-            run(f"NODE={node}\n{empty}")
+            cluster.run_commands(f"NODE={node}\n{empty}")
             took = time.monotonic() - begun
             assert not on(node)
             after = cluster.primary()
@@ -109,7 +93,7 @@ def test_the_node_of_the_primary_is_emptied_while_devices_send(say: Callable[[ob
             devices.go_on(60)
             time.sleep(10)
         finally:
-            run(f"NODE={node}\n{fill}")
+            cluster.run_commands(f"NODE={node}\n{fill}")
         cluster.until(cluster.healthy, 300)
         devices.go_on(60)
     say(f"{before}, then {after}: {node} was empty after {took:.0f} s, {devices}")

@@ -1,8 +1,6 @@
 """Wrong readings are removed by whoever has the token, as docs/kubernetes.md says it."""
 
 import base64
-import re
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,24 +9,8 @@ import requests
 
 from tests.cluster import cluster
 from tests.cluster.cluster import asked, average, call, new_room, reading
-from tests.support import ROOT
 
 READINGS = "/v1/temperature/readings"
-
-
-def documented(task: str) -> str:
-    """The commands that docs/kubernetes.md has for it, for this cluster, but for the request."""
-    text = (ROOT / "docs" / "kubernetes.md").read_text()
-    (section,) = re.findall(r"^## Removing readings\n(.+?)^## ", text, re.MULTILINE | re.DOTALL)
-    make, take = re.findall("```sh\n(.+?)```", section, re.DOTALL)
-    commands = {"make": make.partition("curl")[0], "take": take}[task]
-    return str(commands.replace("kubectl ", f"kubectl --context {cluster.CONTEXT} "))
-
-
-def run(commands: str) -> str:
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def tokens() -> dict[str, str]:
@@ -44,13 +26,15 @@ def admin(expendable: None) -> Iterator[dict[str, str]]:
     if "admin" in before:
         yield {"Authorization": f"Bearer {base64.b64decode(before['admin']).decode()}"}
         return
+    make, take = cluster.documented("Removing readings")
     try:
-        token = run(documented("make") + 'printf "%s" "$ADMIN_TOKEN"').splitlines()[-1]
+        # Without the request, which comes last.
+        token = cluster.run_commands(make.partition("curl")[0] + 'printf "%s" "$ADMIN_TOKEN"').splitlines()[-1]
         # Whoever sends and asks still may.
         assert tokens() == {**before, "admin": base64.b64encode(token.encode()).decode()}
         yield {"Authorization": f"Bearer {token}"}
     finally:
-        run(documented("take"))
+        cluster.run_commands(take)
         assert tokens() == before
 
 

@@ -1,8 +1,6 @@
 """The tokens of those who send are exchanged while they send, as docs/kubernetes.md says it."""
 
 import base64
-import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,21 +9,6 @@ import requests
 
 from tests.cluster import cluster
 from tests.cluster.cluster import Devices, call, new_room, reading
-from tests.support import ROOT
-
-
-def documented() -> list[str]:
-    """The commands of docs/kubernetes.md, for this cluster: those that add a token, and those that end the others."""
-    text = (ROOT / "docs" / "kubernetes.md").read_text()
-    (section,) = re.findall(r"^## Other tokens\n(.+?)^## ", text, re.MULTILINE | re.DOTALL)
-    blocks = re.findall("```sh\n(.+?)```", section, re.DOTALL)
-    return [commands.replace("kubectl ", f"kubectl --context {cluster.CONTEXT} ") for commands in blocks]
-
-
-def run(commands: str) -> str:
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def listed() -> str:
@@ -46,10 +29,10 @@ def before(expendable: None) -> Iterator[str]:
 
 
 def test_tokens_are_exchanged_while_devices_send(before: str, say: Callable[[object], None]) -> None:
-    add, end = documented()
+    add, end = cluster.documented("Other tokens")
     with Devices() as old:
         old.go_on(60)
-        token = run(add + 'printf "%s" "$WRITE_TOKEN"').splitlines()[-1]
+        token = cluster.run_commands(add + 'printf "%s" "$WRITE_TOKEN"').splitlines()[-1]
         assert listed() == f"{token},{before}"
         with Devices() as new:
             assert new.headers["Authorization"] == f"Bearer {token}"
@@ -61,7 +44,7 @@ def test_tokens_are_exchanged_while_devices_send(before: str, say: Callable[[obj
         devices.assert_kept()
     with Devices() as new:
         new.go_on(60)
-        run(f"WRITE_TOKEN={token}\n{end}")
+        cluster.run_commands(f"WRITE_TOKEN={token}\n{end}")
         assert listed() == token
         new.go_on(60)
         time.sleep(5)
