@@ -13,7 +13,7 @@ log = logging.getLogger("migrations")
 
 ROOMS_MADE_KNOWN_AT_ONCE, ROOMS_OF_WEEKS_AT_ONCE = 200, 10
 """In one transaction, during which their writers wait. The weeks of ten years of a room take some 25 ms."""
-ROOMS_BETWEEN_WORDS = 1_000
+ROOMS_BETWEEN_MESSAGES = 1_000
 
 _NEXT_ROOMS = """
     WITH RECURSIVE room AS (
@@ -93,5 +93,5 @@ def _of_all_rooms(url: str, find: str, make: str, at_once: int, progress: str) -
             )
         building_id, room_id = found[-1]
         number += len(found)
-        if number % ROOMS_BETWEEN_WORDS == 0:
+        if number % ROOMS_BETWEEN_MESSAGES == 0:
             log.info(progress, number)

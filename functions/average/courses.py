@@ -11,6 +11,7 @@ from math import isqrt
 from typing import Any, NamedTuple
 
 from average.intervals import DAY
+from average.summaries import STALE
 from shared.readings import written
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -200,6 +201,7 @@ OF_COURSES = b"""
             since, ending, dropped_before, least(ending, now()) AS until,
             ARRAY(SELECT cut FROM unnest(%(bounds)s::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
             tstzmultirange(tstzrange(since, ending)) AS everything,
+            tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
             coalesce(inner_hours, '{}') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
                 since, date_bin('1 hour', ending + interval '00:59:59.999999', '2000-01-03 00:00+00')
             )) AS hours,
@@ -231,10 +233,7 @@ OF_COURSES = b"""
             room_id, stale, days - touched(stale, interval '24:00') AS days,
             weeks * tstzmultirange(tstzrange(NULL, weeks_until)) - touched(stale, interval '168:00') AS weeks
         FROM (
-            SELECT room_id, days, weeks, weeks_until, everything * (tstzmultirange(
-                CASE WHEN late_from IS NULL THEN 'empty' ELSE tstzrange(late_from, late_to) END,
-                CASE WHEN timestamp < summed_until THEN 'empty' ELSE tstzrange(summed_until, NULL) END
-            ) - tstzmultirange(tstzrange(NULL, dropped_before))) AS stale
+            SELECT room_id, days, weeks, weeks_until, {stale}
             FROM (
                 SELECT * FROM rooms WHERE building_id = %(building_id)s::text AND room_id = %(room_id)s::text
                 UNION ALL
@@ -282,7 +281,7 @@ OF_COURSES = b"""
         ) AS summary
     ), room_by_readings AS MATERIALIZED (
         SELECT room_id, everything - room_by_hours.days - (room_by_hours.hours - coalesce(unclear.hours, '{}'))
-            + everything * tstzmultirange(tstzrange(NULL, dropped_before)) AS readings
+            + everything * dropped AS readings
         FROM asked CROSS JOIN room_by_hours LEFT JOIN (
             SELECT room_id, range_agg(tstzrange(hour, hour + interval '01:00')) AS hours
             FROM hour WHERE is_enough IS NOT TRUE GROUP BY room_id
@@ -382,7 +381,7 @@ OF_COURSES = b"""
         FROM (SELECT *, exact_temperature(held) * held_for AS held_degrees FROM part OFFSET 0) AS part
         GROUP BY bucket
     ) AS together ORDER BY bucket
-""".replace(
+""".replace(b"{stale}", STALE).replace(
     b"{is_enough}",
     b"""longest_gap <= %(longest_hold)s
             AND (min <= %(above)s::float8 AND max > %(above)s) IS NOT TRUE

@@ -30,26 +30,21 @@ _ASKED = b"""
         ) AS first
     )
 """
-_STALE = b"""
+STALE = b"""
         everything * (tstzmultirange(
             CASE WHEN late_from IS NULL THEN 'empty' ELSE tstzrange(late_from, late_to) END,
             CASE WHEN timestamp < summed_until THEN 'empty' ELSE tstzrange(summed_until, NULL) END
         ) - dropped) AS stale
 """
-_OF_PARTS = b"""
-        SELECT summary.* FROM part CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
-            SELECT day, count, sum, min, max FROM room_days
+"""The hours of a room that are not summed up yet, as far as they are asked for."""
+
+_OF_LEVEL = b"""
+        SELECT summary.* FROM part CROSS JOIN unnest({level}s) AS span CROSS JOIN LATERAL (
+            SELECT {level} AS at, count, sum, min, max FROM room_{level}s
             WHERE building_id = %(building_id)s AND room_id = {among}
-              AND day >= lower(span) AND day < upper(span) OFFSET 0
+              AND {level} >= lower(span) AND {level} < upper(span) OFFSET 0
         ) AS summary
         UNION ALL
-        SELECT summary.* FROM part CROSS JOIN unnest(hours) AS span CROSS JOIN LATERAL (
-            SELECT hour, count, sum, min, max FROM room_hours
-            WHERE building_id = %(building_id)s AND room_id = {among}
-              AND hour >= lower(span) AND hour < upper(span) OFFSET 0
-        ) AS summary
-        UNION ALL
-{readings}
 """
 _OF_A_ROOM = (
     _ASKED
@@ -75,13 +70,8 @@ _OF_A_ROOM = (
         {bucket},
         sum(count)::bigint, sum(sum), min(min), max(max)
     FROM (
-        SELECT summary.* FROM part CROSS JOIN unnest(weeks) AS span CROSS JOIN LATERAL (
-            SELECT week AS at, count, sum, min, max FROM room_weeks
-            WHERE building_id = %(building_id)s AND room_id = %(room_id)s
-              AND week >= lower(span) AND week < upper(span) OFFSET 0
-        ) AS summary
-        UNION ALL
-{parts}
+{levels}
+{readings}
     ) AS covered
     GROUP BY 1 ORDER BY 1
 """
@@ -130,7 +120,8 @@ _OF_A_BUILDING = (
             WHERE building_id = %(building_id)s AND hour >= lower(span) AND hour < upper(span) OFFSET 0
         ) AS summary
         UNION ALL
-{parts}
+{levels}
+{readings}
     ) AS covered
     GROUP BY 1 ORDER BY 1
 """
@@ -147,20 +138,23 @@ class Statements(NamedTuple):
     of_a_building: bytes
 
 
-def _statements(*, whole: bytes, bucket: bytes, readings: bytes) -> Statements:
-    def filled(statement: bytes, among: bytes) -> bytes:
+def _statements(*, whole: bytes, weeks: bytes, bucket: bytes, readings: bytes) -> Statements:
+    def filled(statement: bytes, whole: bytes, among: bytes, *levels: bytes) -> bytes:
         for name, part in (
-            (b"{stale}", _STALE),
-            (b"{parts}", _OF_PARTS),
+            (b"{levels}", b"".join(_OF_LEVEL.replace(b"{level}", level) for level in levels)),
+            (b"{among}", among),
+            (b"{stale}", STALE),
             (b"{whole}", whole),
             (b"{bucket}", bucket),
             (b"{readings}", readings),
-            (b"{among}", among),
         ):
             statement = statement.replace(name, part)
         return statement
 
-    return Statements(filled(_OF_A_ROOM, b"%(room_id)s"), filled(_OF_A_BUILDING, b"ANY (among)"))
+    return Statements(
+        of_a_room=filled(_OF_A_ROOM, whole + b"," + weeks, b"%(room_id)s", b"week", b"day", b"hour"),
+        of_a_building=filled(_OF_A_BUILDING, whole, b"ANY (among)", b"day", b"hour"),
+    )
 
 
 BY_WIDTH = _statements(
@@ -173,7 +167,9 @@ BY_WIDTH = _statements(
             END))) AS hours,
             tstzmultirange(tstzrange(first_day, greatest(first_day, CASE
                 WHEN %(by_days)s::boolean THEN date_bin('1 day', %(end)s, '2000-01-03 00:00+00')
-            END))) AS days,
+            END))) AS days
+    """,
+    weeks=b"""
             tstzmultirange(tstzrange(first_week, greatest(first_week, CASE
                 WHEN %(by_weeks)s::boolean THEN date_bin('7 days', %(end)s, '2000-01-03 00:00+00')
             END))) AS weeks
@@ -203,7 +199,9 @@ BY_BOUNDS = _statements(
                     SELECT date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS day, until
                     FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
                 ) AS bucket
-            ) AS days,
+            ) AS days
+    """,
+    weeks=b"""
             (
                 SELECT range_agg(tstzrange(week, greatest(week, date_bin('7 days', until, '2000-01-03 00:00+00'))))
                 FROM (

@@ -314,7 +314,5 @@ BEGIN
 END
 $$;
 
--- The version before asks for it.
-CREATE OR REPLACE FUNCTION touched_days(spans tstzmultirange) RETURNS tstzmultirange
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN touched(spans, interval '24:00');
+-- An earlier version had it for days alone.
+DROP FUNCTION IF EXISTS touched_days(tstzmultirange);
