@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -35,6 +36,8 @@ ANY_CLOCK = {"EARLIEST_TIMESTAMP": "0001-01-01T00:00:00Z", "MOST_AHEAD_HOURS": "
 """Settings of `ingest` with which every timestamp is taken, whatever clock it is of."""
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 """What users and developers read."""
+SERVERS_PORTS = range(15_000, 30_000)
+"""Where tests start servers: no system gives these ports to a client."""
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """Where there is no database."""
 
@@ -76,10 +79,14 @@ def wait_for_locks(urls: "Urls", sessions: int = 1) -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of this machine that nobody listens at.
+
+    The system gives the ports from 32,768 on (Linux) or 49,152 on (macOS) to any client that connects. A port among
+    them may be taken before a server has begun to listen at it.
+    """
+    while listens(port := secrets.choice(SERVERS_PORTS)):
+        pass
+    return port
 
 
 def listens(place: int | Path) -> bool:
