@@ -199,7 +199,7 @@ OF_COURSES = b"""
     WITH asked AS MATERIALIZED (
         SELECT
             since, ending, dropped_before, least(ending, now()) AS until,
-            ARRAY(SELECT cut FROM unnest(%(bounds)s::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
+            ARRAY(SELECT cut FROM unnest(%(bounds)b::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
             tstzmultirange(tstzrange(since, ending)) AS everything,
             tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
             coalesce(inner_hours, '{}') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
@@ -209,8 +209,8 @@ OF_COURSES = b"""
         FROM upkeep
         CROSS JOIN (
             SELECT
-                date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
-                (%(bounds)s)[cardinality(%(bounds)s)] AS ending
+                date_bin('1 hour', (%(bounds)b)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
+                (%(bounds)b)[cardinality(%(bounds)b)] AS ending
         ) AS first
         CROSS JOIN LATERAL (
             SELECT
@@ -225,7 +225,7 @@ OF_COURSES = b"""
                     date_bin('1 day', until, '2000-01-03 00:00+00') AS last_day,
                     date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week,
                     date_bin('7 days', until, '2000-01-03 00:00+00') AS last_week
-                FROM unnest(first.since || %(bounds)s, %(bounds)s) AS bucket (since, until)
+                FROM unnest(first.since || %(bounds)b, %(bounds)b) AS bucket (since, until)
             ) AS bucket
         ) AS inner_times
     ), room AS MATERIALIZED (
@@ -324,7 +324,7 @@ OF_COURSES = b"""
         ) AS read
     ), followed AS MATERIALIZED (
         SELECT
-            width_bucket(at, %(bounds)s) AS bucket, piece.*, greatest(ends, (%(bounds)s)[1]) AS held_from,
+            width_bucket(at, %(bounds)b) AS bucket, piece.*, greatest(ends, (%(bounds)b)[1]) AS held_from,
             least(
                 lead(begins) OVER (PARTITION BY room_id ORDER BY begins, ends), ends + %(longest_hold)s, until
             ) AS held_until
@@ -335,18 +335,18 @@ OF_COURSES = b"""
             covered, degree_microseconds, above, above_degree_microseconds, below, below_degree_microseconds,
             held, CASE
                 WHEN held IS NULL THEN 0
-                ELSE greatest(microseconds(least(held_until, (%(bounds)s)[bucket + 1]) - held_from), 0)
+                ELSE greatest(microseconds(least(held_until, (%(bounds)b)[bucket + 1]) - held_from), 0)
             END AS held_for
         FROM followed WHERE bucket > 0
         UNION ALL
         SELECT
             next, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0,
-            held, microseconds(least(held_until, (%(bounds)s)[next + 1]) - greatest(held_from, (%(bounds)s)[next]))
+            held, microseconds(least(held_until, (%(bounds)b)[next + 1]) - greatest(held_from, (%(bounds)b)[next]))
         FROM followed CROSS JOIN LATERAL generate_series(
-            bucket + 1, least(width_bucket(held_until, %(bounds)s), cardinality(%(bounds)s) - 1)
+            bucket + 1, least(width_bucket(held_until, %(bounds)b), cardinality(%(bounds)b) - 1)
         ) AS next
-        WHERE held IS NOT NULL AND held_until > (%(bounds)s)[bucket + 1]
-          AND held_until > greatest(held_from, (%(bounds)s)[next])
+        WHERE held IS NOT NULL AND held_until > (%(bounds)b)[bucket + 1]
+          AND held_until > greatest(held_from, (%(bounds)b)[next])
     )
     SELECT
         bucket, count, sum, min, max,
