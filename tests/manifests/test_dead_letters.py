@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -173,6 +174,7 @@ def test_its_image_has_each_package_that_it_imports(box: Box) -> None:
 
 def test_each_dead_letter_is_logged_and_listed_with_the_reason_in_words(box: Box) -> None:
     with box.running() as address:
+        began = datetime.now(UTC).replace(microsecond=0)
         for number, (errors, _) in enumerate(REASONS.values()):
             headers, body = _dead(f"lost-{number}", b"no JSON at all", errors)
             answer = requests.post(address, data=body, headers=headers, timeout=10)
@@ -185,6 +187,7 @@ def test_each_dead_letter_is_logged_and_listed_with_the_reason_in_words(box: Box
         assert f"{name} was not delivered: {reason}" in logged
         assert f"{name}: {reason}" in listed
     assert listed.count("\n  no JSON at all\n") == len(REASONS)
+    assert began <= datetime.fromisoformat(listed.partition(" ")[0]) <= datetime.now(UTC)
     assert listed.endswith(f"\n{len(REASONS)} dead letters\n")
     assert "Traceback" not in logged
 

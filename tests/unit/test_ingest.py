@@ -188,6 +188,25 @@ def test_what_has_the_wrong_type_is_told_the_right_one(ingest: TestClient, body:
     assert right in response.json()["detail"]
 
 
+HOT = {**READING, "temperature": 51}
+RIGHT_TYPES = [
+    (HOT, "application/json"),
+    ([HOT], "application/json"),
+    (f"{GOOD}\n{json.dumps(HOT)}\n".encode(), NDJSON),
+    ({**EVENT, "data": HOT}, STRUCTURED),
+    ([{**EVENT, "data": HOT}], BATCH),
+]
+
+
+@pytest.mark.parametrize(("body", "sent"), RIGHT_TYPES)
+def test_what_breaks_a_rule_and_has_the_right_type_is_told_of_no_other(
+    ingest: TestClient, body: object, sent: str
+) -> None:
+    response = post(ingest, body, sent)
+    assert response.status_code == 422
+    assert response.json()["detail"] == "Nothing was stored: some readings break a rule"
+
+
 @pytest.mark.parametrize("attribute", ["specversion", "id", "source", "type"])
 def test_an_event_without_a_required_attribute_is_400(ingest: TestClient, attribute: str) -> None:
     event = {name: value for name, value in {**EVENT, "data": READING}.items() if name != attribute}
