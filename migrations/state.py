@@ -135,6 +135,7 @@ def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> No
         "@mark_others@": mark.replace("@chosen@", f"WHERE NOT {kept_out}"),
         "@kept_out@": kept_out,
         "@need_timescaledb@": _NEED_TIMESCALEDB if in_chunks else "NULL",
+        "@near_spans@": "first_spans(spans)" if in_chunks else "spans",
         "@bucket_averages@": _read("bucket_averages").rstrip(),
         "@roll_up_days@": _roll_up("day", "24:00", part="hour"),
         "@roll_up_weeks@": _roll_up("week", "168:00", part="day"),

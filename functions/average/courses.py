@@ -199,7 +199,7 @@ OF_COURSES = b"""
     WITH asked AS MATERIALIZED (
         SELECT
             since, ending, dropped_before, least(ending, now()) AS until,
-            ARRAY(SELECT cut FROM unnest(%(bounds)s::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
+            ARRAY(SELECT cut FROM unnest(%(bounds)b::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
             tstzmultirange(tstzrange(since, ending)) AS everything,
             tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
             coalesce(inner_hours, '{}') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
@@ -209,8 +209,8 @@ OF_COURSES = b"""
         FROM upkeep
         CROSS JOIN (
             SELECT
-                date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
-                (%(bounds)s)[cardinality(%(bounds)s)] AS ending
+                date_bin('1 hour', (%(bounds)b)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
+                (%(bounds)b)[cardinality(%(bounds)b)] AS ending
         ) AS first
         CROSS JOIN LATERAL (
             SELECT
@@ -225,7 +225,7 @@ OF_COURSES = b"""
                     date_bin('1 day', until, '2000-01-03 00:00+00') AS last_day,
                     date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week,
                     date_bin('7 days', until, '2000-01-03 00:00+00') AS last_week
-                FROM unnest(first.since || %(bounds)s, %(bounds)s) AS bucket (since, until)
+                FROM unnest(first.since || %(bounds)b, %(bounds)b) AS bucket (since, until)
             ) AS bucket
         ) AS inner_times
     ), room AS MATERIALIZED (
@@ -292,95 +292,110 @@ OF_COURSES = b"""
         SELECT day, day + interval '24:00', day.* FROM day WHERE is_enough
         UNION ALL
         SELECT hour, hour + interval '01:00', hour.* FROM hour WHERE is_enough
-    ), piece AS (
+    ), piece AS MATERIALIZED (
         SELECT
-            room_id, at, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature,
-            CASE WHEN is_known THEN first_at ELSE at END AS begins,
-            CASE WHEN is_known THEN last_at ELSE until END AS ends,
-            CASE WHEN is_known THEN last_temperature END AS held, covered,
-            CASE WHEN is_known THEN degree_microseconds ELSE 0 END AS degree_microseconds,
-            CASE WHEN max <= %(above)s THEN 0 WHEN is_known AND min > %(above)s THEN covered END AS above,
-            CASE WHEN is_known AND min > %(above)s THEN degree_microseconds ELSE 0 END AS above_degree_microseconds,
-            CASE WHEN min >= %(below)s THEN 0 WHEN is_known AND max < %(below)s THEN covered END AS below,
-            CASE WHEN is_known AND max < %(below)s THEN degree_microseconds ELSE 0 END AS below_degree_microseconds
+            begins, ends, held, width_bucket(at, %(bounds)b) AS bucket, room_id, count, sum, min, max, sum_of_squares,
+            first_at, first_temperature, last_at, last_temperature, covered, degree_microseconds,
+            above, above_degree_microseconds, below, below_degree_microseconds
         FROM (
-            SELECT *, longest_gap <= %(longest_hold)s AS is_known,
-                CASE WHEN longest_gap <= %(longest_hold)s THEN microseconds(last_at - first_at) ELSE 0 END AS covered
-            FROM summary
-        ) AS summed_up
-        UNION ALL
-        SELECT
-            room_id, at, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature,
-            CASE WHEN is_known THEN first_at END, CASE WHEN is_known THEN last_at END,
-            CASE WHEN is_known THEN last_temperature END, CASE WHEN is_known THEN covered ELSE 0 END,
-            CASE WHEN is_known THEN degree_microseconds ELSE 0 END,
-            CASE WHEN is_known THEN above ELSE 0 END, CASE WHEN is_known THEN above_degree_microseconds ELSE 0 END,
-            CASE WHEN is_known THEN below ELSE 0 END, CASE WHEN is_known THEN below_degree_microseconds ELSE 0 END
-        FROM (
-            SELECT course.*, at >= dropped_before AND at < until AS is_known
-            FROM asked CROSS JOIN room_by_readings CROSS JOIN LATERAL courses(
-                %(building_id)s, ARRAY[room_id], readings, cuts, %(longest_hold)s, %(above)s, %(below)s
-            ) AS course
-        ) AS read
+            SELECT
+                room_id, at, count, sum, min, max, sum_of_squares,
+                first_at, first_temperature, last_at, last_temperature,
+                CASE WHEN is_known THEN first_at ELSE at END AS begins,
+                CASE WHEN is_known THEN last_at ELSE until END AS ends,
+                CASE WHEN is_known THEN last_temperature END AS held, covered,
+                CASE WHEN is_known THEN degree_microseconds ELSE 0 END AS degree_microseconds,
+                CASE WHEN max <= %(above)s THEN 0 WHEN is_known AND min > %(above)s THEN covered END AS above,
+                CASE WHEN is_known AND min > %(above)s THEN degree_microseconds ELSE 0 END
+                    AS above_degree_microseconds,
+                CASE WHEN min >= %(below)s THEN 0 WHEN is_known AND max < %(below)s THEN covered END AS below,
+                CASE WHEN is_known AND max < %(below)s THEN degree_microseconds ELSE 0 END
+                    AS below_degree_microseconds
+            FROM (
+                SELECT
+                    *, longest_gap <= %(longest_hold)s AS is_known, CASE
+                        WHEN longest_gap <= %(longest_hold)s THEN microseconds(last_at - first_at) ELSE 0
+                    END AS covered
+                FROM summary
+            ) AS summed_up
+            UNION ALL
+            SELECT
+                room_id, at, count, sum, min, max, sum_of_squares,
+                first_at, first_temperature, last_at, last_temperature,
+                CASE WHEN is_known THEN first_at END, CASE WHEN is_known THEN last_at END,
+                CASE WHEN is_known THEN last_temperature END, CASE WHEN is_known THEN covered ELSE 0 END,
+                CASE WHEN is_known THEN degree_microseconds ELSE 0 END,
+                CASE WHEN is_known THEN above ELSE 0 END, CASE WHEN is_known THEN above_degree_microseconds ELSE 0 END,
+                CASE WHEN is_known THEN below ELSE 0 END, CASE WHEN is_known THEN below_degree_microseconds ELSE 0 END
+            FROM (
+                SELECT course.*, at >= dropped_before AND at < until AS is_known
+                FROM asked CROSS JOIN room_by_readings CROSS JOIN LATERAL courses(
+                    %(building_id)s, ARRAY[room_id], readings, cuts, %(longest_hold)s, %(above)s, %(below)s
+                ) AS course
+            ) AS read
+        ) AS piece
     ), followed AS MATERIALIZED (
         SELECT
-            width_bucket(at, %(bounds)s) AS bucket, piece.*, greatest(ends, (%(bounds)s)[1]) AS held_from,
+            bucket, held, greatest(ends, (%(bounds)b)[1]) AS held_from,
             least(
                 lead(begins) OVER (PARTITION BY room_id ORDER BY begins, ends), ends + %(longest_hold)s, until
             ) AS held_until
         FROM piece CROSS JOIN asked
-    ), part AS (
+    ), of_pieces AS (
         SELECT
-            bucket, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature,
-            covered, degree_microseconds, above, above_degree_microseconds, below, below_degree_microseconds,
-            held, CASE
-                WHEN held IS NULL THEN 0
-                ELSE greatest(microseconds(least(held_until, (%(bounds)s)[bucket + 1]) - held_from), 0)
-            END AS held_for
-        FROM followed WHERE bucket > 0
-        UNION ALL
+            bucket, sum(count)::bigint AS count, sum(sum) AS sum, min(min) AS min, max(max) AS max,
+            bool_and(first_at IS NOT NULL) AS is_known, sum(sum_of_squares) AS sum_of_squares,
+            min(first_at) AS first_at, max(last_at) AS last_at,
+            sum(covered) AS covered, sum(degree_microseconds) AS degree_microseconds,
+            bool_and(above IS NOT NULL) AS above_is_known, sum(above) AS above,
+            sum(above_degree_microseconds) AS above_degree_microseconds,
+            bool_and(below IS NOT NULL) AS below_is_known, sum(below) AS below,
+            sum(below_degree_microseconds) AS below_degree_microseconds
+        FROM piece WHERE bucket > 0 GROUP BY bucket
+    ), of_holds AS (
         SELECT
-            next, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0,
-            held, microseconds(least(held_until, (%(bounds)s)[next + 1]) - greatest(held_from, (%(bounds)s)[next]))
-        FROM followed CROSS JOIN LATERAL generate_series(
-            bucket + 1, least(width_bucket(held_until, %(bounds)s), cardinality(%(bounds)s) - 1)
-        ) AS next
-        WHERE held IS NOT NULL AND held_until > (%(bounds)s)[bucket + 1]
-          AND held_until > greatest(held_from, (%(bounds)s)[next])
+            bucket, sum(microseconds) AS covered, sum(degree_microseconds) AS degree_microseconds,
+            sum(microseconds) FILTER (WHERE held > %(above)s) AS above,
+            sum(degree_microseconds) FILTER (WHERE held > %(above)s) AS above_degree_microseconds,
+            sum(microseconds) FILTER (WHERE held < %(below)s) AS below,
+            sum(degree_microseconds) FILTER (WHERE held < %(below)s) AS below_degree_microseconds
+        FROM (
+            SELECT *, exact_temperature(held) * microseconds AS degree_microseconds
+            FROM (
+                SELECT bucket, held, microseconds(least(held_until, (%(bounds)b)[bucket + 1]) - held_from)
+                FROM followed
+                WHERE bucket > 0 AND held IS NOT NULL AND least(held_until, (%(bounds)b)[bucket + 1]) > held_from
+                UNION ALL
+                SELECT
+                    next, held,
+                    microseconds(least(held_until, (%(bounds)b)[next + 1]) - greatest(held_from, (%(bounds)b)[next]))
+                FROM followed CROSS JOIN LATERAL generate_series(
+                    bucket + 1, least(width_bucket(held_until, %(bounds)b), cardinality(%(bounds)b) - 1)
+                ) AS next
+                WHERE held IS NOT NULL AND held_until > (%(bounds)b)[bucket + 1]
+                  AND held_until > greatest(held_from, (%(bounds)b)[next])
+            ) AS hold OFFSET 0
+        ) AS hold GROUP BY bucket
+    ), earliest AS (
+        SELECT DISTINCT ON (bucket) bucket, first_temperature
+        FROM piece WHERE %(first)s AND bucket > 0 ORDER BY bucket, first_at, first_temperature
+    ), latest AS (
+        SELECT DISTINCT ON (bucket) bucket, last_temperature
+        FROM piece WHERE %(last)s AND bucket > 0 ORDER BY bucket, last_at DESC, last_temperature DESC
     )
     SELECT
-        bucket, count, sum, min, max,
+        bucket, coalesce(count, 0), sum, min, max,
         CASE WHEN is_known THEN sum_of_squares END,
         CASE WHEN is_known THEN first_at END, CASE WHEN is_known THEN first_temperature END,
         CASE WHEN is_known THEN last_at END, CASE WHEN is_known THEN last_temperature END,
-        covered, degree_microseconds, above, above_degree_microseconds, below, below_degree_microseconds
-    FROM (
-        SELECT
-            bucket, coalesce(sum(count), 0)::bigint AS count, sum(sum) AS sum, min(min) AS min, max(max) AS max,
-            bool_and(first_at IS NOT NULL) FILTER (WHERE count > 0) AS is_known, sum(sum_of_squares) AS sum_of_squares,
-            min(first_at) AS first_at,
-            (array_agg(first_temperature ORDER BY first_at, first_temperature) FILTER (WHERE count > 0))[1]
-                AS first_temperature,
-            max(last_at) AS last_at,
-            (array_agg(last_temperature ORDER BY last_at DESC, last_temperature DESC) FILTER (WHERE count > 0))[1]
-                AS last_temperature,
-            sum(covered) + coalesce(sum(held_for), 0) AS covered,
-            sum(degree_microseconds) + coalesce(sum(held_degrees), 0) AS degree_microseconds,
-            CASE
-                WHEN bool_and(above IS NOT NULL)
-                THEN sum(above) + coalesce(sum(held_for) FILTER (WHERE held > %(above)s), 0)
-            END AS above,
-            sum(above_degree_microseconds) + coalesce(sum(held_degrees) FILTER (WHERE held > %(above)s), 0)
-                AS above_degree_microseconds,
-            CASE
-                WHEN bool_and(below IS NOT NULL)
-                THEN sum(below) + coalesce(sum(held_for) FILTER (WHERE held < %(below)s), 0)
-            END AS below,
-            sum(below_degree_microseconds) + coalesce(sum(held_degrees) FILTER (WHERE held < %(below)s), 0)
-                AS below_degree_microseconds
-        FROM (SELECT *, exact_temperature(held) * held_for AS held_degrees FROM part OFFSET 0) AS part
-        GROUP BY bucket
-    ) AS together ORDER BY bucket
+        coalesce(of_pieces.covered, 0) + coalesce(of_holds.covered, 0),
+        coalesce(of_pieces.degree_microseconds, 0) + coalesce(of_holds.degree_microseconds, 0),
+        CASE WHEN above_is_known IS NOT FALSE THEN coalesce(of_pieces.above, 0) + coalesce(of_holds.above, 0) END,
+        coalesce(of_pieces.above_degree_microseconds, 0) + coalesce(of_holds.above_degree_microseconds, 0),
+        CASE WHEN below_is_known IS NOT FALSE THEN coalesce(of_pieces.below, 0) + coalesce(of_holds.below, 0) END,
+        coalesce(of_pieces.below_degree_microseconds, 0) + coalesce(of_holds.below_degree_microseconds, 0)
+    FROM of_pieces FULL JOIN of_holds USING (bucket) LEFT JOIN earliest USING (bucket) LEFT JOIN latest USING (bucket)
+    ORDER BY bucket
 """.replace(b"{stale}", STALE).replace(
     b"{is_enough}",
     b"""longest_gap <= %(longest_hold)s
@@ -394,6 +409,7 @@ the start of the interval, instants in order, and its end. Each is named by its 
 may hold. `week`, `day` and `hour` are the summaries of these, and whether they are enough: not where a pause is longer
 than readings hold, or where a limit is between the lowest and the highest. Of weeks that are not enough there are days,
 of days hours, of hours readings. `piece` is all of these; what is of the future, or came late to readings that were
-dropped, does not hold. `followed` is each piece and how long its last reading holds, and `part` what of it is in which
-bucket.
+dropped, does not hold. `followed` is for how long the last reading of each piece holds. For each bucket, `of_pieces` is
+what is within the pieces, and `of_holds` what is between them. `earliest` and `latest` are for questions that ask for
+`first` or `last`.
 """

@@ -220,6 +220,8 @@ class Temperatures:
                 "longest_hold": wish.longest_hold,
                 "above": wish.above,
                 "below": wish.below,
+                "first": "first" in wish.statistics,
+                "last": "last" in wish.statistics,
             },
         )
         return [(number, Course(*values)) for number, *values in rows]

@@ -188,7 +188,7 @@ BY_BOUNDS = _statements(
                 SELECT range_agg(tstzrange(hour, greatest(hour, date_bin('1 hour', until, '2000-01-03 00:00+00'))))
                 FROM (
                     SELECT date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS hour, until
-                    FROM unnest(%(bounds)s::timestamptz[], (%(bounds)s)[2:]) AS bucket (since, until)
+                    FROM unnest(%(bounds)b::timestamptz[], (%(bounds)b)[2:]) AS bucket (since, until)
                 ) AS bucket
             ) + tstzmultirange(tstzrange(first_hour, greatest(first_hour, least(
                 dropped_before, date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
@@ -197,7 +197,7 @@ BY_BOUNDS = _statements(
                 SELECT range_agg(tstzrange(day, greatest(day, date_bin('1 day', until, '2000-01-03 00:00+00'))))
                 FROM (
                     SELECT date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS day, until
-                    FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
+                    FROM unnest(%(bounds)b, (%(bounds)b)[2:]) AS bucket (since, until)
                 ) AS bucket
             ) AS days
     """,
@@ -206,14 +206,17 @@ BY_BOUNDS = _statements(
                 SELECT range_agg(tstzrange(week, greatest(week, date_bin('7 days', until, '2000-01-03 00:00+00'))))
                 FROM (
                     SELECT date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS week, until
-                    FROM unnest(%(bounds)s, (%(bounds)s)[2:]) AS bucket (since, until)
+                    FROM unnest(%(bounds)b, (%(bounds)b)[2:]) AS bucket (since, until)
                 ) AS bucket
             ) AS weeks
     """,
-    bucket=b"width_bucket(at, %(bounds)s)",
+    bucket=b"width_bucket(at, %(bounds)b)",
     readings=b"""
         SELECT summary.* FROM part
-        CROSS JOIN LATERAL readings_by_bucket(%(building_id)s, among, readings, %(bounds)s) AS summary
+        CROSS JOIN LATERAL readings_by_bucket(%(building_id)s, among, readings, %(bounds)b) AS summary
     """,
 )
-"""In the buckets between `bounds`, which begin with `start` and end with `end`, each named by its number from 1."""
+"""In the buckets between `bounds`, which begin with `start` and end with `end`, each named by its number from 1.
+
+`bounds` are sent in binary (`b`): as text, psycopg takes ten times as long for an instant, 3 microseconds.
+"""

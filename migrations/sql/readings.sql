@@ -61,9 +61,9 @@ DECLARE
     near tstzmultirange;
 BEGIN
     @need_timescaledb@;
-    -- Spans that are near each other are read by one statement, which is planned for a few chunks of a hypertable.
+    -- A statement on a hypertable is planned for a few chunks: it reads spans that are near each other.
     WHILE NOT isempty(spans) LOOP
-        near := first_spans(spans);
+        near := @near_spans@;
         spans := spans - near;
         RETURN QUERY
         SELECT min(timestamp), count(*), @exact_sum@, min(temperature), max(temperature)

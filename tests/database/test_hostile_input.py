@@ -322,6 +322,7 @@ RAW: Sequence[tuple[str, bytes, list[int], bool]] = [
     ("a reading in chunks", HEAD + CHUNKED + b"\r\n" + CHUNKS, [201], True),
     ("two requests at once", (HEAD + LENGTH + b"\r\n" + GOOD) * 2, [201, 201], True),
     ("names of headers in any case", HEAD + LENGTH + EVENT % b"/" + b"\r\n" + GOOD, [201], True),
+    ("a path of beginnings of URLs", b"GET /%b= HTTP/1.1\r\nHost: x\r\n\r\n" % (b"://:" * 15_000), [404], False),
     ("a header of UTF-8", HEAD + LENGTH + EVENT % "/Zürich".encode() + b"\r\n" + GOOD, [201], True),
     ("quotes that do not end", HEAD + LENGTH + EVENT % (b'"' + rb"\"" * 30_000) + b"\r\n" + GOOD, [201], True),
     ("a length that is too short", HEAD + b"Content-Length: 20\r\n\r\n" + GOOD, [400, 400], False),
