@@ -1,7 +1,8 @@
 """How a function reaches PostgreSQL."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString, TypeVar
@@ -33,7 +34,7 @@ NOT_MIGRATED_ERRORS = (
 EXTENSION_UPDATED_ERRORS = (psycopg.errors.DuplicateObject, psycopg.errors.FeatureNotSupported)
 """With these TimescaleDB ends sessions that have loaded another version of it than the database uses by now."""
 
-# Work that is being cancelled. The event loop alone would let it be garbage-collected.
+# Work that nobody waits for. The event loop alone would let it be garbage-collected.
 _given_up: set[asyncio.Task[Any]] = set()
 
 
@@ -189,10 +190,40 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     await asyncio.wait([task], timeout=seconds)
     if task.done():
         return task.result()
-    _given_up.add(task)
-    task.add_done_callback(_forget)
+    _leave(task)
     task.cancel()
     raise TimeoutError
+
+
+@asynccontextmanager
+async def connected(database: Database, options: Mapping[str, Any]) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A connection with these options for the context, in which each step is to be `within` the deadline.
+
+    Raises TimeoutError or psycopg.Error if the database does not answer.
+    """
+    connection = await within(database.deadline_seconds, psycopg.AsyncConnection.connect(database.url, **options))
+    try:
+        yield connection
+    except TimeoutError:
+        # The step that was given up is still being cancelled, and nobody waits for that.
+        _leave(asyncio.create_task(_end(connection)))
+        raise
+    except BaseException:
+        await connection.close()
+        raise
+    else:
+        await connection.close()
+
+
+async def _end(connection: psycopg.AsyncConnection) -> None:
+    async with connection:
+        pass
+
+
+def _leave(task: asyncio.Task[Any]) -> None:
+    """Let a task go on by itself."""
+    _given_up.add(task)
+    task.add_done_callback(_forget)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -17,7 +17,7 @@ import psycopg
 
 from shared.alarms import Kind
 from shared.confirmation import confirming
-from shared.database import Database, fetch, within
+from shared.database import Database, connected, fetch, within
 from watch import statements, thresholds
 from watch.excursions import ENDLESS, AlarmSpan, Run, reconcile
 from watch.rules import Rules, Threshold, Thresholds
@@ -153,7 +153,7 @@ async def check(
     if "options" in options:
         # How much is asked for differs from one time to the next, and so does which chunks of a hypertable are meant.
         options["options"] += " -c plan_cache_mode=force_custom_plan"
-    async with await psycopg.AsyncConnection.connect(database.url, **options) as connection:
+    async with connected(database, options) as connection:
         # A slice sees what was committed while it waited for the one before; behind a pooler no option says so.
         await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
         confirm = confirming(connection)
@@ -221,7 +221,8 @@ class _Check:
 
     async def _forget(self, retention: timedelta | None) -> None:
         forgotten = ALARMS_AT_ONCE
-        while forgotten == ALARMS_AT_ONCE and not self._time_is_up:
+        # Of those that ended and of those that were removed, each as many at most.
+        while forgotten >= ALARMS_AT_ONCE and not self._time_is_up:
             [(forgotten,)] = await self._slice(statements.FORGET, retention=retention, limit=ALARMS_AT_ONCE)
 
     async def _waiting(self, after: Room) -> list[_WaitingRoom]:
