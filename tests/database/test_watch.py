@@ -657,6 +657,21 @@ def test_a_check_waits_for_another_one_no_longer_than_the_deadline(
 # The sink
 
 
+def test_each_severity_is_told_with_its_number_of_opentelemetry(watch: Watch, store: Store, sink: Sink) -> None:
+    rooms = {"101": "info", "102": "warning", "103": "critical"}
+    rules = [{**ROOM, "room_id": room, "above": 28, "severity": severity} for room, severity in rooms.items()]
+    for room in rooms:
+        store((5, 29), room=room)
+    assert check(watch(*rules, ALARM_SINK_URL=sink.url)) == (3, 0)
+    assert sorted(
+        (data(event)["severity"], event["severitytext"], event["severitynumber"]) for event in sink.events
+    ) == [
+        ("critical", "ERROR", "17"),
+        ("info", "INFO", "9"),
+        ("warning", "WARN", "13"),
+    ]
+
+
 def test_the_sink_is_told_of_each_with_what_it_was_once(watch: Watch, store: Store, sink: Sink, plain: Urls) -> None:
     function = watch({**RULE, "severity": "critical"}, K_SINK=sink.url, ALARM_SINK_TOKEN="a-token-0123456789")
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
