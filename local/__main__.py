@@ -147,6 +147,7 @@ def _listening(port: int) -> Iterator[Sequence[socket.socket]]:
 def _database(data: Path) -> Iterator[Connections]:
     """A migrated database."""
     url = conninfo.load()
+    _refuse_what_does_nothing(has_url=bool(url))
     if not url:
         with _own_database(data) as connections:
             yield connections
@@ -163,6 +164,16 @@ def _database(data: Path) -> Iterator[Connections]:
     _migrate(url)
     with _at_work(partial(observer.observe, lambda: observer.faults(url), say), seconds=ENDING_SECONDS):
         yield Connections(url, {function: {"DATABASE_URL": url} for function in ("ingest", "average", "watch")})
+
+
+def _refuse_what_does_nothing(*, has_url: bool) -> None:
+    """Raise SettingError for a setting that is only for the other kind of database, so that nobody relies on it."""
+    if has_url and settings.text("BACKUP_DIR"):
+        raise SettingError("BACKUP_DIR keeps backups of make run's own PostgreSQL only; unset it, or DATABASE_URL")
+    if not has_url and settings.text("ADMIN_DATABASE_URL"):
+        raise SettingError(
+            "ADMIN_DATABASE_URL is a way into the database that DATABASE_URL names; set that too, or unset it"
+        )
 
 
 @contextmanager
