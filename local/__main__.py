@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -192,7 +193,10 @@ def _own_database(data: Path) -> Iterator[Connections]:
         if backups:
             backup = Backup(postgres, backups, say)
             jobs.append(backup.keep)
-        jobs.append(partial(observer.observe, lambda: observer.faults(postgres.url(MONITOR), data, backups), say))
+        started = datetime.now(UTC)
+        jobs.append(
+            partial(observer.observe, lambda: observer.faults(postgres.url(MONITOR), data, backups, since=started), say)
+        )
         with _at_work(*jobs), ExitStack() as stack:
             # A start that is under way ends, and with it the keeper's thread.
             stack.callback(postgres.give_up)

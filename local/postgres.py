@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import psycopg
@@ -152,14 +152,17 @@ class Postgres:
             [self._programs / name, *arguments], capture_output=True, check=False, **self._how, cwd="/"
         )
 
-    def begin(self, name: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":
-        """Start one of PostgreSQL's programs as the user of the server; what it says is in the log of the server."""
+    def begin(self, name: str, *arguments: str | Path, output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+        """Start one of PostgreSQL's programs as the user of the server, in a process group of its own.
+
+        What it says is in the log of the server, or in `output`.
+        """
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [self._programs / name, *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output or log,
+                stderr=output or log,
                 **self._how,
                 cwd="/",
                 start_new_session=True,
