@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -147,6 +148,7 @@ def _listening(port: int) -> Iterator[Sequence[socket.socket]]:
 def _database(data: Path) -> Iterator[Connections]:
     """A migrated database."""
     url = conninfo.load()
+    _refuse_what_does_nothing(has_url=bool(url))
     if not url:
         with _own_database(data) as connections:
             yield connections
@@ -165,6 +167,16 @@ def _database(data: Path) -> Iterator[Connections]:
         yield Connections(url, {function: {"DATABASE_URL": url} for function in ("ingest", "average", "watch")})
 
 
+def _refuse_what_does_nothing(*, has_url: bool) -> None:
+    """Raise SettingError for a setting that is only for the other kind of database, so that nobody relies on it."""
+    if has_url and settings.text("BACKUP_DIR"):
+        raise SettingError("BACKUP_DIR keeps backups of make run's own PostgreSQL only; unset it, or DATABASE_URL")
+    if not has_url and settings.text("ADMIN_DATABASE_URL"):
+        raise SettingError(
+            "ADMIN_DATABASE_URL is a way into the database that DATABASE_URL names; set that too, or unset it"
+        )
+
+
 @contextmanager
 def _own_database(data: Path) -> Iterator[Connections]:
     """An embedded PostgreSQL, which is kept running until the end of the context."""
@@ -181,7 +193,10 @@ def _own_database(data: Path) -> Iterator[Connections]:
         if backups:
             backup = Backup(postgres, backups, say)
             jobs.append(backup.keep)
-        jobs.append(partial(observer.observe, lambda: observer.faults(postgres.url(MONITOR), data, backups), say))
+        started = datetime.now(UTC)
+        jobs.append(
+            partial(observer.observe, lambda: observer.faults(postgres.url(MONITOR), data, backups, since=started), say)
+        )
         with _at_work(*jobs), ExitStack() as stack:
             # A start that is under way ends, and with it the keeper's thread.
             stack.callback(postgres.give_up)

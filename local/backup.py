@@ -5,9 +5,13 @@ written since, as PostgreSQL's own programs keep it. A new one begins once a day
 The last two stay. The backup of another database is never touched: it may be all that is left of that.
 """
 
+import logging
+import os
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +26,8 @@ from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
 from shared.settings import SettingError
+
+log = logging.getLogger("local")
 
 BACKUP_INTERVAL = timedelta(days=1)
 BACKUPS_KEPT = 2
@@ -56,9 +62,10 @@ class Backup:
             if self._postgres.process.poll() is not None:
                 continue
             try:
-                self._go_on()
+                self._go_on(stopping)
             except (OSError, PostgresError, psycopg.Error) as error:
-                self._once(f"Backup        {error}")
+                if not stopping.is_set() and self._once(f"Backup        {error}"):
+                    log.warning("no backup: %s", error)
                 pause = 2 * LOOK_SECONDS
 
     def end(self) -> None:
@@ -67,7 +74,7 @@ class Backup:
             self._receiver.terminate()
             self._receiver.wait()
 
-    def _go_on(self) -> None:
+    def _go_on(self, stopping: threading.Event) -> None:
         if self._receiver is None:
             self._current = newest(self._folder)
             if self._current:
@@ -80,9 +87,9 @@ class Backup:
             # What it needs is gone, or the server has a history of its own since.
             self._current = None
         if self._current is None or datetime.now(UTC) - begun(self._current) > BACKUP_INTERVAL:
-            self._begin()
+            self._begin(stopping)
 
-    def _begin(self) -> None:
+    def _begin(self, stopping: threading.Event) -> None:
         with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET wal_keep_size = '{_LOG_KEPT}'")
             connection.execute("SELECT pg_reload_conf()")
@@ -94,8 +101,8 @@ class Backup:
             self._postgres.give(each)
         receiver = self._receive(place)
         try:
-            _wait_for_the_log(place, receiver)
-            self._copy(place)
+            _wait_for_the_log(place, receiver, stopping)
+            self._copy(place, stopping)
         except BaseException:
             receiver.kill()
             receiver.wait()
@@ -106,13 +113,19 @@ class Backup:
         self._remove_older()
         self._once(f"Backup        {place}, and all that is written from now on")
 
-    def _copy(self, place: Path) -> None:
-        """Copy the data. Only a whole copy is called `base`. Raises PostgresError."""
-        copied = self._postgres.program(
-            "pg_basebackup", "--dbname", self._postgres.url(), "--pgdata", place / "base.new", "--checkpoint=fast"
-        )
-        if copied.returncode != 0:
-            raise PostgresError(f"no copy could be made in {place}: {copied.stderr.decode(errors='replace').strip()}")
+    def _copy(self, place: Path, stopping: threading.Event) -> None:
+        """Copy the data. Only a whole copy is called `base`. Raises PostgresError, also when `stopping` is set."""
+        arguments = ("--dbname", self._postgres.url(), "--pgdata", place / "base.new", "--checkpoint=fast")
+        with tempfile.TemporaryFile() as said:
+            copying = self._postgres.begin("pg_basebackup", *arguments, output=said)
+            while copying.poll() is None:
+                if stopping.wait(0.05):
+                    # It has a second process for the log.
+                    os.killpg(copying.pid, signal.SIGTERM)
+                    copying.wait()
+            if copying.returncode != 0:
+                said.seek(0)
+                raise PostgresError(f"no copy could be made in {place}: {said.read().decode(errors='replace').strip()}")
         (place / "base.new").rename(place / "base")
 
     def _remove_older(self) -> None:
@@ -147,10 +160,13 @@ class Backup:
             "--no-loop",
         )
 
-    def _once(self, line: str) -> None:
-        if line != self._said:
+    def _once(self, line: str) -> bool:
+        """Say the line, unless it was said last, and return whether it is said now."""
+        is_new = line != self._said
+        if is_new:
             self._said = line
             self._say(line)
+        return is_new
 
 
 def newest(folder: Path) -> Path | None:
@@ -254,13 +270,12 @@ def main() -> None:
         postgres.stop()
 
 
-def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]") -> None:
-    """Wait until the receiver writes: what is written from then on is not missed."""
+def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]", stopping: threading.Event) -> None:
+    """Wait until the receiver writes: what is written from then on is not missed. Raises PostgresError."""
     deadline = time.monotonic() + FIRST_LOG_SECONDS
     while not any((place / "wal").iterdir()):
-        if receiver.poll() is not None or time.monotonic() > deadline:
+        if stopping.wait(0.05) or receiver.poll() is not None or time.monotonic() > deadline:
             raise PostgresError(f"the log cannot be written to {place}")
-        time.sleep(0.05)
 
 
 def begun(backup: Path) -> datetime:

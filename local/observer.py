@@ -4,7 +4,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -16,6 +16,8 @@ log = logging.getLogger("local")
 
 LOOK_SECONDS = 60
 OLDEST_BACKUP = 2 * backup.BACKUP_INTERVAL
+LATEST_FIRST_BACKUP = timedelta(hours=1)
+"""From the start on, where there never was one."""
 FREE_SHARE, FREE_BYTES = 0.05, 2**30
 """A disk with less than both is nearly full."""
 
@@ -46,9 +48,12 @@ def observe(look: Callable[[], Faults], say: Callable[[str], None], stopping: th
         before = found
 
 
-def faults(url: str, folder: Path | None = None, backups: Path | None = None) -> Faults:
+def faults(
+    url: str, folder: Path | None = None, backups: Path | None = None, *, since: datetime | None = None
+) -> Faults:
     """What the database at a libpq connection string knows; the disk of the folder of its data; the age of its backup.
 
+    Where there never was a backup, its age counts from `since`, the instant from which on there should have been one.
     Raises psycopg.Error if the database does not answer, and OSError for a folder that is gone.
     """
     found = {(measure.metric, measure.of): measure.fault for measure in health.look(url) if measure.fault is not None}
@@ -59,13 +64,20 @@ def faults(url: str, folder: Path | None = None, backups: Path | None = None) ->
                 f"The disk of {folder} is nearly full: {disk.free // 2**20} MB are free."
                 " docs/reliability.md#the-disk-fills"
             )
-    if (
-        backups
-        and (newest := backup.newest(backups))
-        and (age := datetime.now(UTC) - backup.begun(newest)) > OLDEST_BACKUP
-    ):
-        found["backup", ""] = (
-            f"The backup in {backups} is {age.days} days old, and no new one can be made."
-            " docs/reliability.md#backups-stop"
-        )
+    if backups and (fault := _fault_of_backup(backups, since)):
+        found["backup", ""] = f"{fault} docs/reliability.md#backups-stop"
     return found
+
+
+def _fault_of_backup(backups: Path, since: datetime | None) -> str | None:
+    now = datetime.now(UTC)
+    try:
+        newest = backup.newest(backups)
+    except OSError:
+        # Nobody gets to what it has, if anything.
+        newest = None
+    if newest and (age := now - backup.begun(newest)) > OLDEST_BACKUP:
+        return f"The backup in {backups} is {age.days} days old, and no new one can be made."
+    if not newest and since and now - since > LATEST_FIRST_BACKUP:
+        return f"There is no whole copy in {backups}, {(now - since) // timedelta(minutes=1)} minutes after the start."
+    return None

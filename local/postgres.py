@@ -12,11 +12,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import psycopg
@@ -152,14 +152,17 @@ class Postgres:
             [self._programs / name, *arguments], capture_output=True, check=False, **self._how, cwd="/"
         )
 
-    def begin(self, name: str, *arguments: str | Path) -> "subprocess.Popen[bytes]":
-        """Start one of PostgreSQL's programs as the user of the server; what it says is in the log of the server."""
+    def begin(self, name: str, *arguments: str | Path, output: IO[bytes] | None = None) -> "subprocess.Popen[bytes]":
+        """Start one of PostgreSQL's programs as the user of the server, in a process group of its own.
+
+        What it says is in the log of the server, or in `output`.
+        """
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [self._programs / name, *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output or log,
+                stderr=output or log,
                 **self._how,
                 cwd="/",
                 start_new_session=True,
@@ -218,7 +221,7 @@ class Postgres:
             created = self.program("initdb", "-D", new, *options)
             if created.returncode != 0:
                 raise PostgresError(
-                    f"The data folder {self.folder} could not be made: {_last_error(created.stderr)}. Mend that, or"
+                    f"The data folder {self.folder} could not be made: {_errors(created.stderr)[0]}. Mend that, or"
                     " choose another DATA_DIR"
                 )
             if self.folder.exists():
@@ -288,7 +291,7 @@ class Postgres:
             output = self._said(said)
             if b"shared memory block" not in output or time.monotonic() > deadline:
                 raise PostgresError(
-                    f"PostgreSQL could not start on {self.folder}: {_last_error(output)}. The data was left as it is;"
+                    f"PostgreSQL could not start on {self.folder}: {_errors(output)[-1]}. The data was left as it is;"
                     f" {self.log} has more"
                 )
             # Processes of a server that was killed are still ending.
@@ -311,7 +314,7 @@ class Postgres:
                 raise PostgresError("PostgreSQL was still starting")
             if time.monotonic() - told > SLOW_START_SECONDS:
                 told = time.monotonic()
-                self._tell(f"PostgreSQL is still starting: {_last_line(self._said(said))}")
+                self._tell(f"PostgreSQL is still starting: {_lines(self._said(said))[-1]}")
         return False
 
     def _said(self, offset: int) -> bytes:
@@ -361,14 +364,14 @@ def _sync(folder: Path) -> None:
         os.close(opened)
 
 
-def _last_error(output: bytes) -> str:
-    """What PostgreSQL said last that is an error."""
-    lines = output.decode(errors="replace").splitlines()
-    errors = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line.lower()]
-    return _last_line("\n".join(errors or lines).encode())
+def _errors(output: bytes) -> Sequence[str]:
+    """What PostgreSQL said that is an error, without time and level; all that it said, where nothing is."""
+    lines = _lines(output, lambda line: "FATAL" in line or "PANIC" in line or "error:" in line.lower())
+    return lines or _lines(output)
 
 
-def _last_line(output: bytes) -> str:
-    """What PostgreSQL said last, without time and level."""
+def _lines(output: bytes, wanted: Callable[[str], bool] = lambda _: True) -> Sequence[str]:
+    """The lines that are wanted of what PostgreSQL said, without time and level."""
     lines = output.decode(errors="replace").splitlines() or ["it said nothing"]
-    return re.split(r" (?:LOG|FATAL|PANIC|HINT|DETAIL): +|initdb: error: ", lines[-1])[-1].strip().rstrip(".")
+    level = re.compile(" (?:LOG|FATAL|PANIC|HINT|DETAIL): +|initdb: error: ")
+    return [level.split(line)[-1].strip().rstrip(".") for line in lines if wanted(line)]

@@ -307,6 +307,25 @@ def test_a_database_that_does_not_answer_is_said(start: Callable[..., Stack]) ->
     assert "secret" not in output
 
 
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (
+            {"DATABASE_URL": "postgresql://localhost/temperature", "BACKUP_DIR": "backups"},
+            "BACKUP_DIR keeps backups of make run's own PostgreSQL only; unset it, or DATABASE_URL",
+        ),
+        (
+            {"ADMIN_DATABASE_URL": "postgresql://localhost/temperature"},
+            "ADMIN_DATABASE_URL is a way into the database that DATABASE_URL names; set that too, or unset it",
+        ),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_said(tmp_path: Path, variables: dict[str, str], sentence: str) -> None:
+    run = python("-m", "local", DATA_DIR=str(tmp_path / "data"), PORT=str(free_port()), **variables)
+    assert run.stderr.strip() == sentence
+    assert not (tmp_path / "data" / "postgres").exists()
+
+
 @pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PORT", "0"), ("PORT", "65536")])
 def test_a_port_that_is_none_is_said(tmp_path: Path, name: str, value: str) -> None:
     run = python("-m", "local", DATA_DIR=str(tmp_path), **{name: value})

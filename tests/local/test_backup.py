@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -128,7 +129,7 @@ def test_what_went_wrong_can_be_left_out() -> None:
         assert found(server) == [1, 2]
 
 
-def test_the_backup_of_another_database_is_left_as_it_is() -> None:
+def test_the_backup_of_another_database_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     with place() as folder:
         with serving(folder / "postgres") as server:
             with backed_up(server, folder / "elsewhere"):
@@ -143,6 +144,8 @@ def test_the_backup_of_another_database_is_left_as_it_is() -> None:
             time.sleep(3)
             assert len(said) == 1
             assert "has the backup of another database, and is left as it is" in said[0]
+            # Who does not see the screen finds it in the log.
+            assert caplog.text.count("has the backup of another database") == 1
         assert sorted((folder / "elsewhere").rglob("*")) == before
         with serving(folder / "later") as again:
             again.stop()
@@ -232,10 +235,39 @@ def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it() -> 
             time.sleep(3)
             store(server, 3)
             server.stop()
-        assert [line.split()[0] for line in said] == ["Backup"] * len(said)
+        copied = [line for line in said if line.endswith("and all that is written from now on")]
+        assert (len(copied), copied[:1]) == (1, said[:1])
         shutil.rmtree(server.folder)
         restore(server, folder / "elsewhere", None)
         assert found(server) == [1, 2, 3]
+
+
+def test_the_end_does_not_wait_for_a_copy_that_is_being_made() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        # A copy begins with a checkpoint, which this one makes.
+        [checkpointer] = [
+            each for each in psutil.Process(server.process.pid).children() if "checkpointer" in " ".join(each.cmdline())
+        ]
+        checkpointer.suspend()
+        at_last = threading.Timer(10, checkpointer.resume)
+        at_last.start()
+        try:
+            with psycopg.connect(server.url(), autocommit=True) as connection:
+                with backed_up(server, folder / "elsewhere") as said:
+                    wait_until(
+                        lambda: (
+                            connection.execute(
+                                "SELECT FROM pg_stat_progress_basebackup WHERE phase ~ 'checkpoint'"
+                            ).rowcount
+                        )
+                    )
+                    began = time.monotonic()
+                assert time.monotonic() - began < 5
+        finally:
+            at_last.cancel()
+            checkpointer.resume()
+        assert said == []
+        assert list((folder / "elsewhere").iterdir()) == []
 
 
 def test_nothing_is_restored_over_what_is_there_or_from_nothing() -> None:

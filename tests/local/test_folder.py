@@ -12,7 +12,7 @@ from random import Random, SystemRandom
 import psycopg
 import pytest
 
-from local.postgres import Postgres
+from local.postgres import PROGRAMS, Postgres
 from local.user import PostgresError
 from tests.local.machine import end_all, place, serving
 from tests.support import LONG, ROOT, wait_until
@@ -242,6 +242,25 @@ def test_files_that_lost_their_end_are_told_or_do_no_harm(folder: Path, made: Pa
         lost = before - {path for path in folder.rglob("*") if path.is_file()}
         assert {path.name for path in lost} <= {"postmaster.pid", "pg_internal.init"}
     assert time.monotonic() - began < 30
+
+
+def test_a_data_folder_that_cannot_be_made_is_told_with_the_first_reason(folder: Path) -> None:
+    """initdb may also fail to remove what it made by then, and says so last."""
+    programs = folder.parent / "pg" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "postgres").symlink_to(PROGRAMS / "postgres")
+    (programs / "initdb").write_text(
+        f"""#!/bin/sh
+ulimit -f 100
+'{PROGRAMS}/initdb' "$@"
+echo 'initdb: error: failed to remove contents of data directory' >&2
+exit 1
+"""
+    )
+    (programs / "initdb").chmod(0o755)
+    server = Postgres(folder, log=folder.with_name("postgres.log"), programs=programs)
+    with pytest.raises(PostgresError, match=r"could not be made: could not write to file .+: File too large\. Mend"):
+        server.start()
 
 
 def test_what_the_system_refuses_is_told(folder: Path) -> None:

@@ -73,3 +73,17 @@ def test_a_disk_that_fills_and_a_backup_that_does_not_go_on_are_found(
     monkeypatch.undo()
     (tmp_path / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ") / "base").mkdir(parents=True)
     assert ("backup", "") not in observer.faults(plain(MONITOR), tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing", "a-file"])
+def test_a_backup_that_never_was_is_found_an_hour_after_the_start(plain: Urls, tmp_path: Path, name: str) -> None:
+    (tmp_path / "a-file").touch()
+
+    def found(**before: int) -> str | None:
+        since = datetime.now(UTC) - timedelta(**before)
+        return observer.faults(plain(MONITOR), tmp_path, tmp_path / name, since=since).get(("backup", ""))
+
+    assert found(minutes=59) is None
+    fault = found(minutes=90)
+    assert fault is not None
+    assert fault.startswith(f"There is no whole copy in {tmp_path / name}, 90 minutes after the start.")
