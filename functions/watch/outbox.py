@@ -215,8 +215,8 @@ _CLAIM = """
         RETURNING event.*
     )
     SELECT
-        alarm, state, claimed.raised, claimed.cleared, noticed, building_id, room_id, kind, threshold, temperature,
-        severity, attempts, dataschema, traceparent
+        alarm, state, claimed.raised, claimed.cleared, noticed, building_id, room_id, kind, threshold,
+        coalesce(claimed.temperature, alarms.temperature), severity, attempts, dataschema, traceparent
     FROM claimed JOIN alarms ON id = alarm ORDER BY made, state DESC
 """
 _TAKEN = """
