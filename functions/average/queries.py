@@ -253,14 +253,14 @@ class Temperatures:
         return [Values(rooms[number - 1], *values) for number, *values in rows]
 
     async def alarms(self, scope: AlarmScope) -> list[Alarm]:
-        """The alarms that are meant: first those that are open, each the newest first; one more than the limit."""
+        """The alarms that are meant, `limit` at most: first those that are open, each the newest first."""
         after = (
             dict.fromkeys(_AFTER_PARAMETERS)
             if scope.after is None
             else dict(zip(_AFTER_PARAMETERS, scope.after, strict=True))
         )
         rows = await self._fetch(
-            of_alarms(scope.building_id, scope.room_id), {**_filters(scope), **after, "limit": scope.limit + 1}
+            of_alarms(scope.building_id, scope.room_id), {**_filters(scope), **after, "limit": scope.limit}
         )
         return [Alarm(*row) for row in rows]
 
