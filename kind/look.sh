@@ -10,7 +10,7 @@ need_cluster
 status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
-    faults=$(database_faults; health_faults; backup_faults; timer_faults; function_faults)
+    faults=$(database_faults; node_faults; health_faults; backup_faults; timer_faults; function_faults)
     printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
 }
 
@@ -54,6 +54,15 @@ database_faults() {
     elif [ -n "$names" ] && [ "$(query "$leader" "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")" = 0 ]; then
         echo "There is no standby to confirm what is stored, and readings are refused (503): docs/reliability.md#copies-are-missing"
     fi
+}
+
+# Instances that are lost together. Where there is one node only, they cannot be apart.
+node_faults() {
+    [ "$(k get nodes -o name 2>/dev/null | wc -l)" -eq 1 ] ||
+        k -n temperature get pod -l cluster-name=temperature-db,application=spilo --field-selector status.phase=Running \
+            -o jsonpath='{range .items[*]}{.spec.nodeName}{"\t"}{.metadata.name}{"\n"}{end}' |
+        awk -F '\t' 'NF > 1 { pods[$1] = pods[$1] (number[$1]++ ? ", " : "") $2 }
+            END { for (node in pods) if (number[node] > 1) print "The node " node " has " number[node] " instances of the database, and they are lost with it: " pods[node] ". docs/kubernetes.md#when-something-goes-wrong-on-the-cluster" }'
 }
 
 # What the database knows of itself, and how full its volumes are.

@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
@@ -24,6 +24,8 @@ class Sink(ThreadingHTTPServer):
         self.to_refuse: float = 0
         self.to_reset = 0
         self.seconds = 0.0
+        self.drips = 0
+        """How many signs of an endless answer it sends, one in 0.1 seconds."""
         self.open = Event()
         self.open.set()
         self.attempts = 0
@@ -60,11 +62,13 @@ class _Handler(BaseHTTPRequestHandler):
         sink.attempts += 1
         sink.open.wait(5)
         time.sleep(sink.seconds)
+        if sink.drips:
+            return self._drip(sink.drips)
         if sink.to_reset > 0:
             sink.to_reset -= 1
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
-            return
+            return None
         if sink.to_refuse > 0:
             sink.to_refuse -= 1
             self.send_response(sink.status)
@@ -75,6 +79,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(202)
         self.send_header("content-length", "0")
         self.end_headers()
+        return None
+
+    def _drip(self, signs: int) -> None:
+        self.close_connection = True
+        with suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 202 Accepted\r\nX-Long: ")
+            for _ in range(signs):
+                self.wfile.write(b"x")
+                time.sleep(0.1)
 
     def do_GET(self) -> None:
         raise AssertionError("nothing gets anything from a sink")

@@ -395,8 +395,7 @@ _IS_MEANT = b"""
     AND raised < coalesce(%(end)s::timestamptz, 'infinity')
 """
 _OPEN_ALARMS = (
-    b"SELECT count(*) FROM alarms WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared'"
-    b" AND %(start)s::timestamptz IS NOT NULL AND " + _IS_MEANT
+    b"SELECT count(*) FROM alarms WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared' AND " + _IS_MEANT
 )
 # Both bounds of `cleared`, from which the planner concludes that few of all alarms are meant.
 _ALARMS = (

@@ -273,6 +273,8 @@ async def _index(message: str, body: bytes) -> int | None:
         items = from_json(before, allow_partial=True)
     except ValueError:
         return None
+    if not isinstance(items, list):
+        return None
     await asyncio.sleep(0)
     try:
         from_json(before + b"{}]")
@@ -351,10 +353,9 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
         try:
             readings.append(validator.validate_json(line[1]))
         except ValidationError as error:
-            number = body.count(b"\n", 0, line.start(1)) + 1
-            if problem := not_json(error, f"Line {number}"):
-                raise _no_lines(problem, index) from None
-            found += [{**fault, "index": index} for fault in _refusal(error, body).faults]
+            if problem := not_json(error):
+                raise _no_lines(problem, index, number=body.count(b"\n", 0, line.start(1)) + 1) from None
+            found += [{**fault, "index": index} for fault in faults(error)]
     if found:
         refusal = _broken(found, "Reading", body)
         if (found[0]["index"], found[0]["field"]) == (0, ""):
@@ -366,10 +367,11 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
 _NO_LINES = "; JSON that is not a reading on each line is application/json"
 
 
-def _no_lines(problem: Problem, index: int) -> Problem:
+def _no_lines(problem: Problem, index: int, *, number: int) -> Problem:
+    """The same of the line with that number, counted from 1."""
     _, _, message = problem.detail.partition(": ")
     problem.faults = [{"index": index, "field": "", "message": f"is not JSON: {message}"}]
-    problem.detail += "" if index else _NO_LINES
+    problem.detail = f"Line {number} is not JSON: {message}{'' if index else _NO_LINES}"
     return problem
 
 

@@ -1,7 +1,8 @@
 """How a function reaches PostgreSQL."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString, TypeVar
@@ -20,7 +21,7 @@ from shared.problems import Problem, unavailable
 T = TypeVar("T")
 
 IDLE_TRANSACTION_SECONDS = 2
-"""A transaction may wait so long for the function."""
+"""A transaction may wait so long for the function, which may be frozen and hold its locks."""
 READINESS_KNOWN_SECONDS = 1
 """So long an answer of `/ready` holds."""
 NOT_MIGRATED_ERRORS = (
@@ -33,7 +34,7 @@ NOT_MIGRATED_ERRORS = (
 EXTENSION_UPDATED_ERRORS = (psycopg.errors.DuplicateObject, psycopg.errors.FeatureNotSupported)
 """With these TimescaleDB ends sessions that have loaded another version of it than the database uses by now."""
 
-# Work that is being cancelled. The event loop alone would let it be garbage-collected.
+# Work that nobody waits for. The event loop alone would let it be garbage-collected.
 _given_up: set[asyncio.Task[Any]] = set()
 
 
@@ -81,8 +82,6 @@ class Database:
     """Whether a pooler such as PgBouncer lends connections for a transaction at a time: DATABASE_POOLER."""
     deadline_seconds: int
     """Seconds a request may wait for the database before it is answered 503: DEADLINE_SECONDS."""
-    idle_seconds: int = IDLE_TRANSACTION_SECONDS
-    """Seconds that a transaction may wait for the function, which may be frozen and hold its locks."""
     lock_seconds: float | None = None
     """Seconds that a statement may wait for a lock, None for as long as for anything else."""
 
@@ -139,7 +138,7 @@ class Database:
             "extra_float_digits": 1,
             # Ahead of the deadline, so that who waits hears why.
             "statement_timeout": self.deadline_seconds * 900,
-            "idle_in_transaction_session_timeout": self.idle_seconds * 1000,
+            "idle_in_transaction_session_timeout": IDLE_TRANSACTION_SECONDS * 1000,
             # That a commit is on the primary only is a warning, which a role or database may have turned off.
             "client_min_messages": "warning",
             # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
@@ -191,10 +190,40 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     await asyncio.wait([task], timeout=seconds)
     if task.done():
         return task.result()
-    _given_up.add(task)
-    task.add_done_callback(_forget)
+    _leave(task)
     task.cancel()
     raise TimeoutError
+
+
+@asynccontextmanager
+async def connected(database: Database, options: Mapping[str, Any]) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A connection with these options for the context, in which each step is to be `within` the deadline.
+
+    Raises TimeoutError or psycopg.Error if the database does not answer.
+    """
+    connection = await within(database.deadline_seconds, psycopg.AsyncConnection.connect(database.url, **options))
+    try:
+        yield connection
+    except TimeoutError:
+        # The step that was given up is still being cancelled, and nobody waits for that.
+        _leave(asyncio.create_task(_end(connection)))
+        raise
+    except BaseException:
+        await connection.close()
+        raise
+    else:
+        await connection.close()
+
+
+async def _end(connection: psycopg.AsyncConnection) -> None:
+    async with connection:
+        pass
+
+
+def _leave(task: asyncio.Task[Any]) -> None:
+    """Let a task go on by itself."""
+    _given_up.add(task)
+    task.add_done_callback(_forget)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
@@ -239,18 +268,15 @@ async def _reach(database: Database) -> None:
         await connection.execute("SELECT 1")
 
 
-def load(
-    *, connections: int, idle_seconds: int = IDLE_TRANSACTION_SECONDS, lock_seconds: float | None = None
-) -> Database:
+def load(*, connections: int, lock_seconds: float | None = None) -> Database:
     """The database of this function from the environment, with `connections` unless POOL_SIZE says otherwise.
 
-    A transaction may wait `idle_seconds` for the function, and a statement `lock_seconds` for a lock.
+    A statement may wait `lock_seconds` for a lock.
     """
     return Database(
         url=conninfo.load(),
         connections=settings.number("POOL_SIZE", connections, least=1, most=100),
         pooled=settings.switch("DATABASE_POOLER"),
         deadline_seconds=settings.number("DEADLINE_SECONDS", 10, least=1, most=300),
-        idle_seconds=idle_seconds,
         lock_seconds=lock_seconds,
     )

@@ -103,7 +103,7 @@ async def emit(
     took it.
     """
     headers = {"Authorization": f"Bearer {sink.token}"} if sink.token else {}
-    timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
     cookies = aiohttp.DummyCookieJar()
     proxies = not is_on_this_machine(sink.url)
     delivery = _Delivery(items, event, sink, done, seconds)

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared import settings
-from shared.problems import Problem
 
 _overrides = SchemaValidator(
     core_schema.typed_dict_schema(
@@ -41,18 +39,6 @@ class Sink:
         """Stands for the sink in the database. The URL may hold a secret, and others read the database."""
         return sha256(self.url.encode()).hexdigest()
 
-    def check(self) -> None:
-        """Raise Problem 503 if the URL is not one of http or https."""
-        try:
-            parts = urlsplit(self.url)
-            # Raises ValueError for one that is no number.
-            _ = parts.port
-            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and len(self.url.split()) == 1
-        except ValueError:
-            usable = False
-        if not usable:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The sink is not an http or https URL")
-
 
 def load(name: str) -> Sink:
     """The sink of the settings that begin with the name: NAME_URL, unless Knative sets K_SINK, and NAME_TOKEN.
@@ -60,16 +46,42 @@ def load(name: str) -> Sink:
     Raises SettingError for settings that make no sense.
     """
     return Sink(
-        url=settings.text("K_SINK") or settings.text(f"{name}_URL"),
-        token=settings.text(f"{name}_TOKEN"),
+        url=_url("K_SINK") or _url(f"{name}_URL"),
+        token=_token(f"{name}_TOKEN"),
         patience_seconds=settings.number("SINK_PATIENCE", 30, least=1, most=600),
         extensions=_extensions(),
     )
 
 
+def is_usable(url: str) -> bool:
+    """Whether events can be sent there: to an http or https URL whose host and port can be such."""
+    try:
+        parts = urlsplit(url)
+        # Both raise ValueError for what is none.
+        _ = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and len(url.split()) == 1
+
+
 def is_on_this_machine(url: str) -> bool:
     """Whether the URL leads to this machine, for which no proxy is asked."""
     return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
+
+
+def _url(name: str) -> str:
+    url = settings.text(name)
+    if url and not is_usable(url):
+        # The URL is not repeated: it may hold a secret.
+        raise settings.SettingError(f"{name} must be an http or https URL, such as https://example.com/events")
+    return url
+
+
+def _token(name: str) -> str:
+    token = settings.text(name)
+    if not (token.isascii() and token.isprintable()):
+        raise settings.SettingError(f"{name} must be of ASCII characters, in one line")
+    return token
 
 
 def _extensions() -> dict[str, str]:

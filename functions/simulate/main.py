@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import access, answers, body, edge, logs, routes, sink, sites
-from shared.problems import Problem
+from shared.problems import Problem, unavailable
 from shared.sink import Sink
 from simulate import events
 from simulate.simulation import PROFILES, Room, Simulation, parse
@@ -32,6 +32,7 @@ MOST_BODY_BYTES = 1024 * 1024
 logs.configure()
 log = logging.getLogger("simulate")
 SINK = sink.load("SINK")
+_NO_SINK = "No sink: set K_SINK or SINK_URL"
 BODIES = body.Receiver(MOST_BODY_BYTES)
 
 
@@ -44,7 +45,9 @@ async def simulate(request: Request) -> Response:
 
 async def _emit(request: Request) -> Response:
     simulation = parse(await BODIES.receive(request, edge.headers(request)))
-    outcome = await _deliver(simulation, _checked(SINK))
+    if not SINK.url:
+        raise unavailable("no_sink", _NO_SINK)
+    outcome = await _deliver(simulation, SINK)
     log.log(logging.WARNING if outcome.failed else logging.INFO, "%s", outcome)
     counts = {"emitted": outcome.emitted, "retried": outcome.retried, "failed": outcome.failed}
     if outcome.failed:
@@ -69,20 +72,14 @@ async def _deliver(simulation: Simulation, target: Sink, done: Callable[..., obj
     return await delivery.emit(simulation, events.of(target), target, done=done)
 
 
-def _checked(target: Sink) -> Sink:
-    """The sink. Raises Problem 503 if there is none, or none at an http or https URL."""
-    if not target.url:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "No sink: set K_SINK or SINK_URL")
-    target.check()
-    return target
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Emit what the command line asks for, print the outcome and return the exit status: 1 if any reading failed."""
     parser = _parser()
     options = vars(parser.parse_args(arguments))
+    target = replace(SINK, url=options.pop("sink") or SINK.url)
+    if not target.url:
+        parser.error(_NO_SINK)
     try:
-        target = _checked(replace(SINK, url=options.pop("sink") or SINK.url))
         simulation = parse(json.dumps({name: value for name, value in options.items() if value is not None}).encode())
     except Problem as problem:
         parser.error("; ".join(f"{fault['field']} {fault['message']}" for fault in problem.faults) or problem.detail)
@@ -107,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Emit simulated temperature readings to a sink, each as a CloudEvent.",
         epilog="Readings of the same rooms, instants and profile are the same every time.",
     )
-    parser.add_argument("--sink", default="", metavar="URL", help="where events go (default: K_SINK, else SINK_URL)")
+    parser.add_argument("--sink", type=_url, metavar="URL", help="where events go (default: K_SINK, else SINK_URL)")
     parser.add_argument(
         "--room",
         dest="rooms",
@@ -121,6 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backfill", metavar="PERIOD", help="instead of --count: a past period such as 90m or 2d")
     parser.add_argument("--profile", choices=PROFILES, help="what the temperatures are like (default: uniform)")
     return parser
+
+
+def _url(text: str) -> str:
+    if not sink.is_usable(text):
+        raise argparse.ArgumentTypeError("must be an http or https URL")
+    return text
 
 
 def _room(text: str) -> Room:

@@ -9,20 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 
-from shared import zones
 from shared.alarms import Kind
 from shared.confirmation import confirming
-from shared.database import Database, fetch, within
-from watch import statements
+from shared.database import Database, connected, fetch, within
+from watch import statements, thresholds
 from watch.excursions import ENDLESS, AlarmSpan, Run, reconcile
-from watch.rules import SIGN_OF_KIND, Place, Rules, Threshold, Thresholds
+from watch.rules import Rules, Threshold, Thresholds
 
 UNWATCHED_AFTER = timedelta(minutes=3)
 """So long without a check means that the database or `watch` was away, and readings could perhaps not arrive."""
@@ -36,7 +34,6 @@ READINGS_AT_ONCE = 50_000
 """About so many are looked at in one transaction, during which the writers of their rooms wait."""
 FIRST_ROOM_HOURS, MOST_ROOM_HOURS = 256, 100_000
 """Rooms times hours of one transaction: so many in the first, then as many as hold READINGS_AT_ONCE."""
-FOREVER_SECONDS = 1e10
 
 
 class Room(NamedTuple):
@@ -156,7 +153,7 @@ async def check(
     if "options" in options:
         # How much is asked for differs from one time to the next, and so does which chunks of a hypertable are meant.
         options["options"] += " -c plan_cache_mode=force_custom_plan"
-    async with await psycopg.AsyncConnection.connect(database.url, **options) as connection:
+    async with connected(database, options) as connection:
         # A slice sees what was committed while it waited for the one before; behind a pooler no option says so.
         await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
         confirm = confirming(connection)
@@ -178,8 +175,8 @@ class _Check:
         self._deadline_seconds = database.deadline_seconds
         self._bounds = database.bounds
         self._ends = time.monotonic() + seconds
+        self._rules = rules
         self._profiles: Sequence[Thresholds] = [*rules.places.values()]
-        self._places: Sequence[Place] = [*rules.places]
         self._parameters: dict[str, Any] = {
             "sink": addressee.sink,
             "dataschema": addressee.dataschema,
@@ -194,7 +191,7 @@ class _Check:
 
     async def run(self, retention: timedelta | None) -> Counts:
         [(now,)] = await self._slice(statements.NOTE_CHECK, pause=UNWATCHED_AFTER)
-        self._parameters |= _parameters(self._places, self._profiles, now)
+        self._parameters |= thresholds.of_rules(self._rules, now)
         await self._clear_without_rule()
         await self._look_at_rooms()
         await self._forget(retention)
@@ -224,7 +221,8 @@ class _Check:
 
     async def _forget(self, retention: timedelta | None) -> None:
         forgotten = ALARMS_AT_ONCE
-        while forgotten == ALARMS_AT_ONCE and not self._time_is_up:
+        # Of those that ended and of those that were removed, each as many at most.
+        while forgotten >= ALARMS_AT_ONCE and not self._time_is_up:
             [(forgotten,)] = await self._slice(statements.FORGET, retention=retention, limit=ALARMS_AT_ONCE)
 
     async def _waiting(self, after: Room) -> list[_WaitingRoom]:
@@ -308,7 +306,13 @@ class _Check:
             min((alarm.raised for alarm in alarms[span.key] if alarm.raised > span.until), default=ENDLESS)
             for span in spans
         ]
-        rows = await self._rows(statements.EXCURSIONS, **_numbered(spans), **_thresholds(spans), bounds=bounds)
+        rows = await self._rows(
+            thresholds.EXCURSIONS,
+            **_numbered(spans),
+            **thresholds.of_spans([span.threshold for span in spans]),
+            until=[span.until for span in spans],
+            bounds=bounds,
+        )
         found = [_FoundRun(*row) for row in rows]
         for number, of_span in groupby(found, key=attrgetter("number")):
             span = spans[number]
@@ -370,63 +374,4 @@ def _numbered(spans: Sequence[_Span]) -> dict[str, Any]:
         **_named([Room(span.building_id, span.room_id) for span in spans]),
         "kinds": [span.threshold.kind for span in spans],
         "since": [span.since for span in spans],
-    }
-
-
-def _thresholds(spans: Sequence[_Span]) -> dict[str, Any]:
-    found = [span.threshold for span in spans]
-    names = {each.schedule.zone for each in found if each.schedule}
-    # The database may have rules of zones that are older, or lack a zone.
-    changes = [(name, *change) for name in names for change in zones.changes(name)]
-    return {
-        "until": [span.until for span in spans],
-        "signs": [SIGN_OF_KIND[each.kind] for each in found],
-        "limits": [SIGN_OF_KIND[each.kind] * each.limit for each in found],
-        "clears": [SIGN_OF_KIND[each.kind] * each.clear for each in found],
-        "lasting": [each.lasting_seconds for each in found],
-        "zones": [each.schedule.zone if each.schedule else None for each in found],
-        "hours": [each.schedule.multirange if each.schedule else None for each in found],
-        "zone_names": [name for name, _, _ in changes],
-        "zone_changes": [since for _, since, _ in changes],
-        "zone_offsets": [offset for _, _, offset in changes],
-    }
-
-
-def _parameters(places: Sequence[Place], profiles: Sequence[Thresholds], now: datetime) -> dict[str, Any]:
-    """The rules as the statements take them."""
-    numbers = {place: number for number, place in enumerate(places)}
-    of_rooms = [place for place in places if place.room_id is not None]
-    of_buildings = [place for place in places if place.building_id is not None and place.room_id is None]
-    return {
-        "rule_buildings": [place.building_id for place in of_rooms],
-        "rule_rooms": [place.room_id for place in of_rooms],
-        "rule_profiles": [numbers[place] for place in of_rooms],
-        "building_rules": [place.building_id for place in of_buildings],
-        "building_profiles": [numbers[place] for place in of_buildings],
-        "everywhere": numbers.get(Place()),
-        "profiles": [*numbers.values()],
-        **_limits(profiles),
-        **_silences(profiles, now),
-    }
-
-
-def _limits(profiles: Sequence[Thresholds]) -> dict[str, Any]:
-    """The limits in degrees Celsius, and where a room is calm by all of them; those of `low` with the other sign."""
-    parameters: dict[str, Any] = {}
-    for kind, sign in SIGN_OF_KIND.items():
-        found = [profile.get(kind) for profile in profiles]
-        parameters[f"{kind}_limits"] = [each and sign * each.limit for each in found]
-        parameters[f"{kind}_clears"] = [each and sign * each.clear for each in found]
-        parameters[f"calm_{kind}"] = min((sign * each.clear for each in found if each), default=inf)
-    return parameters
-
-
-def _silences(profiles: Sequence[Thresholds], now: datetime) -> dict[str, Any]:
-    """The limits in seconds, and which of them count now."""
-    found = [profile.get("silent") for profile in profiles]
-    return {
-        "calm_silence": min((each.limit for each in found if each), default=FOREVER_SECONDS),
-        "silent_limits": [each and each.limit for each in found],
-        "silent_now": [bool(each and (each.schedule is None or each.schedule.includes(now))) for each in found],
-        "silent_severities": [each and each.severity for each in found],
     }

@@ -1,6 +1,6 @@
 """Which excursions become alarms: each once, however often and in whatever order its readings are looked at.
 
-Where an excursion begins and ends is found in the database, by `watch.statements`.
+Where an excursion begins and ends is found in the database, by `watch.thresholds`.
 """
 
 from collections.abc import Iterable

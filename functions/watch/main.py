@@ -92,7 +92,6 @@ async def _send(dataschema: str) -> tuple[int, int, str]:
     # What sends is not loaded before there is something to send.
     from watch import outbox
 
-    SINK.check()
     found = await outbox.send(DATABASE, SINK, dataschema)
     return found.sent, found.unsent, found.reason
 

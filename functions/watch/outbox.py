@@ -19,7 +19,7 @@ from shared import delivery
 from shared.alarms import Kind, Severity, Turn
 from shared.backoff import Backoff
 from shared.confirmation import confirming
-from shared.database import Database, fetch, within
+from shared.database import Database, connected, fetch, within
 from shared.delivery import Failure
 from shared.events import room_event
 from shared.readings import written
@@ -39,8 +39,10 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30, 300
 """Until an event is tried again."""
 LONGEST_REFUSED_PAUSE_SECONDS = 3600
 """The same for one that the sink refuses itself."""
-MOST_REFUSALS = 10
-"""Attempts after which an event that the sink refuses is given up: after some five hours."""
+MOST_ATTEMPTS = 10
+"""At an event that the sink refuses. Then it is given up: after three hours where it is refused from the beginning."""
+MOST_FAILURES_COUNTED = 4
+"""Of those that say nothing about the event, as while the sink is away. The pause is the longest by then."""
 GIVEN_UP_AFTER = timedelta(days=7)
 """An event that no sink has taken by then is not sent any more."""
 
@@ -109,7 +111,7 @@ async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
 
     Raises TimeoutError or psycopg.Error if the database does not answer.
     """
-    async with await psycopg.AsyncConnection.connect(database.url, **database.options) as connection:
+    async with connected(database, database.options) as connection:
         return await _Outbox(connection, database, sink, dataschema).send()
 
 
@@ -175,14 +177,15 @@ class _Outbox:
     async def _fail(self, message: Message, failure: Failure) -> None:
         """Have an event tried again later, or give it up."""
         refused = _refuses_the_event(failure)
-        given_up = refused and message.attempts + 1 >= MOST_REFUSALS
+        given_up = refused and message.attempts + 1 >= MOST_ATTEMPTS
         if given_up:
             log.error(
                 "event %s/%s is given up: the sink answers it with %s", message.alarm, message.state, failure.reason
             )
         longest = LONGEST_REFUSED_PAUSE_SECONDS if refused else LONGEST_PAUSE_SECONDS
         pause = Backoff(FIRST_PAUSE_SECONDS, longest, failures=message.attempts).pause_seconds()
-        await self._write(message, attempts=1, seconds=pause, given_up=given_up, reason=failure.reason)
+        counted = refused or message.attempts < MOST_FAILURES_COUNTED
+        await self._write(message, attempts=int(counted), seconds=pause, given_up=given_up, reason=failure.reason)
 
     async def _write(self, message: Message, **outcome: Any) -> None:
         await self._run(_TRIED, alarm=message.alarm, state=message.state, **outcome)

@@ -1,6 +1,6 @@
 """Which temperatures are too high or too low, and which silence is too long: ALARM_RULES, or the file of it.
 
-Readings are compared with these thresholds in the database, by `watch.statements`.
+Readings are compared with these thresholds in the database, by `watch.thresholds`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

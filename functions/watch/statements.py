@@ -1,86 +1,18 @@
-"""What `watch` asks of the database: which rooms it must look at, and which excursions their readings show.
+"""What `watch` asks of the database and writes there: which rooms it is to look at, and the alarms of these.
 
-An excursion is a run of readings of one room. It begins with a reading beyond the limit of a threshold. It ends with
-the next reading that is not beyond the temperature that clears the alarm. It lasts as long as its readings show. Where
-an instant has several readings, the one furthest beyond counts. Excursions depend on the readings alone, and not on the
-order in which these came. So `watch` may look for them again: an excursion is new if no alarm is kept of it.
+What is alarming is said by `watch.thresholds`.
 """
 
-_JOIN_THRESHOLDS = """
-    LEFT JOIN unnest(%(rule_buildings)s::text[], %(rule_rooms)s::text[], %(rule_profiles)s::int[])
-        AS of_room (building_id, room_id, profile) USING (building_id, room_id)
-    LEFT JOIN unnest(%(building_rules)s::text[], %(building_profiles)s::int[])
-        AS of_building (building_id, profile) USING (building_id)
-    LEFT JOIN unnest(
-        %(profiles)s::int[], %(high_limits)s::float8[], %(high_clears)s::float8[], %(low_limits)s::float8[],
-        %(low_clears)s::float8[], %(silent_limits)s::float8[], %(silent_now)s::bool[], %(silent_severities)s::text[]
-    ) AS profile (number, high_limit, high_clear, low_limit, low_clear, silent_limit, silent_now, silent_severity)
-        ON number = coalesce(of_room.profile, of_building.profile, %(everywhere)s::int)
-"""
-"""The thresholds of a room: those of the narrowest place that has rules. Those of the kind `low` have their sign
-changed. So a greater number is always more alarming."""
+from watch import thresholds
 
-
-def _alarming(kind: str, high: str, latest: str) -> str:
-    """Whether `watch` must look at a room for a kind: for what came, or for its latest reading under another rule."""
-    return f"""coalesce(
-        low IS NOT NULL AND ({high} > {kind}_clear OR {kind}_open)
-        OR CASE WHEN {kind}_open THEN {latest} <= {kind}_clear ELSE {latest} > {kind}_limit AND timestamp <= now() END,
-        false
-    )"""
-
-
-_STATE = f"""
-    SELECT
-        building_id, room_id, timestamp, temperature, watched_until, came_from, came_to, low, high, profile.*,
-        least(timestamp, now()) AS until,
-        {_alarming("high", "high", "temperature")} AS look_high,
-        {_alarming("low", "-low", "-temperature")} AS look_low,
-        coalesce(CASE
-            WHEN silent_open THEN now() - heard <= make_interval(secs => silent_limit)
-            ELSE silent_now AND heard IS NOT NULL AND now() - greatest(heard, (SELECT listening_since FROM watching))
-                > make_interval(secs => silent_limit)
-        END, false) AS silence_turns,
-        coalesce(silent_open, false) AS silent_open
-    FROM {{rooms}} AS room
-    {_JOIN_THRESHOLDS}
-    CROSS JOIN LATERAL (
-        -- By the index: this table may grow by thousands of rows at once, and the planner does not know of them.
-        SELECT
-            bool_or(kind = 'high') AS high_open, bool_or(kind = 'low') AS low_open,
-            bool_or(kind = 'silent') AS silent_open
-        FROM alarms AS open
-        WHERE open.building_id = room.building_id AND open.room_id = room.room_id AND cleared IS NULL
-    ) AS open
-    CROSS JOIN LATERAL (
-        -- A reading of the future becomes the latest one when its time has come.
-        SELECT CASE
-            WHEN timestamp <= now() THEN timestamp
-            ELSE (SELECT past.timestamp FROM latest_reading(building_id, room_id, now()) AS past)
-        END AS heard
-    ) AS latest
-"""  # noqa: S608 - constants
 _TO_TAKE = "look_high OR look_low OR came_from IS NOT NULL OR watched_until < until - interval '1 hour'"
 """A calm room keeps the note that readings came for up to an hour: to erase it takes a write."""
-
-_PERHAPS_ALARMING = """(
-    SELECT * FROM rooms
-    WHERE high > %(calm_high)s OR temperature > %(calm_high)s OR -low > %(calm_low)s OR -temperature > %(calm_low)s
-       OR came_from IS NOT NULL OR watched_until < least(timestamp, now()) - interval '1 hour'
-       OR timestamp < now() - make_interval(secs => %(calm_silence)s) OR timestamp > now()
-       -- Not IN: where many alarms are open, it searches all of them for each room.
-       OR EXISTS (
-           SELECT FROM alarms AS open
-           WHERE open.building_id = rooms.building_id AND open.room_id = rooms.room_id AND cleared IS NULL
-       )
-)"""
-"""Rooms that may be alarming by some rule. This looks at their rows alone, which takes a tenth of the time."""
 
 WAITING = f"""
     SELECT
         building_id, room_id, ({_TO_TAKE}) AS to_take, silence_turns AND NOT silent_open AS fell_silent,
         silence_turns AND silent_open AS heard_again
-    FROM ({_STATE.format(rooms=_PERHAPS_ALARMING)}) AS state
+    FROM ({thresholds.ROOMS_COMPARED.format(rooms=thresholds.ROOMS_PERHAPS_ALARMING)}) AS state
     WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s) AND (({_TO_TAKE}) OR silence_turns)
     ORDER BY building_id, room_id LIMIT %(limit)s
 """  # noqa: S608 - constants
@@ -104,7 +36,7 @@ TAKE = f"""
         SELECT
             state.*, look_high OR look_low AS look,
             CASE WHEN watched_until = '-infinity' THEN until ELSE least(watched_until, until) END AS since
-        FROM ({_STATE.format(rooms="locked")}) AS state
+        FROM ({thresholds.ROOMS_COMPARED.format(rooms="locked")}) AS state
     ), part AS (
         SELECT
             *,
@@ -138,86 +70,6 @@ NEARBY = """
 """
 """The alarms that are open, or that ended after a span began."""
 
-
-def _heat(reading: str) -> str:
-    """How far a reading goes in the direction of a threshold; nowhere while the threshold does not count."""
-    local = f"({reading}.timestamp AT TIME ZONE 'UTC' + span.offsets[width_bucket({reading}.timestamp, span.changes)])"
-    minute = (
-        f"(extract(isodow FROM {local}) - 1) * 1440 + extract(hour FROM {local}) * 60 + extract(minute FROM {local})"
-    )
-    return (
-        f"CASE WHEN span.hours IS NULL OR span.hours @> floor({minute})::int"
-        f" THEN span.sign * {reading}.temperature ELSE '-infinity' END"
-    )
-
-
-_OF_ITS_ROOM = "{0}.building_id = span.building_id AND {0}.room_id = span.room_id AND {0}.timestamp"
-
-EXCURSIONS = f"""
-    WITH zone AS MATERIALIZED (
-        SELECT zone, array_agg(change ORDER BY change) AS changes, array_agg(utc_offset ORDER BY change) AS offsets
-        FROM unnest(%(zone_names)s::text[], %(zone_changes)s::timestamptz[], %(zone_offsets)s::interval[])
-            AS change (zone, change, utc_offset)
-        GROUP BY zone
-    ), given AS MATERIALIZED (
-        SELECT
-            number, building_id, room_id, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
-            hours::int4multirange AS hours, changes, offsets, since, until, bound
-        FROM unnest(
-            %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(signs)s::float8[], %(limits)s::float8[],
-            %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[], %(since)s::timestamptz[],
-            %(until)s::timestamptz[], %(bounds)s::timestamptz[]
-        ) AS span (
-            number, building_id, room_id, sign, limit_, clear, lasting, zone, hours, since, until, bound
-        ) LEFT JOIN zone USING (zone)
-    ), span AS MATERIALIZED (
-        SELECT
-            *,
-            -- An excursion has to last for a while. One that is too short yet began at most that long ago.
-            CASE WHEN lasting > interval '0' THEN coalesce((
-                SELECT before.timestamp FROM temperatures AS before
-                WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
-            ), since) - lasting ELSE since END AS first,
-            -- An excursion that goes on after the span ends later, or belongs to the next alarm.
-            coalesce((
-                SELECT after.timestamp FROM temperatures AS after
-                WHERE {_OF_ITS_ROOM.format("after")} > until AND after.timestamp <= least(now(), bound)
-                GROUP BY after.timestamp HAVING max({_heat("after")}) <= clear ORDER BY after.timestamp LIMIT 1
-            ), least(now(), bound)) AS last
-        FROM given AS span
-    ), instant AS (
-        SELECT number, timestamp, heat, heat > limit_ AS beyond, heat <= clear AS calm
-        FROM span CROSS JOIN LATERAL (
-            SELECT reading.timestamp, max({_heat("reading")}) AS heat FROM temperatures AS reading
-            WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN first AND last GROUP BY reading.timestamp
-        ) AS reading
-    ), placed AS (
-        SELECT *, count(*) FILTER (WHERE calm) OVER (
-            PARTITION BY number ORDER BY timestamp ROWS UNBOUNDED PRECEDING
-        ) AS run FROM instant
-    ), run AS (
-        SELECT
-            number, run, min(timestamp) FILTER (WHERE calm) AS calm_at, min(timestamp) FILTER (WHERE beyond) AS began,
-            -- The heat of the first reading beyond: the first elements of arrays decide which one is less.
-            (min(ARRAY[extract(epoch FROM timestamp)::float8, heat]) FILTER (WHERE beyond))[2] AS heat,
-            lead(min(timestamp) FILTER (WHERE calm)) OVER (PARTITION BY number ORDER BY run) AS ended, count(*)
-        FROM placed GROUP BY number, run
-    )
-    SELECT
-        number, calm_at, began, ended,
-        sign * heat AS temperature,
-        lasting = interval '0' OR EXISTS (
-            SELECT FROM temperatures AS reading
-            WHERE {_OF_ITS_ROOM.format("reading")} >= began + lasting
-              AND reading.timestamp < coalesce(ended, 'infinity') AND reading.timestamp <= now()
-        ) AS lasts,
-        sum(count) OVER () AS readings
-    FROM run JOIN span USING (number)
-    -- The first calm reading ends an alarm that began before. Where rules have changed, the last one does.
-    WHERE began IS NOT NULL OR run <= 1 OR ended IS NULL
-    ORDER BY number, run
-"""  # noqa: S608 - constants
-"""The excursions of spans of readings, in order; and for each span its first and its last calm reading."""
 
 _EVENT = "alarm, state, sink, raised, cleared, dataschema, traceparent"
 _KEEP = """
@@ -263,7 +115,7 @@ EXTEND = """
 """
 """Moves the beginning of alarms: readings that came late show that they began earlier."""
 
-_SILENCES = _STATE.format(rooms=_CHOSEN.format(lock=""))
+_SILENCES = thresholds.ROOMS_COMPARED.format(rooms=_CHOSEN.format(lock=""))
 RAISE_SILENCES = _KEEP.format(
     event=_EVENT,
     alarms=f"""
@@ -283,7 +135,7 @@ CLEAR_WITHOUT_RULE = _END.format(
     turns=f"""
         SELECT id, now() FROM alarms AS alarm
         LEFT JOIN rooms AS room USING (building_id, room_id)
-        {_JOIN_THRESHOLDS}
+        {thresholds.JOIN}
         WHERE alarm.cleared IS NULL AND (
             room.timestamp IS NULL
             OR CASE kind WHEN 'high' THEN high_limit WHEN 'low' THEN low_limit ELSE silent_limit END IS NULL

@@ -30,7 +30,8 @@ BEGIN
     END IF;
     -- A procedure that commits cannot have its own search_path.
     PERFORM set_config('search_path', @search_path@, true);
-    CALL finish_removals(deadline);
+    -- Half of the time, so that a long removal does not keep everything else waiting.
+    CALL finish_removals(clock_timestamp() + (deadline - clock_timestamp()) / 2);
     SELECT array_agg(building_id ORDER BY building_id, room_id), array_agg(room_id ORDER BY building_id, room_id)
     INTO buildings, names FROM unsummarized;
     WHILE next <= cardinality(buildings) AND clock_timestamp() < deadline LOOP

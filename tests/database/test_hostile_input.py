@@ -22,7 +22,7 @@ MOST_BYTES = 8 * 1024 * 1024
 SECONDS = 2
 """In which the largest and worst is answered."""
 LONGEST_ANSWER = 250_000
-JSON, NDJSON = "application/json", "application/x-ndjson"
+JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
 EVENTS = "application/cloudevents-batch+json"
 FIELDS = {"building_id": '"B1"', "room_id": '"101"', "temperature": "22.5", "timestamp": '"2024-12-01T12:34:56Z"'}
 STORED = ("B1", "101", datetime(2024, 12, 1, 12, 34, 56, tzinfo=UTC), 22.5)
@@ -46,6 +46,7 @@ def many(item: bytes, number: int = 10_000) -> Body:
 
 
 NO_READING = b'{"building_id": "", "room_id": 5, "temperature": true, "timestamp": "x"}'
+EMPTY_LINES = b"\n" * (MOST_BYTES - 100_000)
 NO_EVENT = b'{"specversion": "2", "id": "", "source": 1, "datacontenttype": "x", "data_base64": "?", "data": '
 REFUSED: Sequence[Case] = [
     # Deep and large
@@ -60,6 +61,8 @@ REFUSED: Sequence[Case] = [
     ("8 MiB of an identifier", JSON, lambda: reading(room_id=f'"{"x" * (MOST_BYTES - 200)}"'), 422),
     ("8 MiB of spaces", JSON, lambda: b" " * MOST_BYTES, 400),
     ("8 MiB of empty lines and a fault", NDJSON, lambda: b"\n" * (MOST_BYTES - 1) + b"{", 400),
+    ("8 MiB of empty lines of CSV", CSV, lambda: b"\n" * MOST_BYTES, 413),
+    ("8 MiB of empty lines, and faults behind them", NDJSON, lambda: EMPTY_LINES + (NO_READING + b"\n") * 1000, 422),
     ("millions of items", JSON, many(b"0", 4_000_000), 413),
     ("10,001 readings", JSON, many(reading(), 10_001), 413),
     ("more than 8 MiB", JSON, lambda: b" " * (MOST_BYTES + 1), 413),
@@ -82,6 +85,7 @@ REFUSED: Sequence[Case] = [
     ("NUL after the end", JSON, lambda: reading() + b"\0", 400),
     ("a line break in a string", JSON, one(room_id='"10\n1"'), 400),
     ("two readings", JSON, lambda: reading() + reading(), 400),
+    *[(f"{text} as an array of events", EVENTS, text.encode, 400) for text in ("5 5", "null 5", '"abc" x', "{} x")],
     ("a comma too many", JSON, lambda: b"[" + reading() + b",]", 400),
     ("gzip without saying so", JSON, lambda: gzip.compress(reading()), 400),
     # Numbers
@@ -322,6 +326,7 @@ RAW: Sequence[tuple[str, bytes, list[int], bool]] = [
     ("a reading in chunks", HEAD + CHUNKED + b"\r\n" + CHUNKS, [201], True),
     ("two requests at once", (HEAD + LENGTH + b"\r\n" + GOOD) * 2, [201, 201], True),
     ("names of headers in any case", HEAD + LENGTH + EVENT % b"/" + b"\r\n" + GOOD, [201], True),
+    ("a path of beginnings of URLs", b"GET /%b= HTTP/1.1\r\nHost: x\r\n\r\n" % (b"://:" * 15_000), [404], False),
     ("a header of UTF-8", HEAD + LENGTH + EVENT % "/Zürich".encode() + b"\r\n" + GOOD, [201], True),
     ("quotes that do not end", HEAD + LENGTH + EVENT % (b'"' + rb"\"" * 30_000) + b"\r\n" + GOOD, [201], True),
     ("a length that is too short", HEAD + b"Content-Length: 20\r\n\r\n" + GOOD, [400, 400], False),

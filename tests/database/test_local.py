@@ -42,6 +42,8 @@ class Stack:
                 "PYTHONPATH": "functions:.",
                 "PORT": self.address.rpartition(":")[2],
                 "DATA_DIR": str(folder),
+                # What it says is to be seen at once, whatever the environment says.
+                "PYTHONUNBUFFERED": "",
                 **environment,
             },
             stdout=subprocess.PIPE,

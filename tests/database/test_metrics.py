@@ -44,11 +44,13 @@ def test_readings_and_commits_are_counted_as_clients_were_told(serve: Serve, pla
     ingest = serve("ingest", DATABASE_URL=plain(WRITER))
     counted = Counted(ingest)
     rows = [{**READING, "room_id": str(room)} for room in range(20)]
+    began = time.perf_counter()
     assert ingest.post("/", json=rows).json()["duplicates"] == 0
     assert ingest.post("/", json=[*rows, READING]).json()["duplicates"] == 20
     assert counted("temperature_readings_total", "stored") == 21
     assert counted("temperature_readings_total", "duplicate") == 20
     assert counted("temperature_commit_seconds_count") == 2
+    assert 0 < counted("temperature_commit_seconds_sum") < time.perf_counter() - began
     assert (counted("temperature_commit_readings_sum"), counted("temperature_commit_readings_bucket", "10.0")) == (
         41,
         0,

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,16 @@ import jsonschema
 import psycopg
 import pytest
 import tzdata
+from psycopg.conninfo import conninfo_to_dict
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WATCHER
 from shared import zones
+from shared.settings import SettingError
+from tests.faults.link import Link
 from tests.sink import Sink, listening
-from tests.support import NOWHERE, SUPERUSER, Urls, wait_until
+from tests.support import NOWHERE, SUPERUSER, Urls, wait_for_locks, wait_until
+from watch.outbox import MOST_FAILURES_COUNTED
 
 Serve = Callable[..., TestClient]
 NOW = datetime.now(UTC)
@@ -54,6 +59,14 @@ def store(plain: Urls) -> Callable[..., None]:
                 )
 
     return insert
+
+
+@pytest.fixture
+def link(plain: Urls) -> Iterator[Link]:
+    """The network between a function and PostgreSQL."""
+    between = Link(lambda: Path(str(conninfo_to_dict(plain(WATCHER))["host"])) / ".s.PGSQL.5432")
+    yield between
+    between.close()
 
 
 Store = Callable[..., None]
@@ -520,6 +533,27 @@ def test_without_a_database_it_is_503(serve: Serve) -> None:
     assert answer.json()["detail"] == "The database does not answer; check again"
 
 
+@pytest.mark.parametrize("connects", [False, True])
+def test_a_database_that_hangs_is_503_at_the_deadline(
+    serve: Serve, store: Store, plain: Urls, link: Link, connects: bool
+) -> None:
+    database = conninfo_to_dict(plain(WATCHER))["dbname"]
+    url = f"postgresql://{WATCHER}@127.0.0.1:{link.port}/{database}?sslmode=disable"
+    function = serve("watch", DATABASE_URL=url, ALARM_RULES=json.dumps([RULE]), DEADLINE_SECONDS="1")
+    store((5, 29))
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(plain(OWNER)) as owner:
+        owner.execute("LOCK alarms")
+        if not connects:
+            link.stall()
+        started = time.monotonic()
+        answer = pool.submit(function.post, "/")
+        if connects:
+            wait_for_locks(plain)
+            link.stall()
+        assert answer.result().status_code == 503
+        assert time.monotonic() - started < 2.5
+
+
 # Silence, and who was away
 
 
@@ -621,6 +655,21 @@ def test_a_check_waits_for_another_one_no_longer_than_the_deadline(
 
 
 # The sink
+
+
+def test_each_severity_is_told_with_its_number_of_opentelemetry(watch: Watch, store: Store, sink: Sink) -> None:
+    rooms = {"101": "info", "102": "warning", "103": "critical"}
+    rules = [{**ROOM, "room_id": room, "above": 28, "severity": severity} for room, severity in rooms.items()]
+    for room in rooms:
+        store((5, 29), room=room)
+    assert check(watch(*rules, ALARM_SINK_URL=sink.url)) == (3, 0)
+    assert sorted(
+        (data(event)["severity"], event["severitytext"], event["severitynumber"]) for event in sink.events
+    ) == [
+        ("critical", "ERROR", "17"),
+        ("info", "INFO", "9"),
+        ("warning", "WARN", "13"),
+    ]
 
 
 def test_the_sink_is_told_of_each_with_what_it_was_once(watch: Watch, store: Store, sink: Sink, plain: Urls) -> None:
@@ -737,28 +786,26 @@ def test_events_that_the_sink_refuses_do_not_hold_up_others_and_are_given_up(
     assert (answer["cleared"], answer["sent"]) == (60, 59)
 
 
-def test_an_event_is_given_up_at_the_tenth_time_that_the_sink_refuses_it_and_for_no_fault_of_the_sink(
+def test_an_event_is_given_up_for_what_the_sink_refuses_and_not_for_how_often_it_was_away(
     watch: Watch, store: Store, sink: Sink, plain: Urls
 ) -> None:
     function = watch(RULE, ALARM_SINK_URL=sink.url, SINK_PATIENCE="1")
-    sink.refuse(float("inf"), 500)
+    sink.refuse(float("inf"), 503)
     store((5, 29))
     function.post("/")
+    refused = 10 - MOST_FAILURES_COUNTED
     with psycopg.connect(plain(OWNER), autocommit=True) as connection:
-        for status, attempts, is_given_up in (
-            (408, 9, False),
-            (425, 9, False),
-            (429, 9, False),
-            (500, 9, False),
-            (404, 8, False),
-            (404, 9, True),
+        for status, is_given_up in (
+            *[(status, False) for status in (503, 503, 408, 425, 429, 500, 503, 503, 503)],
+            *[(404, False)] * (refused - 1),
+            (404, True),
         ):
-            connection.execute("UPDATE alarm_events SET attempts = %s, next_attempt = now()", (attempts,))
+            connection.execute("UPDATE alarm_events SET next_attempt = now()")
             sink.refuse(float("inf"), status)
             function.post("/")
-            assert connection.execute("SELECT attempts, given_up IS NOT NULL FROM alarm_events").fetchall() == [
-                (attempts + 1, is_given_up)
-            ], status
+            assert connection.execute("SELECT given_up IS NOT NULL FROM alarm_events").fetchall() == [(is_given_up,)], (
+                status
+            )
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 401])
@@ -881,10 +928,9 @@ def test_what_no_sink_took_within_a_week_is_given_up(watch: Watch, store: Store,
     assert sink.attempts == 1
 
 
-def test_a_sink_is_an_http_url(watch: Watch, store: Store) -> None:
-    store((5, 29))
-    answer = watch(RULE, ALARM_SINK_URL="kafka://events").post("/")
-    assert (answer.status_code, answer.json()["detail"]) == (503, "The sink is not an http or https URL")
+def test_a_sink_is_an_http_url(watch: Watch) -> None:
+    with pytest.raises(SettingError, match="ALARM_SINK_URL must be an http or https URL"):
+        watch(RULE, ALARM_SINK_URL="kafka://events")
 
 
 # Who asks

@@ -53,6 +53,20 @@ def test_what_stands_in_the_way_is_said_once_tried_ever_less_often_and_outlived(
             wait_until(lambda: answers(server))
 
 
+def test_a_server_that_ends_for_the_third_time_in_a_row_is_said_to_end_again_and_again() -> None:
+    def is_said() -> bool:
+        return any("ends again and again" in line for line in said)
+
+    with place() as folder, serving(folder / "postgres") as server, kept(server) as said:
+        for _ in range(3):
+            wait_until(lambda: answers(server))
+            assert not is_said()
+            ended = server.process
+            ended.kill()
+            wait_until(lambda ended=ended: server.process is not ended)  # type: ignore[misc]
+        assert is_said()
+
+
 def test_an_error_of_the_system_does_not_end_it() -> None:
     with place() as folder, serving(folder / "postgres") as server, kept(server) as said:
         kept_log = folder / "kept.log"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cloudevents.http import CloudEvent
 
 from local.postgres import OWNER, WRITER
 from tests.manifests.support import environment, of_kind, overlay, templates
+from tests.sink import Sink
 from tests.support import NOWHERE, ROOT, Urls, free_port, listens, wait_until
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
@@ -173,6 +175,7 @@ def test_its_image_has_each_package_that_it_imports(box: Box) -> None:
 
 def test_each_dead_letter_is_logged_and_listed_with_the_reason_in_words(box: Box) -> None:
     with box.running() as address:
+        began = datetime.now(UTC).replace(microsecond=0)
         for number, (errors, _) in enumerate(REASONS.values()):
             headers, body = _dead(f"lost-{number}", b"no JSON at all", errors)
             answer = requests.post(address, data=body, headers=headers, timeout=10)
@@ -185,6 +188,7 @@ def test_each_dead_letter_is_logged_and_listed_with_the_reason_in_words(box: Box
         assert f"{name} was not delivered: {reason}" in logged
         assert f"{name}: {reason}" in listed
     assert listed.count("\n  no JSON at all\n") == len(REASONS)
+    assert began <= datetime.fromisoformat(listed.partition(" ")[0]) <= datetime.now(UTC)
     assert listed.endswith(f"\n{len(REASONS)} dead letters\n")
     assert "Traceback" not in logged
 
@@ -225,6 +229,23 @@ def test_when_the_cause_is_mended_they_are_stored_once_and_what_breaks_a_rule_st
     with psycopg.connect(plain(OWNER)) as connection:
         rooms = connection.execute("SELECT room_id FROM temperatures ORDER BY room_id").fetchall()
     assert rooms == [("101",), ("102",)]
+
+
+def test_an_answer_that_says_nothing_about_the_event_ends_it_and_all_stay(box: Box, sink: Sink) -> None:
+    with box.running() as address:
+        for name in ("first", "second"):
+            headers, body = _dead(name, b"{}", {})
+            assert requests.post(address, data=body, headers=headers, timeout=10).status_code == 204
+    for attempts, status in enumerate((403, 404, 429, 503), 1):
+        sink.refuse(1, status)
+        said = box.told("redeliver", sink=sink.url)
+        assert said.stdout == "0 delivered, 0 refused again, 2 left\n"
+        assert f"{sink.url} answers {status}: " in said.stderr
+        assert sink.attempts == attempts
+    for status in (302, 422):
+        sink.refuse(2, status)
+        assert box.told("redeliver", sink=sink.url).stdout.endswith("0 delivered, 2 refused again, 2 left\n")
+    assert box.told("redeliver", sink=sink.url).stdout == "2 delivered, 0 refused again, 0 left\n"
 
 
 def test_what_cannot_be_kept_is_not_taken(box: Box) -> None:

@@ -181,6 +181,31 @@ def _use(functions: Mapping[str, str], second: int) -> None:
         too_late.result()
 
 
+def _asked(prometheus: Prometheus, expression: str, instance: str) -> list[float]:
+    """What a panel shows of the instance."""
+    for name, value in {"$__rate_interval": "20s", "$namespace": ".*", "$instance": instance}.items():
+        expression = expression.replace(name, value)
+    assert "$" not in expression
+    return prometheus.values(expression)
+
+
+def _offered(prometheus: Prometheus) -> dict[str, list[str]]:
+    """What the dashboard offers for each of its variables."""
+    offered: dict[str, list[str]] = {}
+    for variable in dashboard()["templating"]["list"]:
+        if variable["type"] == "query":
+            (found,) = re.findall(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
+            series = found[0].replace("$namespace", ".*")
+            offered[variable["name"]] = prometheus.ask(f"label/{found[1]}/values", **{"match[]": series})
+    return offered
+
+
+def _noticed(prometheus: Prometheus) -> set[str]:
+    """Which alarms went off, or are about to."""
+    series = prometheus.ask("query", query="group by (alertname) (last_over_time(ALERTS[1m]))")["result"]
+    return {each["metric"]["alertname"] for each in series}
+
+
 def test_it_has_an_answer_to_every_question_of_the_dashboard_and_the_alarms(
     plain: Urls, functions: Mapping[str, str], start_prometheus: Callable[[Mapping[str, str]], Prometheus]
 ) -> None:
@@ -194,13 +219,6 @@ def test_it_has_an_answer_to_every_question_of_the_dashboard_and_the_alarms(
         _use(functions, second)
     time.sleep(1)
 
-    def asked(expression: str, instance: str) -> list[float]:
-        values = {"$__rate_interval": "20s", "$namespace": ".*", "$instance": instance}
-        for name, value in values.items():
-            expression = expression.replace(name, value)
-        assert "$" not in expression
-        return prometheus.values(expression)
-
     shown = {
         title: {line: expression for line, expression in lines.items() if PROCESS or "process_" not in expression}
         for title, lines in panels().items()
@@ -209,31 +227,26 @@ def test_it_has_an_answer_to_every_question_of_the_dashboard_and_the_alarms(
         f"{title}: {line}"
         for title, lines in shown.items()
         for line, expression in lines.items()
-        if not asked(expression, ".*")
+        if not _asked(prometheus, expression, ".*")
     ]
     assert set(without_data) == ELSEWHERE
 
     run = _instance(functions["make run"])
     empty_for_make_run = [
-        title for title, lines in shown.items() if lines and not any(asked(each, run) for each in lines.values())
+        title
+        for title, lines in shown.items()
+        if lines and not any(_asked(prometheus, each, run) for each in lines.values())
     ]
     # Nothing was refused there.
     assert empty_for_make_run == ["Refused by ingest", "Jobs that fail", "Standbys behind"]
 
-    offered: dict[str, list[str]] = {}
-    for variable in dashboard()["templating"]["list"]:
-        if variable["type"] == "query":
-            (found,) = re.findall(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
-            series = found[0].replace("$namespace", ".*")
-            offered[variable["name"]] = prometheus.ask(f"label/{found[1]}/values", **{"match[]": series})
     instances = sorted(_instance(address) for name, address in functions.items() if name != "health")
-    assert offered == {"namespace": [NAMESPACE], "instance": instances}
+    assert _offered(prometheus) == {"namespace": [NAMESPACE], "instance": instances}
 
     taken = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert [rule.get("lastError", "") for rule in taken] == [""] * len(rules())
     assert {rule["health"] for rule in taken} == {"ok"}
-    noticed = prometheus.ask("query", query="group by (alertname) (last_over_time(ALERTS[1m]))")["result"]
-    assert {series["metric"]["alertname"] for series in noticed} == {
+    assert _noticed(prometheus) == {
         "TemperatureCommitsFail",
         "TemperatureQueueFills",
         "TemperatureReadingsRefused",

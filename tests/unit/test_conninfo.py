@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -158,6 +159,14 @@ def test_no_password_is_told_whatever_it_consists_of(form: str, password: str) -
 @given(password=passwords)
 def test_no_password_is_told_however_wrong_it_is_written(form: str, password: str) -> None:
     assert SECRET not in _told(MISWRITTEN[form](password))
+
+
+@pytest.mark.parametrize("part", ["://:", "://a:", "://:@", "@", "pwd=", "pwd='", "pwd = ", "pwd=\\", "\\", "'", " "])
+def test_a_line_is_masked_in_no_time_whatever_a_client_puts_into_it(part: str) -> None:
+    for line in (part * (60_000 // len(part)) + "=", "pwd" + part * (60_000 // len(part)), f"{part * 15_000}@="):
+        started = time.monotonic()
+        masked(line)
+        assert time.monotonic() - started < 0.5
 
 
 @pytest.mark.parametrize("arguments", [[], ["summarize"]])

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -188,6 +189,25 @@ def test_what_has_the_wrong_type_is_told_the_right_one(ingest: TestClient, body:
     assert right in response.json()["detail"]
 
 
+HOT = {**READING, "temperature": 51}
+RIGHT_TYPES = [
+    (HOT, "application/json"),
+    ([HOT], "application/json"),
+    (f"{GOOD}\n{json.dumps(HOT)}\n".encode(), NDJSON),
+    ({**EVENT, "data": HOT}, STRUCTURED),
+    ([{**EVENT, "data": HOT}], BATCH),
+]
+
+
+@pytest.mark.parametrize(("body", "sent"), RIGHT_TYPES)
+def test_what_breaks_a_rule_and_has_the_right_type_is_told_of_no_other(
+    ingest: TestClient, body: object, sent: str
+) -> None:
+    response = post(ingest, body, sent)
+    assert response.status_code == 422
+    assert response.json()["detail"] == "Nothing was stored: some readings break a rule"
+
+
 @pytest.mark.parametrize("attribute", ["specversion", "id", "source", "type"])
 def test_an_event_without_a_required_attribute_is_400(ingest: TestClient, attribute: str) -> None:
     event = {name: value for name, value in {**EVENT, "data": READING}.items() if name != attribute}
@@ -258,6 +278,37 @@ def test_the_faults_of_two_bodies_at_once_are_those_of_each() -> None:
     first, second = asyncio.run(both())
     assert {fault["message"] for fault in first.faults} == {"Input should be an object"}
     assert {fault["message"] for fault in second.faults} == {"Field required"}
+
+
+HEADER, ROW = ",".join(READING).encode(), ",".join(map(str, READING.values())).encode()
+LARGE = [
+    (NDJSON, b"\n".join([GOOD.encode()] * 10_000), 100),
+    # Whose first item is at fault, so that each is looked through.
+    ("application/json", json.dumps([{}, *[READING] * 9_999]).encode(), 100),
+    ("text/csv", b"\n".join([HEADER, *[ROW] * 10_000]), 10),
+    # Twice: for whether there are faults, and for what they are.
+    ("text/csv", b"\n".join([HEADER, *[ROW] * 9_999, b"B1"]), 20),
+]
+
+
+@pytest.mark.parametrize(("media_type", "body", "slices"), LARGE, ids=["lines", "array", "table", "faulty table"])
+def test_others_are_served_while_a_large_body_is_looked_through(media_type: str, body: bytes, slices: int) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        serving = asyncio.create_task(others())
+        with suppress(Problem):
+            await bodies.parse({"content-type": media_type}, body)
+        serving.cancel()
+
+    asyncio.run(both())
+    assert turns >= slices
 
 
 @pytest.mark.parametrize("path", ["/", "/temperature", "/temperature/", "/v1/temperature", "/v1/temperature/"])

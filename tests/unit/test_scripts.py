@@ -107,6 +107,8 @@ case "$*" in
     *deployment/health*|*"get --raw /readyz"*) ;;
     *"get endpoints temperature-db"*) printf temperature-db-0 ;;
     *numberOfInstances*) printf 1 ;;
+    *"get nodes"*) printf "$NODES" ;;
+    *nodeName*) printf "$PLACES" ;;
     *"get pod -l cluster-name"*) printf temperature-db-0 ;;
     *"SHOW synchronous_standby_names"*) ;;
     *database_health*) [ "$FAULTS" != refused ] && printf '%s' "$FAULTS" ;;
@@ -118,7 +120,17 @@ case "$*" in
     *"get ksvc -o jsonpath"*) printf "$FUNCTIONS" ;;
 esac
 """
-WELL = {"FAULTS": "", "FULL": "41%", "SUSPENDED": "", "SOURCES": "", "HEALTH": "1", "FUNCTIONS": r"ingest\tTrue\t\n"}
+WELL = {
+    "FAULTS": "",
+    "FULL": "41%",
+    "SUSPENDED": "",
+    "SOURCES": "",
+    "HEALTH": "1",
+    "FUNCTIONS": r"ingest\tTrue\t\n",
+    "NODES": r"node/n1\nnode/n2\n",
+    "PLACES": r"n1\ttemperature-db-0\nn2\ttemperature-db-1\n",
+}
+TOGETHER = r"n2\ttemperature-db-0\nn1\ttemperature-db-1\nn2\ttemperature-db-2\n"
 
 
 def status(folder: Path, **answers: str) -> str:
@@ -140,6 +152,11 @@ def test_the_status_of_a_cluster_that_is_well_is_that(tmp_path: Path) -> None:
     assert status(tmp_path) == "Nothing is wrong that can be seen from here."
 
 
+def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> None:
+    places = r"n1\ttemperature-db-0\nn1\ttemperature-db-1\n"
+    assert status(tmp_path, NODES=r"node/n1\n", PLACES=places) == "Nothing is wrong that can be seen from here."
+
+
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
@@ -158,9 +175,15 @@ def test_the_status_of_a_cluster_that_is_well_is_that(tmp_path: Path) -> None:
             {"FUNCTIONS": r"average\tFalse\tIt failed:\nfor a reason\n.\ningest\tTrue\t\nwatch\tUnknown\t\n"},
             ["The function average is not ready: It failed:", "The function watch is not ready: kubectl"],
         ),
+        (
+            {"PLACES": TOGETHER},
+            ["The node n2 has 2 instances of the database, and they are lost with it: temperature-db-0, temperature-db-2"],
+        ),
+        # Who may not list nodes hears it too.
+        ({"PLACES": TOGETHER, "NODES": ""}, ["The node n2 has 2 instances"]),
         ({"HEALTH": ""}, ["Nothing asks the database how it is, for a Prometheus: kubectl"]),
     ],
-    ids=lambda value: str(*value) if isinstance(value, dict) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
 def test_the_status_of_a_cluster_says_what_is_wrong(tmp_path: Path, answers: dict[str, str], said: list[str]) -> None:
     lines = status(tmp_path, **answers).splitlines()

@@ -274,9 +274,11 @@ LOOP = 0.25
         ("application/json", b"[" + b'{"":0},' * (8 * MEBIBYTE // 7 - 1) + b"0]"),
         ("application/json", b"[" + b"[]," * (8 * MEBIBYTE // 3 - 1) + b"0]"),
         ("application/x-ndjson", b"\n" * (8 * MEBIBYTE)),
+        ("application/x-ndjson", b"\n" * (8 * MEBIBYTE - 3000) + b"{}\n" * 1000),
+        ("text/csv", b"\n" * (8 * MEBIBYTE)),
         ("application/json", b"[" + b",".join([b'{"x": {}, "y": {}, "z": {}}'] * 10_000) + b"]"),
     ],
-    ids=["objects", "arrays", "empty lines", "faults"],
+    ids=["objects", "arrays", "empty lines", "empty lines and faults", "empty lines of CSV", "faults"],
 )
 def test_no_body_costs_others_time_or_much_memory(ingest: stack.Served, content_type: str, body: bytes) -> None:
     before = stack.megabytes(ingest)

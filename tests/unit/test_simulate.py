@@ -366,18 +366,47 @@ def test_it_is_healthy_while_it_simulates(function: TestClient, sink: Sink) -> N
 
 def test_without_a_sink_it_says_what_to_set(unbound: TestClient) -> None:
     response = unbound.post("/")
-    assert response.status_code == 503
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert response.json() == problem(503, "Service Unavailable", "No sink: set K_SINK or SINK_URL")
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://example.test/", "localhost:8080", "http://", "http://a b/", "http://[", "https:"]
-)
+NO_URLS = [
+    "ftp://a.test/",
+    "localhost:8080",
+    "http://",
+    "http://a b/",
+    "http://[",
+    "https:",
+    "http://a:x/",
+    "http://a..b/",
+]
+
+
+@pytest.mark.parametrize("url", [*NO_URLS, f"http://{'a' * 64}.test/"])
 def test_a_sink_is_an_http_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("K_SINK", url)
-    response = client().post("/")
-    assert response.status_code == 503
-    assert response.json() == problem(503, "Service Unavailable", "The sink is not an http or https URL")
+    with pytest.raises(SettingError, match="K_SINK must be an http or https URL"):
+        client()
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "a\ttab", "ü"])
+def test_a_token_of_a_sink_fits_into_a_header(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("SINK_TOKEN", token)
+    with pytest.raises(SettingError, match="SINK_TOKEN must be of ASCII characters, in one line"):
+        client()
+
+
+def test_an_answer_that_does_not_end_is_no_answer(
+    function: TestClient, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(delivery, "MOST_ATTEMPTS", 1)
+    sink.drips = 50
+    started = time.monotonic()
+    answer = function.post("/", json={"rooms": [{"building_id": "B1", "room_id": "101"}]})
+    assert (answer.status_code, answer.json()["failed"]) == (502, 1)
+    assert "the last with TimeoutError" in answer.json()["detail"]
+    assert time.monotonic() - started < 3
 
 
 def test_the_sink_of_knative_comes_before_the_setting(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,6 +576,7 @@ def test_the_command_fails_if_any_reading_does(sink: Sink) -> None:
             "error: rooms.0.room_id must be a string of 1 to 255 characters",
         ),
         ((), "error: No sink: set K_SINK or SINK_URL\n"),
+        (("--sink", "http://a..b/"), "error: argument --sink: must be an http or https URL\n"),
     ],
 )
 def test_the_command_says_what_is_wrong_with_it(arguments: tuple[str, ...], message: str) -> None:

@@ -5,9 +5,9 @@ import gc
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, TypeVar, cast
@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from ingest.admission import Admission
-from ingest.committing import Failure, copies, failure
-from ingest.grouping import STUCK_SECONDS
+from ingest.committing import Acknowledge, Failure, copies, failure
+from ingest.grouping import STUCK_SECONDS, Request
 from ingest.writer import DUPLICATE, STORED, Writer
 from shared.confirmation import Unconfirmed
 from shared.problems import Problem
@@ -121,6 +121,41 @@ def test_requests_that_fail_again_and_again_leave_a_connection_to_others() -> No
     simulated(play())
 
 
+def test_a_lone_request_opens_one_connection_also_right_after_the_start() -> None:
+    async def play() -> None:
+        # The clock is older than the writer.
+        await asyncio.sleep(10)
+        database = SimulatedDatabase(random.Random(1))
+        assert (await send(writer_on(database, connections=2), [1])).status == 201
+        assert len(database.connections) == 1
+
+    simulated(play())
+
+
+def test_connections_that_hang_again_and_again_are_replaced_by_no_more_than_there_were() -> None:
+    async def play() -> None:
+        database = SimulatedDatabase(random.Random(1))
+        writer = writer_on(database, connections=2)
+        for number in range(10):
+            database.faults = Faults(hangs=1.0)
+            hanging = asyncio.create_task(send(writer, [number]))
+            await asyncio.sleep(0.1)
+            database.faults = Faults()
+            await hanging
+        # Until the last of them has ended.
+        await asyncio.sleep(20)
+        for number in range(100, 200):
+            database.locks[number] = "somebody"
+        held = [asyncio.create_task(send(writer, [number])) for number in range(100, 200)]
+        await asyncio.sleep(1)
+        assert len(database.connections) == 2
+        database.locks.clear()
+        database.change()
+        assert statuses(await asyncio.gather(*held)) == [201] * 100
+
+    simulated(play())
+
+
 @pytest.mark.parametrize("later", [0.0, 0.05, 0.5])
 def test_a_lone_request_waits_for_no_connection_that_hangs(later: float) -> None:
     async def play() -> None:
@@ -202,6 +237,35 @@ def test_a_request_is_refused_for_what_waits_and_not_for_its_size() -> None:
 )
 def test_copies_are_what_the_settings_of_the_database_promise(commit: str, names: str, expected: int) -> None:
     assert copies(commit, names) == expected
+
+
+class AskedSession:
+    """A session that stores everything, and counts how often it is asked for the copies."""
+
+    times = 0
+
+    async def store(self, requests: Sequence[Request], acknowledge: Acknowledge) -> None:
+        for request in requests:
+            acknowledge(request, 0)
+
+    async def copies(self) -> int:
+        self.times += 1
+        return 1
+
+
+def test_the_database_is_asked_for_its_copies_every_fifteen_seconds_however_much_is_stored() -> None:
+    async def play() -> None:
+        session = AskedSession()
+        writer = Writer(
+            lambda: nullcontext(session), Admission(10), connections=1, deadline_seconds=DEADLINE, most_readings=10
+        )
+        for number in range(31):
+            assert (await send(writer, [number])).status == 201
+            await asyncio.sleep(1)
+        # At 0, 15 and 30 seconds.
+        assert session.times == 3
+
+    simulated(play())
 
 
 @pytest.mark.parametrize(

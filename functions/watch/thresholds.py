@@ -1,0 +1,229 @@
+"""Where readings are compared with thresholds. PostgreSQL does it, by these statements and their parameters.
+
+A room is compared by its row alone, which says whether its readings must be looked at, and whether it is silent. Then
+the readings are compared, each by itself, which gives the excursions.
+
+An excursion is a run of readings of one room. It begins with a reading beyond the limit of a threshold. It ends with
+the next reading that is not beyond the temperature that clears the alarm. It lasts as long as its readings show. Where
+an instant has several readings, the one furthest beyond counts. Excursions depend on the readings alone, and not on the
+order in which these came. So `watch` may look for them again: an excursion is new if no alarm is kept of it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from math import inf
+from typing import Any
+
+from shared import zones
+from watch.rules import SIGN_OF_KIND, Place, Rules, Threshold, Thresholds
+
+FOREVER_SECONDS = 1e10
+
+JOIN = """
+    LEFT JOIN unnest(%(rule_buildings)s::text[], %(rule_rooms)s::text[], %(rule_profiles)s::int[])
+        AS of_room (building_id, room_id, profile) USING (building_id, room_id)
+    LEFT JOIN unnest(%(building_rules)s::text[], %(building_profiles)s::int[])
+        AS of_building (building_id, profile) USING (building_id)
+    LEFT JOIN unnest(
+        %(profiles)s::int[], %(high_limits)s::float8[], %(high_clears)s::float8[], %(low_limits)s::float8[],
+        %(low_clears)s::float8[], %(silent_limits)s::float8[], %(silent_now)s::bool[], %(silent_severities)s::text[]
+    ) AS profile (number, high_limit, high_clear, low_limit, low_clear, silent_limit, silent_now, silent_severity)
+        ON number = coalesce(of_room.profile, of_building.profile, %(everywhere)s::int)
+"""
+"""The thresholds of a room: those of the narrowest place that has rules. Those of the kind `low` have their sign
+changed. So a greater number is always more alarming."""
+
+
+def _alarming(kind: str, high: str, latest: str) -> str:
+    """Whether `watch` must look at a room for a kind: for what came, or for its latest reading under another rule."""
+    return f"""coalesce(
+        low IS NOT NULL AND ({high} > {kind}_clear OR {kind}_open)
+        OR CASE WHEN {kind}_open THEN {latest} <= {kind}_clear ELSE {latest} > {kind}_limit AND timestamp <= now() END,
+        false
+    )"""
+
+
+ROOMS_COMPARED = f"""
+    SELECT
+        building_id, room_id, timestamp, temperature, watched_until, came_from, came_to, low, high, profile.*,
+        least(timestamp, now()) AS until,
+        {_alarming("high", "high", "temperature")} AS look_high,
+        {_alarming("low", "-low", "-temperature")} AS look_low,
+        coalesce(CASE
+            WHEN silent_open THEN now() - heard <= make_interval(secs => silent_limit)
+            ELSE silent_now AND heard IS NOT NULL AND now() - greatest(heard, (SELECT listening_since FROM watching))
+                > make_interval(secs => silent_limit)
+        END, false) AS silence_turns,
+        coalesce(silent_open, false) AS silent_open
+    FROM {{rooms}} AS room
+    {JOIN}
+    CROSS JOIN LATERAL (
+        -- By the index: this table may grow by thousands of rows at once, and the planner does not know of them.
+        SELECT
+            bool_or(kind = 'high') AS high_open, bool_or(kind = 'low') AS low_open,
+            bool_or(kind = 'silent') AS silent_open
+        FROM alarms AS open
+        WHERE open.building_id = room.building_id AND open.room_id = room.room_id AND cleared IS NULL
+    ) AS open
+    CROSS JOIN LATERAL (
+        -- A reading of the future becomes the latest one when its time has come.
+        SELECT CASE
+            WHEN timestamp <= now() THEN timestamp
+            ELSE (SELECT past.timestamp FROM latest_reading(building_id, room_id, now()) AS past)
+        END AS heard
+    ) AS latest
+"""  # noqa: S608 - constants
+"""Whether `watch` must look at the readings of some `{rooms}`, and whether a silence begins or ends."""
+
+ROOMS_PERHAPS_ALARMING = """(
+    SELECT * FROM rooms
+    WHERE high > %(calm_high)s OR temperature > %(calm_high)s OR -low > %(calm_low)s OR -temperature > %(calm_low)s
+       OR came_from IS NOT NULL OR watched_until < least(timestamp, now()) - interval '1 hour'
+       OR timestamp < now() - make_interval(secs => %(calm_silence)s) OR timestamp > now()
+       -- Not IN: where many alarms are open, it searches all of them for each room.
+       OR EXISTS (
+           SELECT FROM alarms AS open
+           WHERE open.building_id = rooms.building_id AND open.room_id = rooms.room_id AND cleared IS NULL
+       )
+)"""
+"""Rooms that may be alarming by some rule. This looks at their rows alone, which takes a tenth of the time."""
+
+
+def _heat(reading: str) -> str:
+    """How far a reading goes in the direction of a threshold; nowhere while the threshold does not count."""
+    local = f"({reading}.timestamp AT TIME ZONE 'UTC' + span.offsets[width_bucket({reading}.timestamp, span.changes)])"
+    minute = (
+        f"(extract(isodow FROM {local}) - 1) * 1440 + extract(hour FROM {local}) * 60 + extract(minute FROM {local})"
+    )
+    return (
+        f"CASE WHEN span.hours IS NULL OR span.hours @> floor({minute})::int"
+        f" THEN span.sign * {reading}.temperature ELSE '-infinity' END"
+    )
+
+
+_OF_ITS_ROOM = "{0}.building_id = span.building_id AND {0}.room_id = span.room_id AND {0}.timestamp"
+
+EXCURSIONS = f"""
+    WITH zone AS MATERIALIZED (
+        SELECT zone, array_agg(change ORDER BY change) AS changes, array_agg(utc_offset ORDER BY change) AS offsets
+        FROM unnest(%(zone_names)s::text[], %(zone_changes)s::timestamptz[], %(zone_offsets)s::interval[])
+            AS change (zone, change, utc_offset)
+        GROUP BY zone
+    ), given AS MATERIALIZED (
+        SELECT
+            number, building_id, room_id, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
+            hours::int4multirange AS hours, changes, offsets, since, until, bound
+        FROM unnest(
+            %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(signs)s::float8[], %(limits)s::float8[],
+            %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[], %(since)s::timestamptz[],
+            %(until)s::timestamptz[], %(bounds)s::timestamptz[]
+        ) AS span (
+            number, building_id, room_id, sign, limit_, clear, lasting, zone, hours, since, until, bound
+        ) LEFT JOIN zone USING (zone)
+    ), span AS MATERIALIZED (
+        SELECT
+            *,
+            -- An excursion has to last for a while. One that is too short yet began at most that long ago.
+            CASE WHEN lasting > interval '0' THEN coalesce((
+                SELECT before.timestamp FROM temperatures AS before
+                WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
+            ), since) - lasting ELSE since END AS first,
+            -- An excursion that goes on after the span ends later, or belongs to the next alarm.
+            coalesce((
+                SELECT after.timestamp FROM temperatures AS after
+                WHERE {_OF_ITS_ROOM.format("after")} > until AND after.timestamp <= least(now(), bound)
+                GROUP BY after.timestamp HAVING max({_heat("after")}) <= clear ORDER BY after.timestamp LIMIT 1
+            ), least(now(), bound)) AS last
+        FROM given AS span
+    ), instant AS (
+        SELECT number, timestamp, heat, heat > limit_ AS beyond, heat <= clear AS calm
+        FROM span CROSS JOIN LATERAL (
+            SELECT reading.timestamp, max({_heat("reading")}) AS heat FROM temperatures AS reading
+            WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN first AND last GROUP BY reading.timestamp
+        ) AS reading
+    ), placed AS (
+        SELECT *, count(*) FILTER (WHERE calm) OVER (
+            PARTITION BY number ORDER BY timestamp ROWS UNBOUNDED PRECEDING
+        ) AS run FROM instant
+    ), run AS (
+        SELECT
+            number, run, min(timestamp) FILTER (WHERE calm) AS calm_at, min(timestamp) FILTER (WHERE beyond) AS began,
+            -- The heat of the first reading beyond: the first elements of arrays decide which one is less.
+            (min(ARRAY[extract(epoch FROM timestamp)::float8, heat]) FILTER (WHERE beyond))[2] AS heat,
+            lead(min(timestamp) FILTER (WHERE calm)) OVER (PARTITION BY number ORDER BY run) AS ended, count(*)
+        FROM placed GROUP BY number, run
+    )
+    SELECT
+        number, calm_at, began, ended,
+        sign * heat AS temperature,
+        lasting = interval '0' OR EXISTS (
+            SELECT FROM temperatures AS reading
+            WHERE {_OF_ITS_ROOM.format("reading")} >= began + lasting
+              AND reading.timestamp < coalesce(ended, 'infinity') AND reading.timestamp <= now()
+        ) AS lasts,
+        sum(count) OVER () AS readings
+    FROM run JOIN span USING (number)
+    -- The first calm reading ends an alarm that began before. Where rules have changed, the last one does.
+    WHERE began IS NOT NULL OR run <= 1 OR ended IS NULL
+    ORDER BY number, run
+"""  # noqa: S608 - constants
+"""The excursions of spans of readings, in order; and for each span its first and its last calm reading."""
+
+
+def of_rules(rules: Rules, now: datetime) -> dict[str, Any]:
+    """The parameters of whatever compares rooms at an instant. Their numbers are the places of `rules.places`."""
+    places, profiles = [*rules.places], [*rules.places.values()]
+    numbers = {place: number for number, place in enumerate(places)}
+    of_rooms = [place for place in places if place.room_id is not None]
+    of_buildings = [place for place in places if place.building_id is not None and place.room_id is None]
+    return {
+        "rule_buildings": [place.building_id for place in of_rooms],
+        "rule_rooms": [place.room_id for place in of_rooms],
+        "rule_profiles": [numbers[place] for place in of_rooms],
+        "building_rules": [place.building_id for place in of_buildings],
+        "building_profiles": [numbers[place] for place in of_buildings],
+        "everywhere": numbers.get(Place()),
+        "profiles": [*numbers.values()],
+        **_limits(profiles),
+        **_silences(profiles, now),
+    }
+
+
+def _limits(profiles: Sequence[Thresholds]) -> dict[str, Any]:
+    """The limits in degrees Celsius, and where a room is calm by all of them; those of `low` with the other sign."""
+    parameters: dict[str, Any] = {}
+    for kind, sign in SIGN_OF_KIND.items():
+        found = [profile.get(kind) for profile in profiles]
+        parameters[f"{kind}_limits"] = [each and sign * each.limit for each in found]
+        parameters[f"{kind}_clears"] = [each and sign * each.clear for each in found]
+        parameters[f"calm_{kind}"] = min((sign * each.clear for each in found if each), default=inf)
+    return parameters
+
+
+def _silences(profiles: Sequence[Thresholds], now: datetime) -> dict[str, Any]:
+    """The limits in seconds, and which of them count now."""
+    found = [profile.get("silent") for profile in profiles]
+    return {
+        "calm_silence": min((each.limit for each in found if each), default=FOREVER_SECONDS),
+        "silent_limits": [each and each.limit for each in found],
+        "silent_now": [bool(each and (each.schedule is None or each.schedule.includes(now))) for each in found],
+        "silent_severities": [each and each.severity for each in found],
+    }
+
+
+def of_spans(found: Sequence[Threshold]) -> dict[str, Any]:
+    """The parameters of EXCURSIONS that come from thresholds, one for each span of readings."""
+    names = {each.schedule.zone for each in found if each.schedule}
+    # The database may have rules of zones that are older, or lack a zone.
+    changes = [(name, *change) for name in names for change in zones.changes(name)]
+    return {
+        "signs": [SIGN_OF_KIND[each.kind] for each in found],
+        "limits": [SIGN_OF_KIND[each.kind] * each.limit for each in found],
+        "clears": [SIGN_OF_KIND[each.kind] * each.clear for each in found],
+        "lasting": [each.lasting_seconds for each in found],
+        "zones": [each.schedule.zone if each.schedule else None for each in found],
+        "hours": [each.schedule.multirange if each.schedule else None for each in found],
+        "zone_names": [name for name, _, _ in changes],
+        "zone_changes": [since for _, since, _ in changes],
+        "zone_offsets": [offset for _, _, offset in changes],
+    }
