@@ -36,7 +36,9 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 10
 TOO_LONG = "The answer took too long to compute; ask for a shorter interval"
 
 QUERIES = Histogram(
-    "temperature_query_seconds", "Statements, from the wait for a connection to the rows", buckets=HISTOGRAM_SECONDS
+    "temperature_query_seconds",
+    "Statements, from the wait for a connection to the rows or the deadline",
+    buckets=HISTOGRAM_SECONDS,
 )
 POOL = Gauge("temperature_pool", "Connections there are, those that are free, and questions that wait for one", ["of"])
 
@@ -295,7 +297,7 @@ class Temperatures:
         started = perf_counter()
         progress = _Progress()
         try:
-            rows = await within(self._deadline_seconds, self._rows(statement, parameters, progress))
+            return await within(self._deadline_seconds, self._rows(statement, parameters, progress))
         except psycopg.errors.QueryCanceled as error:
             raise unavailable("deadline", TOO_LONG) from error
         except psycopg.Error as error:
@@ -304,8 +306,8 @@ class Temperatures:
             if progress.failure:
                 raise unanswered(progress.failure, "ask again") from error
             raise unavailable("deadline", progress.stage.value, 5) from error
-        QUERIES.observe(perf_counter() - started)
-        return rows
+        finally:
+            QUERIES.observe(perf_counter() - started)
 
     def _pool_now(self, name: str) -> float:
         return self._pool.get_stats().get(name, 0)
