@@ -16,7 +16,7 @@ import psycopg
 from cloudevents.http import CloudEvent
 
 from shared import delivery
-from shared.alarms import Kind, Severity, Turn
+from shared.alarms import Kind, Severity, Transition
 from shared.backoff import Backoff
 from shared.confirmation import confirming
 from shared.database import Database, connected, fetch, within
@@ -58,7 +58,7 @@ class Message:
     """What a sink is told of an alarm: that it was raised, or that it was cleared."""
 
     alarm: UUID
-    state: Turn
+    state: Transition
     raised: datetime
     cleared: datetime | None
     noticed: datetime
