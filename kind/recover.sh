@@ -33,7 +33,8 @@ look() {
 # The backup gets what the primary writes last.
 stop() {
     set_instances 0
-    k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for delete --timeout 300s
+    # The operator gives a pod five minutes to end. One whose disk is lost may take them.
+    k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for delete --timeout 400s
     k -n temperature scale deployment backup --replicas 0
     k -n temperature wait pod -l app.kubernetes.io/component=backup --for delete --timeout 120s
 }

@@ -107,6 +107,23 @@ def test_a_database_comes_back_as_it_was_before_an_instant(say: Say) -> None:
     devices.assert_kept()
 
 
+def test_who_went_back_too_far_can_go_forward_again() -> None:
+    time.sleep(1)
+    too_early = datetime.now(UTC).isoformat()
+    with Devices() as devices:
+        devices.go_on(60)
+    time.sleep(1)
+    later = datetime.now(UTC).isoformat()
+    time.sleep(RECEIVED_SECONDS)
+    for until, kept in ((too_early, False), (later, True)):
+        make("recover", "REPLACE=true", f"UNTIL={until}")
+        cluster.until(cluster.healthy, 300)
+        cluster.until(received, 180)
+        found = f"SELECT count(*) > 0 FROM temperatures WHERE room_id = '{devices.room_id}'"
+        assert cluster.in_database(cluster.primary(), found) == ("t" if kept else "f")
+    devices.assert_kept()
+
+
 def test_the_database_is_not_replaced_unless_that_is_said() -> None:
     with pytest.raises(AssertionError, match="make recover REPLACE=true"):
         make("recover")
