@@ -4,6 +4,7 @@ python3 device.py http://localhost:8080/v1/temperature B1 104 --every 5
 """
 
 import argparse
+import http.client
 import json
 import os
 import sys
@@ -11,10 +12,12 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 SENSOR = Path("/sys/class/thermal/thermal_zone0/temp")
 """Thousandths of a degree, as Linux shows many sensors; put the path of yours here."""
+LONGEST_PAUSE_SECONDS = 3600
 MOST = 1000
 """Readings of a request; the function takes up to 10,000."""
 
@@ -32,19 +35,40 @@ def send(url: str, token: str, readings: list[str]) -> tuple[list[str], float]:
     headers = {"Content-Type": "application/x-ndjson"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, "\n".join(readings).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=30):
-            return [], 0
-    except urllib.error.HTTPError as error:
-        answer = error.read().decode()
-        if error.code in {400, 422} and (broken := faulty(answer)):
-            # Nothing of the request is stored. What breaks a rule never will be; the others are sent without it.
-            print(f"given up: {answer}", file=sys.stderr)
-            return [reading for index, reading in enumerate(readings) if index not in broken], 0
-        print(f"{error.code}: {answer}", file=sys.stderr)
-        return readings, float(error.headers.get("Retry-After", 60))
-    except OSError as error:
+        status, answer, retry_after = post(request)
+    except (OSError, http.client.HTTPException) as error:
         print(f"no answer: {error}", file=sys.stderr)
         return readings, 5
+    if status < 400:
+        return [], 0
+    if status in {400, 422} and (broken := faulty(answer)):
+        # Nothing of the request is stored. What breaks a rule never will be; the others are sent without it.
+        print(f"given up: {answer}", file=sys.stderr)
+        return [reading for index, reading in enumerate(readings) if index not in broken], 0
+    print(f"{status}: {answer}", file=sys.stderr)
+    return readings, pause(retry_after)
+
+
+def post(request: urllib.request.Request) -> tuple[int, str, str]:
+    """The status of the answer, what is in a refusal, and its header Retry-After. Raises OSError or HTTPException."""
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, "", ""
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace"), error.headers.get("Retry-After", "")
+
+
+def pause(retry_after: str) -> float:
+    """The seconds that a header Retry-After asks for, by their number or by a date; a minute where it says neither."""
+    if retry_after.isdecimal():
+        seconds = float(retry_after)
+    else:
+        try:
+            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except ValueError:
+            seconds = 60
+    # A wrong clock somewhere may ask for years.
+    return min(max(seconds, 1), LONGEST_PAUSE_SECONDS)
 
 
 def faulty(answer: str) -> set[int]:

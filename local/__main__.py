@@ -313,7 +313,7 @@ class Product:
         self._has_readings.wait()
         # Without rules too: those of an earlier run may have left alarms.
         raised = self._ask("Alarms", "watch", {}).get("raised", 0)
-        if settings.text("ALARM_RULES"):
+        if _has_alarm_rules():
             say(f"Alarms        {raised} raised; looked for every minute")
         while not stopping.wait(TIMER_SECONDS):
             self._ask("Alarms", "watch", {})
@@ -352,6 +352,10 @@ _TOKENS = """  Tokens    add -H 'Authorization: Bearer TOKEN', one of READ_TOKEN
 """
 
 
+def _has_alarm_rules() -> bool:
+    return any(settings.text(name) for name in ("ALARM_RULES", "ALARM_RULES_FILE"))
+
+
 def _explain(address: str, log_file: Path) -> None:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     say(
@@ -362,7 +366,7 @@ def _explain(address: str, log_file: Path) -> None:
   Rooms     curl '{address}/v1/temperature/rooms'
   Send      curl -X POST {address}/v1/temperature -H 'Content-Type: application/json' \\
               -d '{{"building_id":"B1","room_id":"103","temperature":22.5,"timestamp":"{now}"}}'
-{_ALARMS.format(address=address) if settings.text("ALARM_RULES") else ""}\
+{_ALARMS.format(address=address) if _has_alarm_rules() else ""}\
 {_TOKENS if settings.text("WRITE_TOKENS") or settings.text("READ_TOKENS") else ""}
 Log in {log_file}. Ctrl-C stops everything; the readings stay."""
     )

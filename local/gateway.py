@@ -1,32 +1,46 @@
 """The functions behind one address, each served by functions-framework's own ASGI application."""
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from local import visitors
 from local.visitors import Application, Message, Receive, Send
-from shared import access, answers, edge, prefix, server
-from shared.description import adapted
+from shared import access, description, edge, prefix, server
+from shared.metrics import metrics
 
 FUNCTIONS = Path(__file__).parent.parent / "functions"
+_DOCUMENT = Path(__file__).parent / "openapi.json"
+"""The description of all functions at one address."""
+_TOKENS = ("READ_TOKENS", "WRITE_TOKENS")
 
 
 def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     """One application for the functions named, each with its own environment, in which it reads its settings."""
     functions = {name: _function(name, environment) for name, environment in environments.items()}
-    document = _document()
+    listed = {name: access.tokens(name) for name in _TOKENS}
+    # What is about all functions, and so for whoever has a token of any.
+    own: edge.Routes = {
+        "/metrics": edge.Route(
+            edge.GET, access.needs_token([each for some in listed.values() for each in some], metrics)
+        ),
+        "/openapi.json": edge.Route(edge.GET, description.answering(_DOCUMENT, partial(_needs_token, listed))),
+    }
 
-    async def gateway(scope: Message, receive: Receive, send: Send) -> None:
+    @visitors.application
+    async def gateway(request: Request) -> Response:
+        return await edge.route(request, own)
+
+    async def routed(scope: Message, receive: Receive, send: Send) -> None:
         path = prefix.without(scope["path"])
-        answer = functions[_route(scope["method"], path)]
-        if path == "/openapi.json" and scope["method"] in edge.GET:
-            answer = answers.json(document)
+        answer = gateway if path.rstrip("/") in own else functions[_route(scope["method"], path)]
         await answer(scope, receive, send)
 
-    return visitors.only_own(gateway)
+    return visitors.only_own(routed)
 
 
 def _function(name: str, environment: Mapping[str, str]) -> Application:
@@ -40,17 +54,12 @@ def _function(name: str, environment: Mapping[str, str]) -> Application:
         os.environ.update(before)
 
 
-def _document() -> dict[str, Any]:
-    """The description of all functions at this address."""
-    listed = {name: bool(access.tokens(name)) for name in ("READ_TOKENS", "WRITE_TOKENS")}
-    document: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_bytes())
-    return adapted(
-        document,
-        lambda method, path: (
-            access.is_for_admins(method, path)
-            or listed["READ_TOKENS" if _route(method.upper(), path) == "average" else "WRITE_TOKENS"]
-        ),
-    )
+def _needs_token(listed: Mapping[str, Sequence[bytes]], method: str, path: str) -> bool:
+    """Whether a request needs a token, if the settings list these."""
+    if path == "/metrics":
+        return any(listed.values())
+    name = "READ_TOKENS" if _route(method.upper(), path) == "average" else "WRITE_TOKENS"
+    return access.is_for_admins(method, path) or bool(listed[name])
 
 
 def _route(method: str, path: str) -> str:

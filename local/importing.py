@@ -265,6 +265,9 @@ def main() -> None:
     encoding, delimiter = settings.text("ENCODING", "utf-8"), settings.text("DELIMITER")
     try:
         "".encode(encoding)
+    except (LookupError, UnicodeError):
+        raise SettingError(f"ENCODING is no encoding that is known: {encoding!r}") from None
+    try:
         with opened(path) as (content, file), _alone(path, file):
             head = content.readline(HEAD_BYTES)
             format, has_header = recognized(head, columns, encoding, delimiter)
@@ -276,8 +279,6 @@ def main() -> None:
             content.seek(work.progress.offset)
             with _bar(path, file) as bar:
                 _run(work, Ingest(url, settings.text("TOKEN"), format), content, format, bar)
-    except (LookupError, UnicodeError):
-        raise SettingError(f"ENCODING is no encoding that is known: {encoding!r}") from None
     except (OSError, EOFError) as error:
         raise SettingError(f"{path} cannot be read or written beside: {error}") from None
     print(_words(work), flush=True)

@@ -41,31 +41,36 @@ def names() -> Collection[str]:
     return {*OWN_NAMES, *(name.rstrip(".") for name in added)}
 
 
-def only_own(application: Application) -> Application:
+def only_own(served: Application) -> Application:
     """The application, for requests of this machine's own programs and pages only; others are answered 403 or 415."""
-    own_names, allowed = names(), [origin.encode() for origin in origins.load()]
+    own_names, allowed = names(), origins.load()
 
     async def guarded(scope: Message, receive: Receive, send: Send) -> None:
         problem = _refusal(scope, own_names, allowed)
-        await (_answered(problem) if problem else application)(scope, receive, send)
+        await (_refused(problem) if problem else served)(scope, receive, send)
 
     return guarded
 
 
-def _answered(problem: Problem) -> Application:
-    """An application that answers with the problem, counted and logged as every answer."""
-
-    @edge.answered
-    async def gateway(_: Request) -> Response:
-        raise problem
+def application(function: edge.Function) -> Application:
+    """An application of a function, whose answers are counted and logged as those of every other."""
+    answered = edge.answered(function)
 
     async def answer(scope: Message, receive: Receive, send: Send) -> None:
-        await (await gateway(Request(scope, receive)))(scope, receive, send)
+        await (await answered(Request(scope, receive)))(scope, receive, send)
 
     return answer
 
 
-def _refusal(scope: Message, own_names: Collection[str], allowed: Collection[bytes]) -> Problem | None:
+def _refused(problem: Problem) -> Application:
+    @application
+    async def gateway(_: Request) -> Response:
+        raise problem
+
+    return gateway
+
+
+def _refusal(scope: Message, own_names: Collection[str], allowed: Collection[str]) -> Problem | None:
     """Why a request is refused, if it is."""
     headers: dict[bytes, list[bytes]] = {}
     for name, value in scope["headers"]:
@@ -84,7 +89,7 @@ def _refusal(scope: Message, own_names: Collection[str], allowed: Collection[byt
     # A browser that does not send Sec-Fetch-Site, which the functions look at.
     if b"sec-fetch-site" not in headers:
         for origin in headers.get(b"origin", []):
-            if not sites.listed(origin, allowed) and origin.partition(b"://")[2] not in hosts:
+            if not origins.listed(origin.decode("latin-1"), allowed) and origin.partition(b"://")[2] not in hosts:
                 return sites.foreign_page()
     kinds = {value.partition(b";")[0].strip() for value in headers.get(b"content-type", [])}
     if kinds & _UNASKED_MEDIA_TYPES and _has_body(headers):

@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from pydantic_core import CoreSchema
 
 from average.questions import ALARMS, AVERAGE, FORGET, READINGS, REMOVALS, REMOVE, ROOMS, SERIES
-from openapi.document import JSON, LEFT_OUT, Content, Count, Number, Operation, of_every_function, schema_of
+from openapi.document import JSON, LEFT_OUT, Content, Operation, of_every_function, schema_of
 from openapi.document import document as described
 
 
 class Dated(BaseModel):
     """When a reading was, and its temperature."""
 
-    temperature: Number
+    temperature: float
     timestamp: datetime
 
 
@@ -27,8 +27,8 @@ class Beyond(BaseModel):
     Both are null where nobody can know it any more, since readings were dropped.
     """
 
-    seconds: Number | None
-    degree_hours: Number | None
+    seconds: float | None
+    degree_hours: float | None
 
 
 class Average(BaseModel):
@@ -37,10 +37,10 @@ class Average(BaseModel):
     `covered_seconds` is for how long a temperature is known, in all rooms together.
     """
 
-    average_temperature: Number | None
-    count: Count
-    min: Number | None
-    max: Number | None
+    average_temperature: float | None
+    count: int
+    min: float | None
+    max: float | None
     covered_seconds: float = LEFT_OUT
     above: Beyond = LEFT_OUT
     below: Beyond = LEFT_OUT
@@ -60,10 +60,10 @@ class Point(BaseModel):
     """The readings of a bucket, which begins at `start`."""
 
     start: datetime
-    average_temperature: Number | None
-    count: Count
-    min: Number | None
-    max: Number | None
+    average_temperature: float | None
+    count: int
+    min: float | None
+    max: float | None
     covered_seconds: float = LEFT_OUT
     above: Beyond = LEFT_OUT
     below: Beyond = LEFT_OUT
@@ -82,7 +82,7 @@ class Series(BaseModel):
     tz: str = LEFT_OUT
     weighting: Literal["time"] = LEFT_OUT
     bucket: str
-    bucket_seconds: Count | None
+    bucket_seconds: int | None
     series: list[Point]
 
 
@@ -92,7 +92,7 @@ class StoredReading(BaseModel):
     building_id: str
     room_id: str
     timestamp: datetime
-    temperature: Number
+    temperature: float
 
 
 class Readings(BaseModel):
@@ -137,8 +137,8 @@ class Alarm(BaseModel):
     room_id: str
     kind: Literal["high", "low", "silent"]
     severity: Literal["info", "warning", "critical"]
-    threshold: Number
-    temperature: Number
+    threshold: float
+    temperature: float
     raised: datetime
     cleared: datetime | None
     noticed: datetime
@@ -167,13 +167,13 @@ class Removal(BaseModel):
     room_id: str | None
     start: datetime | None
     end: datetime | None
-    above: Number | None
-    below: Number | None
+    above: float | None
+    below: float | None
     reason: str | None
     asked: datetime
     asked_by: str
     kept_out_until: datetime
-    removed: Count
+    removed: int
     finished: datetime | None
     message: str = LEFT_OUT
 
@@ -182,7 +182,7 @@ class Share(BaseModel):
     """What would be removed of a room."""
 
     room_id: str
-    readings: Count
+    readings: int
     first: datetime
     last: datetime
 
@@ -195,9 +195,9 @@ class Preview(BaseModel):
     room_id: str | None
     start: datetime | None
     end: datetime | None
-    above: Number | None
-    below: Number | None
-    readings: Count
+    above: float | None
+    below: float | None
+    readings: int
     rooms: list[Share]
 
 

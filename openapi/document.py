@@ -7,7 +7,7 @@ is committed, and a test compares both.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
@@ -17,9 +17,8 @@ VERSION = "1.1.0"
 """Of the API. Its first number is that of the paths, `/v1`; docs/api.md says which change raises which."""
 JSON = "application/json"
 PROBLEM = "application/problem+json"
-# Without them a generated client counts with 32 bits in some languages.
-Count = Annotated[int, Field(json_schema_extra={"format": "int64"})]
-Number = Annotated[float, Field(json_schema_extra={"format": "double"})]
+_FORMAT_OF_TYPE = {"integer": "int64", "number": "double"}
+"""Without them a generated client counts with 32 bits in some languages."""
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -189,17 +188,21 @@ def plain(schema: Any, *, name: bool = False) -> Any:
     """The schema as generators of clients want it.
 
     Without titles, which say again what the name of a property says; and where the format says that a text is a
-    timestamp, without a pattern: the client has no text to hold against it, but an instant.
+    timestamp, without a pattern: the client has no text to hold against it, but an instant. Numbers have 64 bits.
     """
     if isinstance(schema, list):
         return [plain(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     left_out = set() if name else {"title"} | ({"pattern"} if schema.get("format") == "date-time" else set())
+    kind = None if name else schema.get("type")
     return {
-        key: plain(value, name=key in {"properties", "$defs"} and not name)
-        for key, value in schema.items()
-        if key not in left_out
+        **{
+            key: plain(value, name=key in {"properties", "$defs"} and not name)
+            for key, value in schema.items()
+            if key not in left_out
+        },
+        **({"format": _FORMAT_OF_TYPE[kind]} if kind in _FORMAT_OF_TYPE else {}),
     }
 
 

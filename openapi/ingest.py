@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic_core import core_schema
 
 from ingest.bodies import EVENT, EVENTS, READINGS
-from openapi.document import JSON, Content, Count, Operation, of_every_function, schema_of
+from openapi.document import JSON, Content, Operation, of_every_function, schema_of
 from openapi.document import document as described
 from shared.readings import READING
 
@@ -16,8 +16,8 @@ class Stored(BaseModel):
     """The readings are committed; `duplicates` of them had been before."""
 
     message: str
-    accepted: Count
-    duplicates: Count
+    accepted: int
+    duplicates: int
 
 
 EXAMPLE = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56.000Z"}
@@ -85,6 +85,7 @@ def _post(name: str, path: str, summary: str, description: str, *body: Content) 
         answers={HTTPStatus.CREATED: [_STORED]},
         problems=[
             HTTPStatus.BAD_REQUEST,
+            HTTPStatus.FORBIDDEN,
             HTTPStatus.METHOD_NOT_ALLOWED,
             HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.LENGTH_REQUIRED,

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from openapi.document import JSON, Content, Count, Operation, of_every_function, schema_of
+from openapi.document import JSON, Content, Operation, of_every_function, schema_of
 from openapi.document import document as described
 from simulate.simulation import REQUEST
 
@@ -13,9 +13,9 @@ from simulate.simulation import REQUEST
 class Emitted(BaseModel):
     """The sink took `emitted` readings, for which some attempts were repeated."""
 
-    emitted: Count
-    retried: Count
-    failed: Count
+    emitted: int
+    retried: int
+    failed: int
 
 
 def document() -> dict[str, Any]:
@@ -33,6 +33,7 @@ def document() -> dict[str, Any]:
         },
         problems=[
             HTTPStatus.BAD_REQUEST,
+            HTTPStatus.FORBIDDEN,
             HTTPStatus.METHOD_NOT_ALLOWED,
             HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -6,17 +6,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from openapi.document import JSON, Content, Count, Operation, of_every_function, schema_of
+from openapi.document import JSON, Content, Operation, of_every_function, schema_of
 from openapi.document import document as described
 
 
 class Checked(BaseModel):
     """So many alarms were raised and cleared; the sink took `sent` events, and `unsent` are left for later checks."""
 
-    raised: Count
-    cleared: Count
-    sent: Count
-    unsent: Count
+    raised: int
+    cleared: int
+    sent: int
+    unsent: int
 
 
 class AlarmData(BaseModel):
@@ -56,6 +56,11 @@ def document() -> dict[str, Any]:
         answers={
             HTTPStatus.OK: [Content(JSON, schema_of(Checked), {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0})]
         },
-        problems=[HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE],
+        problems=[
+            HTTPStatus.FORBIDDEN,
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            HTTPStatus.BAD_GATEWAY,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ],
     )
     return described("watch", "Raises and clears alarms of rooms.", [post, *of_every_function(ready=True)])

@@ -107,6 +107,15 @@ class Buckets:
         return tuple(self._starts())
 
     @property
+    def count(self) -> int:
+        """How many there are."""
+        width = self.bucket.fixed_width(self.zone)
+        if self.zone or width is None:
+            return len(self.starts)
+        # Without making any: there may be millions.
+        return -((self.start - self.end - (self.start - BUCKET_ORIGIN) % width) // width)
+
+    @property
     def bounds(self) -> tuple[datetime, ...]:
         """`start`, the boundaries within the interval, and `end`."""
         return (self.start, *self.starts[1:], self.end)

@@ -36,7 +36,9 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 10
 TOO_LONG = "The answer took too long to compute; ask for a shorter interval"
 
 QUERIES = Histogram(
-    "temperature_query_seconds", "Statements, from the wait for a connection to the rows", buckets=HISTOGRAM_SECONDS
+    "temperature_query_seconds",
+    "Statements, from the wait for a connection to the rows or the deadline",
+    buckets=HISTOGRAM_SECONDS,
 )
 POOL = Gauge("temperature_pool", "Connections there are, those that are free, and questions that wait for one", ["of"])
 
@@ -253,14 +255,14 @@ class Temperatures:
         return [Values(rooms[number - 1], *values) for number, *values in rows]
 
     async def alarms(self, scope: AlarmScope) -> list[Alarm]:
-        """The alarms that are meant: first those that are open, each the newest first; one more than the limit."""
+        """The alarms that are meant, `limit` at most: first those that are open, each the newest first."""
         after = (
             dict.fromkeys(_AFTER_PARAMETERS)
             if scope.after is None
             else dict(zip(_AFTER_PARAMETERS, scope.after, strict=True))
         )
         rows = await self._fetch(
-            of_alarms(scope.building_id, scope.room_id), {**_filters(scope), **after, "limit": scope.limit + 1}
+            of_alarms(scope.building_id, scope.room_id), {**_filters(scope), **after, "limit": scope.limit}
         )
         return [Alarm(*row) for row in rows]
 
@@ -295,7 +297,7 @@ class Temperatures:
         started = perf_counter()
         progress = _Progress()
         try:
-            rows = await within(self._deadline_seconds, self._rows(statement, parameters, progress))
+            return await within(self._deadline_seconds, self._rows(statement, parameters, progress))
         except psycopg.errors.QueryCanceled as error:
             raise unavailable("deadline", TOO_LONG) from error
         except psycopg.Error as error:
@@ -304,8 +306,8 @@ class Temperatures:
             if progress.failure:
                 raise unanswered(progress.failure, "ask again") from error
             raise unavailable("deadline", progress.stage.value, 5) from error
-        QUERIES.observe(perf_counter() - started)
-        return rows
+        finally:
+            QUERIES.observe(perf_counter() - started)
 
     def _pool_now(self, name: str) -> float:
         return self._pool.get_stats().get(name, 0)

@@ -108,7 +108,8 @@ READINGS = _fields(
 )
 MOST_ROOMS = 10_000
 """Rooms in one answer."""
-_CURSOR = rule(core_schema.str_schema(max_length=4096), "the value of `next` in the answer before")
+# The place of an alarm has 4,192 characters at most: two names of 255 characters that JSON writes as six each.
+_CURSOR = rule(core_schema.str_schema(max_length=8192), "the value of `next` in the answer before")
 ROOMS = _fields(
     {},
     {
@@ -224,7 +225,9 @@ def _bucket(text: str, scope: Scope) -> Bucket:
     unit = bucket.unit if bucket.unit in _MOST_OF_UNIT else "d"
     if bucket.number > _MOST_OF_UNIT[unit] * (WIDTH_OF_UNIT[unit] // WIDTH_OF_UNIT[bucket.unit]):
         raise _refused([_fault("bucket", f"must be at most {_MOST_OF_UNIT[unit]}{unit}")])
-    if (scope.end - scope.start) / bucket.width > MOST_BUCKETS:
+    # Those of a calendar are counted only where they can be few enough: their width is one on average.
+    are_many = (scope.end - scope.start) / bucket.width > MOST_BUCKETS + 2
+    if are_many or Buckets(bucket, scope.zone, scope.start, scope.end).count > MOST_BUCKETS:
         raise _refused(
             [_fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")]
         )

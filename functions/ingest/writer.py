@@ -54,8 +54,8 @@ class Session(Protocol):
 class Writer:
     """Stores readings, each request all or nothing, and reports only what is committed.
 
-    Each of the `connections` commits up to `most_readings` at a time. A request has `deadline_seconds`. It belongs to
-    the event loop in which it was made.
+    Each of the `connections` commits a group at a time, which takes no more requests once it has `most_readings`. A
+    request has `deadline_seconds`. It belongs to the event loop in which it was made.
     """
 
     def __init__(

@@ -16,8 +16,9 @@ LEAST_TOKEN_CHARACTERS = 16
 
 
 def tokens(name: str, without: str = "let everybody in") -> Sequence[bytes]:
-    """The tokens that a setting lists, separated by spaces or commas; `without` is what a list of none would do.
+    """The tokens that a setting lists, separated by spaces or commas.
 
+    `without`: what the setting does if it lists none.
     To change a token, the new one is listed beside the old one until all clients have it. Raises SettingError for a
     setting that is there and empty, such as a secret that was not filled in, and for a token that somebody could guess.
     """
@@ -26,7 +27,7 @@ def tokens(name: str, without: str = "let everybody in") -> Sequence[bytes]:
         raise settings.SettingError(f"{name} is empty. List a token, or unset it to {without}")
     if any(len(token) < LEAST_TOKEN_CHARACTERS or not token.isascii() for token in found):
         raise settings.SettingError(
-            f"{name} lists a token of less than {LEAST_TOKEN_CHARACTERS} characters."
+            f"{name} lists a token that is not of {LEAST_TOKEN_CHARACTERS} characters or more, all of them ASCII."
             " Make one, such as: openssl rand -hex 32"
         )
     return [token.encode() for token in found]

@@ -18,8 +18,11 @@ def _prefix() -> str:
 _PREFIX = _prefix()
 
 
+def of(path: str) -> str:
+    """The prefix that the path begins with; empty if there is none."""
+    return _PREFIX if _PREFIX and f"{path}/".startswith(f"{_PREFIX}/") else ""
+
+
 def without(path: str) -> str:
     """The path without the prefix. One that does not begin with it is left as it is: probes know nothing of a proxy."""
-    if not _PREFIX or not f"{path}/".startswith(f"{_PREFIX}/"):
-        return path
-    return path[len(_PREFIX) :] or "/"
+    return path[len(of(path)) :] or "/"

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -84,7 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Problem as problem:
         parser.error("; ".join(f"{fault['field']} {fault['message']}" for fault in problem.faults) or problem.detail)
     started = time.perf_counter()
-    outcome = asyncio.run(_deliver_with_progress(simulation, target))
+    try:
+        outcome = asyncio.run(_deliver_with_progress(simulation, target))
+    except KeyboardInterrupt:
+        print("Stopped; what was sent stays, and the same command sends the rest", file=sys.stderr)
+        return 128 + signal.SIGINT
     print(f"{outcome}; took {time.perf_counter() - started:.1f} s")
     return 1 if outcome.failed else 0
 

@@ -12,7 +12,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import access, answers, database, edge, logs, routes, settings, sink, sites
+from shared import access, answers, database, edge, logs, prefix, routes, settings, sink, sites
 from shared.confirmation import Unconfirmed
 from shared.problems import Problem, unavailable
 from watch import alarms, rules
@@ -83,7 +83,7 @@ def _addressee(request: Request) -> alarms.Addressee:
     known = re.fullmatch(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", traceparent)
     return alarms.Addressee(
         sink=SINK.digest if SINK.url else None,
-        dataschema=str(request.base_url.replace(path=SCHEMA_PATH, query="")),
+        dataschema=str(request.base_url.replace(path=prefix.of(request.scope["path"]) + SCHEMA_PATH, query="")),
         traceparent=traceparent if known else None,
     )
 

@@ -425,6 +425,11 @@ def test_many_rooms_come_in_pages(average: TestClient) -> None:
     assert ask(average, "rooms", building_id="B2", limit="1", **more)["rooms"] == rooms[2:]
 
 
+def test_a_variable_that_others_use_is_none_of_its_own(serve: Callable[..., TestClient]) -> None:
+    """Node.js shells have DEBUG='*'."""
+    assert serve("average", DEBUG="*").get("/settings").json()["debug"] is False
+
+
 def test_settings_and_health_are_those_of_the_original(average: TestClient) -> None:
     assert average.get("/health").json() == {"status": "ok", "message": "Service is healthy"}
     assert average.get("/settings").json() == {

@@ -4,10 +4,12 @@ import json
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from email.utils import formatdate
 from pathlib import Path
 
 import psycopg
@@ -78,6 +80,29 @@ def test_the_device_gives_up_only_what_breaks_a_rule(addresses: dict[str, str], 
         assert late.wait(20) == 0
         assert late.stderr and "must be a number from -50 to 50" in late.stderr.read()
     assert rows(plain) == [("104", 20.0), ("104", 21.0)]
+
+
+def test_the_device_outlives_whatever_answers_it(tmp_path: Path) -> None:
+    """Such as a proxy that names a date, what is no HTTP, and an answer that breaks off."""
+    date = f"Retry-After: {formatdate(usegmt=True)}"
+    answers = [
+        f"HTTP/1.1 503 Unavailable\r\n{date}\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 503 Unavailable\r\nRetry-After: 1\r\nContent-Length: 9\r\n\r\n",
+        "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with device(url, tmp_path / "unsent.ndjson", "--count", "1") as measuring:
+            for answer in answers:
+                server.settimeout(20)
+                connection, _ = server.accept()
+                with connection:
+                    while not connection.recv(65536).endswith(b"}"):
+                        pass
+                    connection.sendall(answer.encode())
+            assert measuring.wait(20) == 0
+            assert measuring.stderr and "Traceback" not in measuring.stderr.read()
+    assert (tmp_path / "unsent.ndjson").read_text() == ""
 
 
 @pytest.mark.parametrize("cut", ['{"building_id": "B1", "room_', "\0\0\0\0", "nonsense"])

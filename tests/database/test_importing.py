@@ -250,6 +250,8 @@ def test_another_file_or_other_columns_begin_anew(ingest: Served, plain: Urls, t
         ("a,b\n".encode("utf-16"), {}, "is UTF-16"),
         (b"B\xfcro,b\n", {}, "say what it is: ENCODING=windows-1252"),
         (b"a,b\n", {"ENCODING": "klingon"}, "ENCODING is no encoding that is known: 'klingon'"),
+        (b"a,b\n", {"ENCODING": "hex"}, "ENCODING is no encoding that is known: 'hex'"),
+        (b"a,b\n", {"ENCODING": "undefined"}, "ENCODING is no encoding that is known: 'undefined'"),
         (HEADER.encode() + b"\n" + b"x" * 5_000_000, {}, "Line 2 is longer than 4194304 bytes"),
     ],
 )

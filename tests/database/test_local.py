@@ -173,11 +173,14 @@ def test_ctrl_c_again_and_again_leaves_no_process_either(start: Callable[..., St
     assert (stack.process.returncode, _alive(postgres)) == (0, False)
 
 
+@pytest.mark.parametrize("name", ["ALARM_RULES", "ALARM_RULES_FILE"])
 def test_alarms_are_raised_and_sent_to_the_sink_and_end_with_their_rules(
-    start: Callable[..., Stack], sink: Sink
+    start: Callable[..., Stack], sink: Sink, tmp_path: Path, name: str
 ) -> None:
-    token = "write-token-0123456789"
-    stack = start(ALARM_RULES='[{"above": -50}]', ALARM_SINK_URL=sink.url, WRITE_TOKENS=token)
+    token, rules = "write-token-0123456789", '[{"above": -50}]'
+    (tmp_path / "rules.json").write_text(rules)
+    given = {name: rules if name == "ALARM_RULES" else str(tmp_path / "rules.json")}
+    stack = start(**given, ALARM_SINK_URL=sink.url, WRITE_TOKENS=token)
     assert stack.wait_for("Alarms") == "Alarms        3 raised; looked for every minute\n"
     alarms = requests.get(f"{stack.address}/v1/temperature/alarms", timeout=20).json()["alarms"]
     assert sorted(alarm["room_id"] for alarm in alarms) == ["101", "102", "201"]

@@ -100,6 +100,9 @@ def test_a_question_that_the_database_did_not_answer_is_counted_with_the_reason(
     counted = Counted(average)
     assert average.get("/v1/temperature/rooms").status_code == 503
     assert counted("temperature_requests_total", "average", "503", "deadline") == 1
+    # Those that take the longest are among those whose time is measured.
+    assert counted("temperature_query_seconds_count") == 1
+    assert counted("temperature_query_seconds_sum") >= 1
 
 
 def test_questions_and_the_pool_are_counted(serve: Serve, plain: Urls) -> None:

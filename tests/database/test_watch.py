@@ -13,10 +13,12 @@ from typing import Any
 import jsonschema
 import psycopg
 import pytest
+import requests
 import tzdata
 from psycopg.conninfo import conninfo_to_dict
 from starlette.testclient import TestClient
 
+from bench.stack import command, serve, target
 from local.postgres import OWNER, READER, WATCHER
 from shared import zones
 from shared.settings import SettingError
@@ -670,6 +672,26 @@ def test_each_severity_is_told_with_its_number_of_opentelemetry(watch: Watch, st
         ("info", "INFO", "9"),
         ("warning", "WARN", "13"),
     ]
+
+
+def test_the_schema_of_an_event_is_below_the_path_at_which_a_proxy_has_the_functions(
+    store: Store, sink: Sink, plain: Urls, tmp_path: Path
+) -> None:
+    settings = {"PATH_PREFIX": "/left", "ALARM_RULES": json.dumps([{"above": 28}]), "ALARM_SINK_URL": sink.url}
+    with serve(command(), {**target("watch", plain(WATCHER)), **settings}, log=tmp_path / "log") as served:
+        for minutes, path in ((5, "/left/watch"), (4, "/watch")):
+            store((minutes, 29), room=str(minutes))
+            assert check_at(served.port, path) == 1
+    places = [event["dataschema"] for event in sink.events]
+    assert [place.partition(f"{served.port}")[2] for place in places] == [
+        "/left/watch/alarm.v1.json",
+        "/watch/alarm.v1.json",
+    ]
+
+
+def check_at(port: int, path: str) -> int:
+    """Have a function look for alarms; how many it raised."""
+    return int(requests.post(f"http://127.0.0.1:{port}{path}", timeout=20).json()["raised"])
 
 
 def test_the_sink_is_told_of_each_with_what_it_was_once(watch: Watch, store: Store, sink: Sink, plain: Urls) -> None:

@@ -1,5 +1,6 @@
 """`make run` answers this machine's own programs and pages, and no page of another site."""
 
+import re
 import socket
 from collections.abc import Callable
 
@@ -129,6 +130,31 @@ def test_a_body_that_any_page_can_send_is_not_taken(product: TestClient, kind: s
             assert (path, answer.status_code) == (path, 415)
             assert "application/json" in answer.json()["detail"]
     assert product.post("/simulate", headers={"content-type": kind}).status_code != 415
+
+
+def test_what_is_about_all_functions_is_answered_as_the_rest(product: TestClient) -> None:
+    """With the header for pages of listed origins, counted, and with a line in the log."""
+    page = {"origin": "https://partner.example"}
+    for path in ("/openapi.json", "/metrics"):
+        assert product.get(path, headers=page).headers["access-control-allow-origin"] == page["origin"]
+        assert product.post(path, headers=page).headers["allow"] == "GET, HEAD, OPTIONS"
+        preflight = {**page, "access-control-request-method": "GET"}
+        assert product.options(path, headers=preflight).headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS"
+    counted = re.findall(
+        r'temperature_requests_total\{function="gateway".*status="200"\} (\d+)', product.get("/metrics").text
+    )
+    assert int(counted[0]) >= 2
+
+
+@pytest.mark.parametrize("name", ["READ_TOKENS", "WRITE_TOKENS"])
+def test_metrics_of_all_functions_need_a_token_of_any(name: str) -> None:
+    token = "a-token-of-24-characters"
+    guarded = client(**{name: token})
+    assert guarded.get("/metrics").status_code == 401
+    assert guarded.get("/metrics", headers={"authorization": f"Bearer {token}"}).status_code == 200
+    [described] = guarded.get("/openapi.json").json()["paths"]["/metrics"].values()
+    assert described["security"]
+    assert client().get("/metrics").status_code == 200
 
 
 @pytest.mark.parametrize("function", ["ingest", "simulate", "watch"])

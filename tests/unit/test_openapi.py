@@ -104,6 +104,28 @@ def test_every_instant_is_one_for_a_client_too() -> None:
         assert "pattern" not in variant
 
 
+def test_no_client_counts_with_32_bits() -> None:
+    """Nor takes a temperature for what has seven digits."""
+    numbers = [
+        variant
+        for _, schema in _properties(described(WHOLE))
+        for variant in schema.get("anyOf", [schema])
+        if variant.get("type") in {"number", "integer"}
+    ]
+    assert len(numbers) > 40
+    assert {(each["type"], each.get("format")) for each in numbers} == {("number", "double"), ("integer", "int64")}
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_whatever_writes_may_refuse_a_page_of_another_site(serve: Serve, name: str) -> None:
+    page = {"sec-fetch-site": "cross-site", "origin": "https://elsewhere.example"}
+    client = serve(name, ADMIN_TOKENS=TOKEN)
+    for (method, path), operation in operations(client.get("/openapi.json").json()).items():
+        if method != "get":
+            answer = client.request(method, path, headers={**page, "authorization": f"Bearer {TOKEN}"})
+            assert (answer.status_code, "403" in operation["responses"]) == (403, True)
+
+
 def test_the_version_is_that_of_the_paths_and_of_the_change_log() -> None:
     document = described(WHOLE)
     assert document["info"]["version"] == VERSION

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from starlette.testclient import TestClient
 
+from average.questions import cursor
 from tests.support import NOWHERE
 
 TOKEN = "an-admin-token-0123456789"
@@ -40,6 +42,14 @@ COURSES: list[tuple[dict[str, str], str, str]] = [
 ]
 SERIES: list[tuple[dict[str, str], str, str]] = [
     ({"start": FIRST, "end": "2024-12-07T22:40:01Z", "bucket": "1m"}, "bucket", BUCKETS),
+    # 10,000 minutes, of which the first and the last bucket have a part each.
+    ({"start": "2024-12-01T00:00:30Z", "end": "2024-12-07T22:40:30Z", "bucket": "1m"}, "bucket", BUCKETS),
+    ({"start": FIRST, "end": "2025-12-01T00:00:00Z", "bucket": "1s"}, "bucket", BUCKETS),
+    (
+        {"tz": "Europe/Zurich", "start": "2000-01-01T12:00", "end": "2027-05-19T12:00", "bucket": "1d"},
+        "bucket",
+        BUCKETS,
+    ),
 ]
 READINGS: list[tuple[dict[str, str], str, str]] = [
     ({"limit": "0"}, "limit", "must be a whole number from 1 to 10000"),
@@ -56,7 +66,7 @@ ROOMS: list[tuple[dict[str, str], str, str]] = [
     ({"after": ""}, "after", NEXT),
     ({"after": "Qg=="}, "after", NEXT),
     ({"after": "\x00"}, "after", NEXT),
-    ({"after": "x" * 4097}, "after", NEXT),
+    ({"after": "x" * 8193}, "after", NEXT),
 ]
 ALARMS: list[tuple[dict[str, str], str, str]] = [
     ({"room": "101"}, "room", "is not known here"),
@@ -123,3 +133,21 @@ def test_a_question_that_makes_no_sense_is_told_what_to_fix(
     answer: Any = average.request(method, f"/v1/temperature/{path}", params=query, headers=headers)
     assert (answer.status_code, answer.json()["detail"]) == (422, "The question cannot be answered as it stands")
     assert answer.json()["errors"] == [{"index": 0, "field": field, "message": message}]
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        # 10,000 buckets, and the most that a place in the order of alarms takes.
+        ("series", {"start": "2024-12-01T00:00:30Z", "end": "2024-12-07T22:40:00Z", "bucket": "1m"}),
+        ("series", {"tz": "Europe/Zurich", "start": "1200-01-01", "end": "2033-05-01", "bucket": "1mo"}),
+        ("series", {"tz": "Europe/Zurich", "start": "2000-01-01", "end": "2027-05-19", "bucket": "1d"}),
+        ("alarms", {"after": cursor(True, FIRST, "\x01" * 255, "\x1f" * 255, "silent", UUID(int=0))}),
+    ],
+)
+def test_what_is_just_within_a_limit_is_asked(
+    serve: Callable[..., TestClient], path: str, query: dict[str, str]
+) -> None:
+    average = serve("average", DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1")
+    answer = average.get(f"/v1/temperature/{path}", params={"building_id": "B1", **query})
+    assert (answer.status_code, answer.json().get("errors")) == (503, None)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -558,6 +559,27 @@ def test_the_command_emits_and_says_how_many(sink: Sink) -> None:
     assert re.fullmatch(r"12 emitted, 0 retried, 0 failed; took \d+\.\d s\n", finished.stdout), finished
     assert finished.returncode == 0
     assert {event["source"] for event in sink.events} == {"/buildings/B1/rooms/101", "/buildings/B2/rooms/2%252F01"}
+
+
+def test_ctrl_c_ends_the_command_with_a_sentence() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as sink,
+        subprocess.Popen(
+            [sys.executable, str(MAIN), "--sink", f"http://127.0.0.1:{sink.getsockname()[1]}/"],
+            env={**os.environ, "PYTHONPATH": "functions"},
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        sink.settimeout(20)
+        # It is sending, and is not answered.
+        with sink.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert "Stopped; what was sent stays" in said
+    assert "Traceback" not in said
 
 
 def test_the_command_fails_if_any_reading_does(sink: Sink) -> None:
