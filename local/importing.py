@@ -42,7 +42,9 @@ PATIENCE_SECONDS = 60
 KEEPING_SECONDS = 1.0
 """So often the progress is written down."""
 HEAD_BYTES = 64 * 1024
-"""A file is known again by so much of its beginning."""
+"""Of the first line, at most."""
+READ_BYTES = 1024 * 1024
+"""At once, of what an import before has stored."""
 SETTING_OF_COLUMN = dict(zip(READING_COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
 """The setting that names the column of the file."""
 
@@ -58,8 +60,10 @@ class Progress:
     faulty: int = 0
     faulty_bytes: int = 0
     """Of the file of faulty lines; what is behind was not kept."""
+    digest: str = ""
+    """SHA-256 of all before `offset`. A file that differs there is another one, and begins anew."""
     asked: dict[str, str] = field(default_factory=dict)
-    """The file and how it was read. An import that differs begins anew."""
+    """How the file was read, and where it went. An import that differs begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,19 +225,22 @@ class Faulty:
 class Import:
     """An import of a file, which may end anywhere and begin again."""
 
-    def __init__(self, path: Path, asked: dict[str, str]) -> None:
+    def __init__(self, path: Path, content: Content, begin: Progress) -> None:
+        """Go on where an import of the same file ended, or at `begin`. The content is there then."""
         self._place = path.with_name(f"{path.name}.progress")
-        self.progress = Progress(asked=asked)
-        with suppress(OSError, ValueError, TypeError):
-            before = Progress(**json.loads(self._place.read_text()))
-            if before.asked == asked:
-                self.progress = before
+        self.progress = _kept(self._place, begin)
+        self._digest, end = _read(content, self.progress.offset)
+        # Behind a line without an end, what was added since would be read as a line of its own.
+        if self.progress is not begin and (self._digest.hexdigest() != self.progress.digest or end != b"\n"):
+            self.progress = begin
+            self._digest, _ = _read(content, begin.offset)
         self.faulty = Faulty(path.with_name(f"{path.name}.faulty.csv"), self.progress.faulty_bytes)
         self._kept_at = 0.0
 
     def done(self, block: Block, outcome: Outcome) -> None:
         """Note what became of the next block."""
         self.faulty.add(outcome.faults)
+        self._digest.update(b"".join(block.lines))
         self.progress.offset = block.end
         self.progress.line = block.first + len(block.lines)
         self.progress.stored += outcome.stored
@@ -245,6 +252,7 @@ class Import:
     def keep(self) -> None:
         """Keep how far it is."""
         self.progress.faulty_bytes = self.faulty.kept()
+        self.progress.digest = self._digest.hexdigest()
         new = self._place.with_name(f"{self._place.name}.new")
         new.write_text(json.dumps(asdict(self.progress)))
         new.replace(self._place)
@@ -254,6 +262,26 @@ class Import:
         """Leave nothing but the faulty lines: it is done."""
         self.faulty.kept()
         self._place.unlink(missing_ok=True)
+
+
+def _kept(place: Path, begin: Progress) -> Progress:
+    """How far an import was that asked the same; `begin` if there is none."""
+    with suppress(OSError, ValueError, TypeError):
+        before = Progress(**json.loads(place.read_text()))
+        if before.asked == begin.asked:
+            return before
+    return begin
+
+
+def _read(content: Content, size: int) -> "tuple[hashlib._Hash, bytes]":
+    """The SHA-256 of the first bytes of the content, and the last one of them; the content is behind them then."""
+    digest, end = hashlib.sha256(), b""
+    content.seek(0)
+    while size and (some := content.read(min(size, READ_BYTES))):
+        digest.update(some)
+        size -= len(some)
+        end = some[-1:]
+    return digest, end
 
 
 def main() -> None:
@@ -271,12 +299,9 @@ def main() -> None:
         with opened(path) as (content, file), _alone(path, file):
             head = content.readline(HEAD_BYTES)
             format, has_header = recognized(head, columns, encoding, delimiter)
-            digest = hashlib.sha256(head + content.read(HEAD_BYTES)).hexdigest()
-            asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url, "head": digest}
-            work = Import(path, asked)
-            if work.progress.offset == 0 and has_header:
-                work.progress.offset, work.progress.line = len(head), 2
-            content.seek(work.progress.offset)
+            asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url}
+            begin = Progress(len(head), 2, asked=asked) if has_header else Progress(asked=asked)
+            work = Import(path, content, begin)
             with _bar(path, file) as bar:
                 _run(work, Ingest(url, settings.text("TOKEN"), format), content, format, bar)
     except (OSError, EOFError) as error:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -239,6 +240,55 @@ def test_another_file_or_other_columns_begin_anew(ingest: Served, plain: Urls, t
     assert (tmp_path / "readings.csv.progress").exists()
     write(file, HEADER, *lines(4, begin=10))
     assert imported(file, ingest) == (4, 0, 0)
+
+
+@pytest.fixture
+def broken_off(ingest: Served, tmp_path: Path) -> Path:
+    """A file of which an import stored 14,000 lines at least, and then came to one that it cannot read."""
+    file = write(tmp_path / "readings.csv", HEADER, *lines(30_000), "x" * 5_000_000)
+    assert "is longer than" in refused(file, ingest.port)
+    return file
+
+
+def test_a_file_that_differs_anywhere_in_what_is_stored_begins_anew(
+    ingest: Served, plain: Urls, broken_off: Path
+) -> None:
+    old, place = lines(30_000), random.randrange(4_000, 14_000)
+    print(f"{place} lines are before those that were added")
+    write(broken_off, HEADER, *old[:place], *lines(1_000, begin=30_000), *old[place:])
+    assert imported(broken_off, ingest)[2] == 0
+    assert len(stored(plain)) == 31_000
+
+
+def test_a_file_that_became_shorter_than_what_is_stored_begins_anew(
+    ingest: Served, plain: Urls, broken_off: Path
+) -> None:
+    write(broken_off, HEADER, *lines(5_000), *lines(1, begin=30_000))
+    assert imported(broken_off, ingest) == (1, 5_000, 0)
+    assert FIRST + timedelta(seconds=30_000) in {row[2] for row in stored(plain)}
+
+
+def test_a_file_that_grew_at_its_end_goes_on(ingest: Served, plain: Urls, broken_off: Path) -> None:
+    write(broken_off, HEADER, *lines(31_000))
+    new, duplicates, faulty_lines = imported(broken_off, ingest)
+    # What was stored before is counted with it. Only blocks that were under way come twice.
+    assert (new + duplicates, faulty_lines) == (31_000, 0)
+    assert duplicates <= 16_000
+    assert len(stored(plain)) == 31_000
+
+
+def test_a_line_that_got_its_end_after_it_was_read_is_read_again(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    found = "".join(f"{line}\n" for line in (HEADER, *lines(3)))
+    file, place = tmp_path / "readings.csv", tmp_path / "readings.csv.progress"
+    file.write_text(found[:-5])
+    refused(file, ingest.port, TOKEN="wrong")
+    # Killed behind the last block, which was kept, and before the end.
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    place.write_text(
+        json.dumps(json.loads(place.read_text()) | {"offset": len(found) - 5, "line": 5, "digest": digest})
+    )
+    file.write_text(found)
+    assert imported(file, ingest) == (3, 0, 0)
 
 
 @pytest.mark.parametrize(
