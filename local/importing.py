@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,11 +27,10 @@ import httpx2
 from tqdm import tqdm
 
 from local.files import Block, Content, Fault, Format, Record, blocks, opened, recognized
-from shared import settings
+from shared import settings, sink
 from shared.backoff import Backoff, retry_after_seconds
 from shared.formulas import READING_COLUMNS, guarded
 from shared.settings import SettingError
-from shared.sink import is_on_this_machine
 
 CONNECTIONS = 4
 BLOCKS_AHEAD = 2 * CONNECTIONS
@@ -83,7 +83,7 @@ class Ingest:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         self._url = url
-        self._client = httpx2.Client(headers=headers, timeout=60, trust_env=not is_on_this_machine(url))
+        self._client = httpx2.Client(headers=headers, timeout=60, trust_env=not sink.is_on_this_machine(url))
         self._format = format
         self.stopped = threading.Event()
 
@@ -163,8 +163,16 @@ _RETRIED_STATUSES = {
 
 
 def _counts(answer: httpx2.Response) -> tuple[int, int]:
-    counts = answer.json()
-    return counts["accepted"] - counts["duplicates"], counts["duplicates"]
+    """The readings that a request stored, and those that were there. Raises SettingError for an answer of others."""
+    try:
+        counts = answer.json()
+        accepted, duplicates = int(counts["accepted"]), int(counts["duplicates"])
+    except (ValueError, KeyError, TypeError):
+        raise SettingError(
+            f"{answer.url} answers {answer.status_code}, but not how many readings it stored, as ingest does. Is URL"
+            " the address of ingest?"
+        ) from None
+    return accepted - duplicates, duplicates
 
 
 def _detail(answer: httpx2.Response) -> str:
@@ -288,9 +296,9 @@ def main() -> None:
     """Import the file that FILE names. Raises SettingError for what the user has to change."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = Path(settings.text("FILE") or _usage())
-    url = settings.text("URL", f"http://localhost:{settings.number('PORT', 8080, least=1, most=65535)}/")
+    url = sink.url("URL") or f"http://localhost:{settings.number('PORT', 8080, least=1, most=65535)}/"
     columns = {column: settings.text(setting, column) for column, setting in SETTING_OF_COLUMN.items()}
-    encoding, delimiter = settings.text("ENCODING", "utf-8"), settings.text("DELIMITER")
+    encoding, delimiter, token = settings.text("ENCODING", "utf-8"), _delimiter(), sink.token("TOKEN")
     try:
         "".encode(encoding)
     except (LookupError, UnicodeError):
@@ -303,14 +311,24 @@ def main() -> None:
             begin = Progress(len(head), 2, asked=asked) if has_header else Progress(asked=asked)
             work = Import(path, content, begin)
             with _bar(path, file) as bar:
-                _run(work, Ingest(url, settings.text("TOKEN"), format), content, format, bar)
-    except (OSError, EOFError) as error:
+                _run(work, Ingest(url, token, format), content, format, bar)
+    except (OSError, EOFError, zlib.error) as error:
         raise SettingError(f"{path} cannot be read or written beside: {error}") from None
     print(_words(work), flush=True)
 
 
 def _usage() -> str:
     raise SettingError("Name a file of readings, CSV or NDJSON: make import FILE=readings.csv")
+
+
+def _delimiter() -> str:
+    """The setting DELIMITER. Raises SettingError for what is not one character, or has a meaning of its own in CSV."""
+    # As it stands: settings.text would leave nothing of a tab.
+    setting = os.environ.get("DELIMITER", "")
+    delimiter = "\t" if setting == r"\t" else setting
+    if len(delimiter) > 1 or delimiter in {'"', "\r", "\n"}:
+        raise SettingError(rf"DELIMITER must be one character, such as ; or \t for a tab, not {setting!r}")
+    return delimiter
 
 
 @contextmanager
