@@ -38,6 +38,11 @@ FAILED_RECEIVER_SECONDS = 5
 FIRST_LOG_SECONDS = 30
 """A receiver that has written nothing by then is given up."""
 _FOLDER_NAME_FORMAT = "%Y%m%dT%H%M%SZ"
+_CLOSED = "closed"
+"""A file in a backup to which nothing is added any more: a restore went back behind its end.
+
+The log of what came after the restore would hide what there was between that instant and the restore.
+"""
 _LOG_KEPT = "512MB"
 """Of the log, for a receiver that was away for a while."""
 
@@ -79,7 +84,10 @@ class Backup:
             self._current = newest(self._folder)
             if self._current:
                 self._check_database(self._current)
-                self._receiver = self._receive(self._current)
+                if (self._current / _CLOSED).exists():
+                    self._current = None
+                else:
+                    self._receiver = self._receive(self._current)
         elif self._receiver.poll() is not None:
             self._receiver = None
             if time.monotonic() - self._received > FAILED_RECEIVER_SECONDS:
@@ -198,6 +206,11 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
     backup = before[-1]
     _copy(backup, postgres.folder, until)
+    if until is not None:
+        # One that cannot be written to is not added to either.
+        with suppress(OSError):
+            for each in backups:
+                (each / _CLOSED).touch()
     try:
         postgres.start()
     except PostgresError as error:

@@ -81,6 +81,8 @@ alarm_events = Table(
     # As they were when the event was made: a reading that comes late may be found to have begun the alarm.
     Column("raised", TIMESTAMP(timezone=True), nullable=False),
     Column("cleared", TIMESTAMP(timezone=True)),
+    # Events of the version before have none: that of the alarm counts.
+    Column("temperature", Double()),
     Column("dataschema", Text()),
     # That of the request which raised or cleared the alarm.
     Column("traceparent", Text()),

@@ -31,7 +31,10 @@ class Turns:
 
     @asynccontextmanager
     async def next(self, *, brief: bool) -> AsyncIterator[bool]:
-        """Wait for a turn, and have it for the context. It is a brief one only where that is of use; whether it is."""
+        """Wait for a turn, and have it for the context.
+
+        Yields whether it is a brief one, which only happens where `brief` allows it.
+        """
         got = await self._wait(brief=brief)
         try:
             yield got

@@ -7,7 +7,7 @@ Kind = Literal["high", "low", "silent"]
 Severity = Literal["info", "warning", "critical"]
 State = Literal["open", "cleared"]
 """Of an alarm now."""
-Turn = Literal["raised", "cleared"]
+Transition = Literal["raised", "cleared"]
 """A change of an alarm. A sink is told of each."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -133,7 +133,7 @@ class Database:
     @property
     def _bounds(self) -> dict[str, int | str]:
         """Settings of PostgreSQL that end what nobody waits for any more, in milliseconds, and others that it takes."""
-        bounds: dict[str, int | str] = {
+        return {
             # As text, numbers have all their digits, whatever the role says.
             "extra_float_digits": 1,
             # Ahead of the deadline, so that who waits hears why.
@@ -143,8 +143,9 @@ class Database:
             "client_min_messages": "warning",
             # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
             "jit": "off",
+            # None where the function has none, whatever the role or database says: a statement ends anyway.
+            "lock_timeout": round((self.lock_seconds or 0) * 1000),
         }
-        return bounds if self.lock_seconds is None else {**bounds, "lock_timeout": round(self.lock_seconds * 1000)}
 
 
 def _settings(values: Mapping[str, int | str]) -> LiteralString:

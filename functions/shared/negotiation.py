@@ -6,7 +6,7 @@ from collections.abc import Iterable
 def quality(header: str, wanted: str) -> float:
     """How much the header asks for what is wanted, from 0 (not at all) to 1: a media type, or the name of a coding.
 
-    Of several ranges that it is in the narrowest counts.
+    If several ranges include it, the narrowest counts.
     """
     kind = wanted.partition("/")[0]
     found = {}

@@ -12,7 +12,7 @@ EVENT_TYPE = "dev.temperature.reading.v1"
 
 
 def of(sink: Sink) -> Callable[[Reading], CloudEvent]:
-    """Makes a reading the event that the sink gets. Its id is instant and temperature, so it is the same each time."""
+    """A function that makes the event of a reading. Its id is instant and temperature, so it is the same each time."""
 
     def event(reading: Reading) -> CloudEvent:
         timestamp = written(reading["timestamp"])

@@ -330,9 +330,12 @@ class _Check:
     async def _keep(self, found: Mapping[_Key, tuple[Threshold, Sequence[AlarmSpan]]]) -> None:
         known = [alarm for _, alarms in found.values() for alarm in alarms if alarm.id]
         if extended := [alarm for alarm in known if alarm.extended]:
-            await self._connection.execute(
-                statements.EXTEND, {"ids": [each.id for each in extended], "raised": [each.raised for each in extended]}
-            )
+            beginnings = {
+                "ids": [each.id for each in extended],
+                "raised": [each.raised for each in extended],
+                "temperatures": [each.temperature for each in extended],
+            }
+            await self._connection.execute(statements.EXTEND, beginnings)
         # Before the same is raised again.
         if ended := [alarm for alarm in known if alarm.ended]:
             [(cleared,)] = await self._rows(

@@ -65,7 +65,7 @@ def reconcile(alarms: list[AlarmSpan], runs: Iterable[Run], since: datetime) -> 
             continue
         alarm = min(of_it, key=lambda each: each.raised)
         if run.began < alarm.raised:
-            alarm.raised, alarm.extended = run.began, True
+            alarm.raised, alarm.temperature, alarm.extended = run.began, run.temperature, True
         if run.ended and not alarm.cleared:
             _end(alarm, run.ended)
 

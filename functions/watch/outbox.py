@@ -16,7 +16,7 @@ import psycopg
 from cloudevents.http import CloudEvent
 
 from shared import delivery
-from shared.alarms import Kind, Severity, Turn
+from shared.alarms import Kind, Severity, Transition
 from shared.backoff import Backoff
 from shared.confirmation import confirming
 from shared.database import Database, connected, fetch, within
@@ -58,7 +58,7 @@ class Message:
     """What a sink is told of an alarm: that it was raised, or that it was cleared."""
 
     alarm: UUID
-    state: Turn
+    state: Transition
     raised: datetime
     cleared: datetime | None
     noticed: datetime
@@ -215,8 +215,8 @@ _CLAIM = """
         RETURNING event.*
     )
     SELECT
-        alarm, state, claimed.raised, claimed.cleared, noticed, building_id, room_id, kind, threshold, temperature,
-        severity, attempts, dataschema, traceparent
+        alarm, state, claimed.raised, claimed.cleared, noticed, building_id, room_id, kind, threshold,
+        coalesce(claimed.temperature, alarms.temperature), severity, attempts, dataschema, traceparent
     FROM claimed JOIN alarms ON id = alarm ORDER BY made, state DESC
 """
 _TAKEN = """

@@ -97,7 +97,7 @@ class Rules:
         everywhere: Thresholds = given.get(Place(), {})
         self.places: dict[Place, Thresholds] = {}
         for place, own in given.items():
-            # Of several rules that have the same threshold for a room the narrowest counts.
+            # If several rules give a room the same threshold, the narrowest one counts.
             wider = given.get(Place(place.building_id), {}) if place.room_id is not None else {}
             self.places[place] = {**everywhere, **wider, **own}
         for resolved in self.places.values():

@@ -71,15 +71,17 @@ NEARBY = """
 """The alarms that are open, or that ended after a span began."""
 
 
-_EVENT = "alarm, state, sink, raised, cleared, dataschema, traceparent"
+_EVENT = "alarm, state, sink, raised, cleared, temperature, dataschema, traceparent"
 _KEEP = """
     WITH new AS (
         INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared, severity, sink)
         {alarms}
-        ON CONFLICT DO NOTHING RETURNING id, raised, cleared
+        ON CONFLICT DO NOTHING RETURNING id, raised, cleared, temperature
     ), told AS (
         INSERT INTO alarm_events ({event})
-        SELECT id, state, %(sink)s, raised, CASE state WHEN 'cleared' THEN cleared END, %(dataschema)s, %(traceparent)s
+        SELECT
+            id, state, %(sink)s, raised, CASE state WHEN 'cleared' THEN cleared END, temperature,
+            %(dataschema)s, %(traceparent)s
         FROM new CROSS JOIN (VALUES ('raised'), ('cleared')) AS state (state)
         WHERE %(sink)s::text IS NOT NULL AND (state = 'raised' OR cleared IS NOT NULL)
     )
@@ -90,10 +92,11 @@ _END = """
         UPDATE alarms SET cleared = greatest(alarms.raised, turn.cleared)
         FROM ({turns}) AS turn (id, cleared)
         WHERE alarms.id = turn.id AND alarms.cleared IS NULL
-        RETURNING alarms.id, alarms.raised, alarms.cleared, sink
+        RETURNING alarms.id, alarms.raised, alarms.cleared, alarms.temperature, sink
     ), told AS (
         INSERT INTO alarm_events ({event})
-        SELECT id, 'cleared', sink, raised, cleared, %(dataschema)s, %(traceparent)s FROM ended WHERE sink IS NOT NULL
+        SELECT id, 'cleared', sink, raised, cleared, temperature, %(dataschema)s, %(traceparent)s
+        FROM ended WHERE sink IS NOT NULL
         ON CONFLICT DO NOTHING
     )
     SELECT count(*) FROM ended
@@ -110,7 +113,9 @@ RAISE = _KEEP.format(
 )
 CLEAR = _END.format(event=_EVENT, turns="SELECT * FROM unnest(%(ids)s::uuid[], %(cleared)s::timestamptz[]) AS turn")
 EXTEND = """
-    UPDATE alarms SET raised = turn.raised FROM unnest(%(ids)s::uuid[], %(raised)s::timestamptz[]) AS turn (id, raised)
+    UPDATE alarms SET raised = turn.raised, temperature = turn.temperature
+    FROM unnest(%(ids)s::uuid[], %(raised)s::timestamptz[], %(temperatures)s::float8[])
+        AS turn (id, raised, temperature)
     WHERE alarms.id = turn.id
 """
 """Moves the beginning of alarms: readings that came late show that they began earlier."""

@@ -92,7 +92,8 @@ while true; do
     elif [ -n "$current" ] && { [ -z "$receiver" ] || is_older "$every_minutes"; } && ! is_of_this_database "$current"; then
         # It may be all that is left of that. A receiver that hangs does not say whose log it waits for.
         rm -f /tmp/receiving
-    elif [ -z "$current" ] || [ "$failed" -ge 3 ] || is_older "$every_minutes"; then
+    # A restore that went back behind its end closed it.
+    elif [ -z "$current" ] || [ "$failed" -ge 3 ] || [ -e "$current/closed" ] || is_older "$every_minutes"; then
         failed=0
         begin
     elif [ -z "$receiver" ]; then

@@ -68,4 +68,7 @@ trap - EXIT
 pg_ctl stop -D "$data" -m fast
 rm -rf "$place/data"
 mv "$data" "$place/data"
+# The log of what comes from now on would hide what there was between that instant and now. So no backup that there is gets
+# it, and a new one begins.
+[ -z "$until" ] || for each in /backup/*Z; do touch "$each/closed"; done
 echo "Restored ${backup##*/}${until:+ up to $until}: $found UTC"

@@ -79,7 +79,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT SET jit = off 
             'A removal of readings has not been finished for ' || duration_in_words(of_removals)
             || '. docs/reliability.md#removals-stop'),
         ('watch_seconds', '', of_looks, 600,
-            'Alarms have not been looked for for ' || duration_in_words(of_looks) || '. docs/reliability.md#watch-stops'),
+            'Nobody has looked for alarms for ' || duration_in_words(of_looks) || '. docs/reliability.md#watch-stops'),
         ('alarm_events_unsent', '', event.waiting, NULL, NULL),
         ('alarm_event_seconds', '', coalesce(of_events, 0), 900,
             'The sink of alarms has not taken an event for ' || duration_in_words(of_events)

@@ -280,8 +280,10 @@ BEGIN
         END IF;
         UPDATE alarms SET removed = now(), cleared = coalesce(cleared, greatest(raised, now())) WHERE id = alarm.id;
         IF alarm.cleared IS NULL AND alarm.sink IS NOT NULL THEN
-            INSERT INTO alarm_events (alarm, state, sink, raised, cleared)
-            VALUES (alarm.id, 'cleared', alarm.sink, alarm.raised, greatest(alarm.raised, now()))
+            INSERT INTO alarm_events (alarm, state, sink, raised, cleared, temperature)
+            VALUES (
+                alarm.id, 'cleared', alarm.sink, alarm.raised, greatest(alarm.raised, now()), alarm.temperature
+            )
             ON CONFLICT DO NOTHING;
         END IF;
         DELETE FROM alarms WHERE id = alarm.id AND NOT EXISTS (

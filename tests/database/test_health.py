@@ -96,7 +96,7 @@ FAULTS = {
     "nobody looks for alarms": (
         "UPDATE watching SET checked = now() - interval '11 minutes'",
         "UPDATE watching SET checked = now()",
-        {"watch_seconds": "Alarms have not been looked for for 11 minutes."},
+        {"watch_seconds": "Nobody has looked for alarms for 11 minutes."},
     ),
     "a removal stands still, and retention with it": (
         f"{REMOVAL}; UPDATE upkeep SET retention = '7 days', dropped_before = now() - interval '10 days'",
@@ -219,7 +219,7 @@ def test_it_is_said_in_words_with_a_status_for_programs(plain: Urls, owner: Owne
     ill = python("-m", "migrations.health", "--words", DATABASE_URL=plain(MONITOR))
     assert (ill.returncode, ill.stdout.splitlines()) == (
         1,
-        ["Alarms have not been looked for for 60 minutes. docs/reliability.md#watch-stops"],
+        ["Nobody has looked for alarms for 60 minutes. docs/reliability.md#watch-stops"],
     )
 
 

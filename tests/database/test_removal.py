@@ -449,6 +449,36 @@ def test_an_alarm_has_the_temperature_that_is_left_of_its_instant(
     assert (alarm["temperature"], alarm["cleared"]) == (31.0, None)
 
 
+def test_an_alarm_that_a_late_reading_began_is_withdrawn_from_it_and_a_sink_hears_the_same_each_time(
+    average: TestClient, owner: psycopg.Connection[Any], plain: Urls, serve: Serve, sink: Sink
+) -> None:
+    rules = '[{"above": 24}]'
+    watch = serve("watch", DATABASE_URL=plain(WATCHER), ALARM_RULES=rules, ALARM_SINK_URL=sink.url, SINK_PATIENCE="1")
+    now = datetime.now(UTC)
+    sink.refuse(float("inf"), 500)
+    store(owner, ("B1", "101", now - timedelta(minutes=15), 25.0), ("B1", "101", now - timedelta(minutes=10), 20.0))
+    watch.post("/watch")
+    store(owner, ("B1", "101", now - timedelta(minutes=20), 45.0))
+    watch.post("/watch")
+    [alarm] = average.get("/v1/temperature/alarms").json()["alarms"]
+    assert (alarm["temperature"], datetime.fromisoformat(alarm["raised"])) == (45.0, now - timedelta(minutes=20))
+    interval: dict[str, Any] = {"start": now - timedelta(minutes=21), "end": now}
+    assert remove(average, building_id="B1", **interval, above=40)["removed"] == 1
+    [alarm] = average.get("/v1/temperature/alarms").json()["alarms"]
+    assert (alarm["temperature"], datetime.fromisoformat(alarm["raised"])) == (25.0, now - timedelta(minutes=15))
+    # What the sink refused was made of the reading that it was raised by, and so is what it takes.
+    owner.execute("UPDATE alarms SET temperature = 30")
+    owner.execute("UPDATE alarm_events SET next_attempt = now()")
+    sink.refuse(0, 500)
+    watch.post("/watch")
+    owner.execute("UPDATE alarm_events SET next_attempt = now()")
+    watch.post("/watch")
+    assert [(event["state"], event["temperature"]) for event in map(data, sink.events)] == [
+        ("raised", 25.0),
+        ("cleared", 25.0),
+    ]
+
+
 def test_no_step_walks_past_what_the_steps_before_removed(owner: psycopg.Connection[Any], plain: Urls) -> None:
     owner.execute(
         "INSERT INTO temperatures SELECT 'B1', '101', at, 20 FROM generate_series(%s::timestamptz, %s, '1 s') AS at",

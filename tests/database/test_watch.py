@@ -210,7 +210,7 @@ def test_a_late_reading_may_show_that_an_alarm_began_earlier(watch: Watch, store
     assert check(function) == (1, 0)
     store((9, 29))
     assert check(function) == (0, 0)
-    assert [raised for *_, raised, _ in alarms(plain)] == [ago(9)]
+    assert alarms(plain) == [("101", "high", 28, 29, ago(9), None)]
     store((7, 21))
     assert check(function) == (1, 1)
     assert [times for *_, times in alarms(plain)] == [ago(7), None]
@@ -554,6 +554,23 @@ def test_a_database_that_hangs_is_503_at_the_deadline(
             link.stall()
         assert answer.result().status_code == 503
         assert time.monotonic() - started < 2.5
+
+
+def test_a_check_waits_for_a_room_that_is_being_written_whatever_the_database_says_of_locks(
+    watch: Watch, store: Store, plain: Urls
+) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        (name,) = owner.execute("SELECT current_database()").fetchone() or ("",)
+        owner.execute(f"ALTER DATABASE {name} SET lock_timeout = '5ms'")
+    store((5, 29))
+    function = watch(RULE)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(plain(OWNER)) as writer:
+        writer.execute("SELECT FROM rooms FOR UPDATE")
+        answer = pool.submit(function.post, "/")
+        wait_for_locks(plain)
+        time.sleep(0.1)
+        writer.rollback()
+        assert answer.result().json()["raised"] == 1
 
 
 # Silence, and who was away

@@ -129,6 +129,34 @@ def test_what_went_wrong_can_be_left_out() -> None:
         assert found(server) == [1, 2]
 
 
+def test_who_went_back_too_far_can_go_forward_again() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        instants: list[datetime] = []
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) is not None)
+            for number in range(2):
+                store(server, number)
+                instants.append(datetime.now(UTC))
+            store(server, 2)
+            wait_until(lambda: received(server, backups))
+            lost(server)
+        first = restore(server, backups, instants[0])
+        assert found(server) == [0]
+        # A copy is named after the second in which it begins.
+        wait_until(lambda: datetime.now(UTC) - begun(first) > timedelta(seconds=1))
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) != first)
+            store(server, 3)
+            wait_until(lambda: received(server, backups))
+            lost(server)
+        restore(server, backups, instants[1])
+        assert found(server) == [0, 1]
+        lost(server)
+        restore(server, backups, None)
+        assert found(server) == [0, 3]
+
+
 def test_the_backup_of_another_database_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     with place() as folder:
         with serving(folder / "postgres") as server:
@@ -222,7 +250,9 @@ def test_a_new_database_is_not_begun_where_there_is_the_backup_of_one() -> None:
         assert not (folder / "data" / "postgres").exists()
 
 
-def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it() -> None:
+def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It was long at work before.
+    monkeypatch.setattr("local.backup.FAILED_RECEIVER_SECONDS", 0)
     with place() as folder, serving(folder / "postgres") as server:
         with backed_up(server, folder / "elsewhere") as said:
             store(server, 1)

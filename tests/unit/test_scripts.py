@@ -178,8 +178,8 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
         (
             {"PLACES": TOGETHER},
             [
-                "The node n2 has 2 instances of the database, and they are lost with it:"
-                " temperature-db-0, temperature-db-2",
+                "The node n2 has 2 instances of the database, and they are lost with it: "
+                "temperature-db-0, temperature-db-2. docs/"
             ],
         ),
         # Who may not list nodes hears it too.
