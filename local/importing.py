@@ -240,8 +240,9 @@ class Import:
         self._digest, end = _read(content, self.progress.offset)
         # Behind a line without an end, what was added since would be read as a line of its own.
         if self.progress is not begin and (self._digest.hexdigest() != self.progress.digest or end != b"\n"):
-            self.progress = begin
             self._digest, _ = _read(content, begin.offset)
+            self.progress = begin
+        self.progress.digest = self._digest.hexdigest()
         self.faulty = Faulty(path.with_name(f"{path.name}.faulty.csv"), self.progress.faulty_bytes)
         self._kept_at = 0.0
 
@@ -249,18 +250,22 @@ class Import:
         """Note what became of the next block."""
         self.faulty.add(outcome.faults)
         self._digest.update(b"".join(block.lines))
-        self.progress.offset = block.end
-        self.progress.line = block.first + len(block.lines)
-        self.progress.stored += outcome.stored
-        self.progress.duplicates += outcome.duplicates
-        self.progress.faulty += len(outcome.faults)
+        # At once: a signal in between would leave a digest that is not that of the offset.
+        self.progress = replace(
+            self.progress,
+            offset=block.end,
+            line=block.first + len(block.lines),
+            digest=self._digest.hexdigest(),
+            stored=self.progress.stored + outcome.stored,
+            duplicates=self.progress.duplicates + outcome.duplicates,
+            faulty=self.progress.faulty + len(outcome.faults),
+        )
         if time.monotonic() - self._kept_at > KEEPING_SECONDS:
             self.keep()
 
     def keep(self) -> None:
         """Keep how far it is."""
         self.progress.faulty_bytes = self.faulty.kept()
-        self.progress.digest = self._digest.hexdigest()
         new = self._place.with_name(f"{self._place.name}.new")
         new.write_text(json.dumps(asdict(self.progress)))
         new.replace(self._place)

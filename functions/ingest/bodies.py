@@ -336,7 +336,8 @@ def _unsupported(media_type: str) -> Problem:
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         f"{media_type} cannot be read; send application/json, application/x-ndjson, text/csv,"
-        " application/cloudevents+json, application/cloudevents-batch+json, or a CloudEvent in binary mode whose data is JSON",
+        " application/cloudevents+json, application/cloudevents-batch+json, or a CloudEvent in binary mode"
+        " whose data is JSON",
     )
 
 
