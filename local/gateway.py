@@ -25,6 +25,7 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     listed = {name: access.tokens(name) for name in _TOKENS}
     # What is about all functions, and so for whoever has a token of any.
     own: edge.Routes = {
+        "": edge.Route((*edge.GET, *edge.POST), _answered_elsewhere),
         "/metrics": edge.Route(
             edge.GET, access.needs_token([each for some in listed.values() for each in some], metrics)
         ),
@@ -35,12 +36,22 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     async def gateway(request: Request) -> Response:
         return await edge.route(request, own)
 
+    def _is_own(scope: Message, path: str) -> bool:
+        # No function alone knows what all of them take at `/`.
+        of_functions = "refusal" in scope or scope["method"] in own[""].methods
+        path = path.rstrip("/")
+        return path in own and not (path == "" and of_functions)
+
     async def routed(scope: Message, receive: Receive, send: Send) -> None:
         path = prefix.without(scope["path"])
-        answer = gateway if path.rstrip("/") in own else functions[_route(scope["method"], path)]
+        answer = gateway if _is_own(scope, path) else functions[_route(scope["method"], path)]
         await answer(scope, receive, send)
 
     return visitors.only_own(routed)
+
+
+async def _answered_elsewhere(_: Request) -> Response:
+    raise AssertionError("The functions answer these methods")
 
 
 def _function(name: str, environment: Mapping[str, str]) -> Application:

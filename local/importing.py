@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,11 +27,10 @@ import httpx2
 from tqdm import tqdm
 
 from local.files import Block, Content, Fault, Format, Record, blocks, opened, recognized
-from shared import settings
+from shared import settings, sink
 from shared.backoff import Backoff, retry_after_seconds
 from shared.formulas import READING_COLUMNS, guarded
 from shared.settings import SettingError
-from shared.sink import is_on_this_machine
 
 CONNECTIONS = 4
 BLOCKS_AHEAD = 2 * CONNECTIONS
@@ -42,7 +42,9 @@ PATIENCE_SECONDS = 60
 KEEPING_SECONDS = 1.0
 """So often the progress is written down."""
 HEAD_BYTES = 64 * 1024
-"""A file is known again by so much of its beginning."""
+"""Of the first line, at most."""
+READ_BYTES = 1024 * 1024
+"""At once, of what an import before has stored."""
 SETTING_OF_COLUMN = dict(zip(READING_COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
 """The setting that names the column of the file."""
 
@@ -58,8 +60,10 @@ class Progress:
     faulty: int = 0
     faulty_bytes: int = 0
     """Of the file of faulty lines; what is behind was not kept."""
+    digest: str = ""
+    """SHA-256 of all before `offset`. A file that differs there is another one, and begins anew."""
     asked: dict[str, str] = field(default_factory=dict)
-    """The file and how it was read. An import that differs begins anew."""
+    """How the file was read, and where it went. An import that differs begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Ingest:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         self._url = url
-        self._client = httpx2.Client(headers=headers, timeout=60, trust_env=not is_on_this_machine(url))
+        self._client = httpx2.Client(headers=headers, timeout=60, trust_env=not sink.is_on_this_machine(url))
         self._format = format
         self.stopped = threading.Event()
 
@@ -159,8 +163,16 @@ _RETRIED_STATUSES = {
 
 
 def _counts(answer: httpx2.Response) -> tuple[int, int]:
-    counts = answer.json()
-    return counts["accepted"] - counts["duplicates"], counts["duplicates"]
+    """The readings that a request stored, and those that were there. Raises SettingError for an answer of others."""
+    try:
+        counts = answer.json()
+        accepted, duplicates = int(counts["accepted"]), int(counts["duplicates"])
+    except (ValueError, KeyError, TypeError):
+        raise SettingError(
+            f"{answer.url} answers {answer.status_code}, but not how many readings it stored, as ingest does. Is URL"
+            " the address of ingest?"
+        ) from None
+    return accepted - duplicates, duplicates
 
 
 def _detail(answer: httpx2.Response) -> str:
@@ -221,24 +233,33 @@ class Faulty:
 class Import:
     """An import of a file, which may end anywhere and begin again."""
 
-    def __init__(self, path: Path, asked: dict[str, str]) -> None:
+    def __init__(self, path: Path, content: Content, begin: Progress) -> None:
+        """Go on where an import of the same file ended, or at `begin`. The content is there then."""
         self._place = path.with_name(f"{path.name}.progress")
-        self.progress = Progress(asked=asked)
-        with suppress(OSError, ValueError, TypeError):
-            before = Progress(**json.loads(self._place.read_text()))
-            if before.asked == asked:
-                self.progress = before
+        self.progress = _kept(self._place, begin)
+        self._digest, end = _read(content, self.progress.offset)
+        # Behind a line without an end, what was added since would be read as a line of its own.
+        if self.progress is not begin and (self._digest.hexdigest() != self.progress.digest or end != b"\n"):
+            self._digest, _ = _read(content, begin.offset)
+            self.progress = begin
+        self.progress.digest = self._digest.hexdigest()
         self.faulty = Faulty(path.with_name(f"{path.name}.faulty.csv"), self.progress.faulty_bytes)
         self._kept_at = 0.0
 
     def done(self, block: Block, outcome: Outcome) -> None:
         """Note what became of the next block."""
         self.faulty.add(outcome.faults)
-        self.progress.offset = block.end
-        self.progress.line = block.first + len(block.lines)
-        self.progress.stored += outcome.stored
-        self.progress.duplicates += outcome.duplicates
-        self.progress.faulty += len(outcome.faults)
+        self._digest.update(b"".join(block.lines))
+        # At once: a signal in between would leave a digest that is not that of the offset.
+        self.progress = replace(
+            self.progress,
+            offset=block.end,
+            line=block.first + len(block.lines),
+            digest=self._digest.hexdigest(),
+            stored=self.progress.stored + outcome.stored,
+            duplicates=self.progress.duplicates + outcome.duplicates,
+            faulty=self.progress.faulty + len(outcome.faults),
+        )
         if time.monotonic() - self._kept_at > KEEPING_SECONDS:
             self.keep()
 
@@ -256,13 +277,33 @@ class Import:
         self._place.unlink(missing_ok=True)
 
 
+def _kept(place: Path, begin: Progress) -> Progress:
+    """How far an import was that asked the same; `begin` if there is none."""
+    with suppress(OSError, ValueError, TypeError):
+        before = Progress(**json.loads(place.read_text()))
+        if before.asked == begin.asked:
+            return before
+    return begin
+
+
+def _read(content: Content, size: int) -> "tuple[hashlib._Hash, bytes]":
+    """The SHA-256 of the first bytes of the content, and the last one of them; the content is behind them then."""
+    digest, end = hashlib.sha256(), b""
+    content.seek(0)
+    while size and (some := content.read(min(size, READ_BYTES))):
+        digest.update(some)
+        size -= len(some)
+        end = some[-1:]
+    return digest, end
+
+
 def main() -> None:
     """Import the file that FILE names. Raises SettingError for what the user has to change."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = Path(settings.text("FILE") or _usage())
-    url = settings.text("URL", f"http://localhost:{settings.number('PORT', 8080, least=1, most=65535)}/")
+    url = sink.url("URL") or f"http://localhost:{settings.number('PORT', 8080, least=1, most=65535)}/"
     columns = {column: settings.text(setting, column) for column, setting in SETTING_OF_COLUMN.items()}
-    encoding, delimiter = settings.text("ENCODING", "utf-8"), settings.text("DELIMITER")
+    encoding, delimiter, token = settings.text("ENCODING", "utf-8"), _delimiter(), sink.token("TOKEN")
     try:
         "".encode(encoding)
     except (LookupError, UnicodeError):
@@ -271,21 +312,28 @@ def main() -> None:
         with opened(path) as (content, file), _alone(path, file):
             head = content.readline(HEAD_BYTES)
             format, has_header = recognized(head, columns, encoding, delimiter)
-            digest = hashlib.sha256(head + content.read(HEAD_BYTES)).hexdigest()
-            asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url, "head": digest}
-            work = Import(path, asked)
-            if work.progress.offset == 0 and has_header:
-                work.progress.offset, work.progress.line = len(head), 2
-            content.seek(work.progress.offset)
+            asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url}
+            begin = Progress(len(head), 2, asked=asked) if has_header else Progress(asked=asked)
+            work = Import(path, content, begin)
             with _bar(path, file) as bar:
-                _run(work, Ingest(url, settings.text("TOKEN"), format), content, format, bar)
-    except (OSError, EOFError) as error:
+                _run(work, Ingest(url, token, format), content, format, bar)
+    except (OSError, EOFError, zlib.error) as error:
         raise SettingError(f"{path} cannot be read or written beside: {error}") from None
     print(_words(work), flush=True)
 
 
 def _usage() -> str:
     raise SettingError("Name a file of readings, CSV or NDJSON: make import FILE=readings.csv")
+
+
+def _delimiter() -> str:
+    """The setting DELIMITER. Raises SettingError for what is not one character, or has a meaning of its own in CSV."""
+    # As it stands: settings.text would leave nothing of a tab.
+    setting = os.environ.get("DELIMITER", "")
+    delimiter = "\t" if setting == r"\t" else setting
+    if len(delimiter) > 1 or delimiter in {'"', "\r", "\n"}:
+        raise SettingError(rf"DELIMITER must be one character, such as ; or \t for a tab, not {setting!r}")
+    return delimiter
 
 
 @contextmanager

@@ -85,6 +85,11 @@ def explained() -> Iterator[None]:
         raise SettingError(f"The database could not be brought to its newest schema: {masked(words)}") from None
 
 
+def run(connection: Connection, statement: str) -> None:
+    """Run a statement as it stands: names in it may have colons and percent signs, which else mean parameters."""
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
 def name_revision_table(connection: Connection) -> None:
     """Give the table of revisions its own name where an earlier version of the migrations called it alembic_version.
 

@@ -48,8 +48,9 @@ def keep(connection: Connection, settings: Settings) -> None:
     """Have TimescaleDB's community edition summarize, refresh and compress as the settings say."""
     if not _one(connection, _OF_SUMMARIES):
         schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
-        connection.exec_driver_sql(
-            f"SELECT add_job('{schema}.summarize', interval '1 minute', fixed_schedule => false)"
+        connection.execute(
+            text("SELECT add_job(CAST(:procedure AS regproc), interval '1 minute', fixed_schedule => false)"),
+            {"procedure": f"{schema}.summarize"},
         )
     if has_aggregate(connection, BUCKET_AVERAGES):
         _keep_refresh(connection, settings)

@@ -4,7 +4,7 @@ import logging
 
 from sqlalchemy import Connection, text
 
-from migrations.database import REVISION_TABLE
+from migrations.database import REVISION_TABLE, run
 from shared.settings import SettingError
 
 log = logging.getLogger("migrations")
@@ -54,13 +54,13 @@ def withdraw_defaults(connection: Connection, roles: tuple[str, ...]) -> None:
             " LEFT JOIN pg_namespace ON pg_namespace.oid = defaclnamespace"
             " JOIN pg_roles AS grantee ON grantee.oid = acl.grantee"
             " JOIN pg_roles AS role ON role.rolname = ANY(:roles) AND pg_has_role(role.oid, grantee.oid, 'MEMBER')"
-            " WHERE defaclobjtype IN ('r', 'S', 'f') AND defaclrole = current_user::regrole"
+            " WHERE defaclobjtype IN ('r', 'S', 'f') AND pg_get_userbyid(defaclrole) = current_user"
             " AND acl.grantee <> defaclrole"
         ),
         {"roles": list(roles)},
     ).all():
         where = f"IN SCHEMA {schema} " if schema else ""
-        connection.execute(text(f"ALTER DEFAULT PRIVILEGES {where}REVOKE ALL ON {kind} FROM {grantee}"))
+        run(connection, f"ALTER DEFAULT PRIVILEGES {where}REVOKE ALL ON {kind} FROM {grantee}")
 
 
 def let_in(connection: Connection, role: str) -> None:
@@ -71,7 +71,7 @@ def let_in(connection: Connection, role: str) -> None:
     schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
     statement = f"GRANT USAGE ON SCHEMA {schema} TO {_quoted(connection, role)}"
     # Where another role owns the schema, that is no error, and does nothing.
-    connection.execute(text(statement))
+    run(connection, statement)
     if not connection.scalar(may, {"role": role}):
         log.warning("the role %s may not use the schema, and its owner alone can let it: %s", role, statement)
 
@@ -82,7 +82,7 @@ def grant(connection: Connection, privilege: str, relations: list[str], role: st
         log.warning("there is no role %s: nothing is granted on %s", role, ", ".join(relations))
         return
     for relation in relations:
-        connection.execute(text(f"GRANT {privilege} ON {relation} TO {_quoted(connection, role)}"))
+        run(connection, f"GRANT {privilege} ON {relation} TO {_quoted(connection, role)}")
 
 
 def reserve(connection: Connection, functions: list[str]) -> None:
@@ -96,7 +96,7 @@ def reserve(connection: Connection, functions: list[str]) -> None:
         ),
         {"functions": functions},
     ).all():
-        connection.execute(text(f"REVOKE ALL ON FUNCTION {function} FROM {grantee}"))
+        run(connection, f"REVOKE ALL ON FUNCTION {function} FROM {grantee}")
 
 
 def _exists(connection: Connection, role: str) -> bool:
@@ -104,4 +104,4 @@ def _exists(connection: Connection, role: str) -> bool:
 
 
 def _quoted(connection: Connection, role: str) -> str:
-    return connection.dialect.identifier_preparer.quote(role)
+    return str(connection.scalar(text("SELECT quote_ident(:role)"), {"role": role}))

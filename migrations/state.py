@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from migrations import backfill, jobs, roles
-from migrations.database import interval, transaction
+from migrations.database import interval, run, transaction
 from migrations.edition import Edition, detect, has_aggregate, has_hypertable
 from migrations.failures import Final
 from migrations.schema import BUCKET_AVERAGES
@@ -94,7 +94,7 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
         )
     )
     path = ", ".join(dict.fromkeys(filter(None, (schema, extension, "pg_temp"))))
-    connection.exec_driver_sql(f"SET LOCAL search_path = {path}")
+    run(connection, f"SET LOCAL search_path = {path}")
     in_chunks = has_hypertable(connection)
     kind = "hypertable" if in_chunks else "table"
     of_kind = f"room_readings_of_{kind}", f"retention_of_{kind}"
@@ -143,7 +143,7 @@ def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> No
     statements = _read(name)
     for placeholder, part in parts.items():
         statements = statements.replace(placeholder, part)
-    connection.exec_driver_sql(statements)
+    run(connection, statements)
 
 
 def _roll_up(whole: str, width: str, *, part: str) -> str:

@@ -161,7 +161,7 @@ async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = DEFAULT_
 
         return await tables.parse(validators.table, headers["content-type"], body)
     if not _is_json(media_type):
-        raise _unsupported(media_type)
+        raise _unsupported_data() if event else _unsupported(media_type)
     if body.lstrip(b" \t\r\n").startswith(b"[") and not event:
         return await _array(validators.readings, body)
     return [_validated(validators.reading, body)]
@@ -311,7 +311,7 @@ def _broken(found: Sequence[Fault], title: str, body: bytes) -> Problem:
     """The Problem of faults that validation of a schema with this title found."""
     fields = {fault["field"] for fault in found}
     if "datacontenttype" in fields:
-        return _unsupported("The data of an event", found)
+        return _unsupported_data(found)
     if fields & _ATTRIBUTES.keys() or (title in {"Event", "list[Event]"} and "" in fields):
         return _not_an_event(found)
     refusal = refused(found)
@@ -324,12 +324,20 @@ def _not_an_event(found: Sequence[Fault]) -> Problem:
     return Problem(HTTPStatus.BAD_REQUEST, "This is not a CloudEvent of version 1.0", faults=found)
 
 
-def _unsupported(what: str, found: Sequence[Fault] = ()) -> Problem:
+def _unsupported_data(found: Sequence[Fault] = ()) -> Problem:
     return Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        f"{what} cannot be read; send application/json, application/x-ndjson, text/csv, application/cloudevents+json, "
-        "application/cloudevents-batch+json, or a CloudEvent in binary mode whose data is JSON",
+        "The data of a CloudEvent must be JSON, such as application/json",
         faults=found,
+    )
+
+
+def _unsupported(media_type: str) -> Problem:
+    return Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        f"{media_type} cannot be read; send application/json, application/x-ndjson, text/csv,"
+        " application/cloudevents+json, application/cloudevents-batch+json, or a CloudEvent in binary mode"
+        " whose data is JSON",
     )
 
 

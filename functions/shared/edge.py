@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from starlette.datastructures import QueryParams
@@ -154,10 +155,28 @@ def has_preference(value: str, name: str) -> bool:
 
 
 def query(request: Request) -> QueryParams:
-    """The parameters of the query string. Raises Problem 422, before it costs anything, if there are too many."""
-    if request.scope["query_string"].count(b"&") >= MOST_QUERY_PARAMETERS:
+    """The parameters of the query string.
+
+    Raises Problem 422, before it costs anything, if there are too many, or if they are not UTF-8: starlette would put
+    other characters in the place of what is not.
+    """
+    sent = request.scope["query_string"]
+    if sent.count(b"&") >= MOST_QUERY_PARAMETERS:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A question has at most {MOST_QUERY_PARAMETERS} parameters")
+    if not _is_encoded(sent):
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "The query string is not percent-encoded UTF-8; B\u00fcro is to be sent as B%C3%BCro",
+        )
     return request.query_params
+
+
+def _is_encoded(sent: bytes) -> bool:
+    """Whether a query string is percent-encoded UTF-8 (RFC 3986, 2.5)."""
+    try:
+        return sent.isascii() and (b"%" not in sent or bool(unquote_to_bytes(sent).decode()))
+    except UnicodeDecodeError:
+        return False
 
 
 def collect_garbage_rarely() -> None:

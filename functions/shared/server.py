@@ -246,14 +246,28 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the application. Raises Problem 431 if there is too much of it already."""
+        """Hand the request to the application.
+
+        Raises Problem 431 if there is too much of it already. The parser lets more pass than HTTP does (RFC 9112): 400
+        for another version, and without a Host (3.2), and 501 for a coding of the transfer that nobody undoes (6.1).
+        """
         # A header takes four bytes more on the wire.
         if (
             self._head_may_be_too_large
             and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > MOST_HEAD_BYTES
         ):
             raise _too_large()
-        if self.expect_100_continue and self.parser.get_http_version() == "1.0":
+        version = self.parser.get_http_version()
+        if version not in {"1.0", "1.1"}:
+            raise Problem(HTTPStatus.BAD_REQUEST, f"This is not a request of HTTP/1.1: it says HTTP/{version}")
+        names = [name for name, _ in self.headers]
+        if version == "1.1" and names.count(b"host") != 1:
+            raise Problem(HTTPStatus.BAD_REQUEST, "This is not a request of HTTP/1.1: it must have one header Host")
+        if b"transfer-encoding" in names:
+            codings = b",".join(value for name, value in self.headers if name == b"transfer-encoding")
+            if codings.strip().lower() != b"chunked":
+                raise Problem(HTTPStatus.NOT_IMPLEMENTED, "Send the body with Transfer-Encoding: chunked and no other")
+        if self.expect_100_continue and version == "1.0":
             # Which has no interim answers (RFC 9110, 10.1.1).
             self.expect_100_continue = False
         super().on_headers_complete()

@@ -46,8 +46,8 @@ def load(name: str) -> Sink:
     Raises SettingError for settings that make no sense.
     """
     return Sink(
-        url=_url("K_SINK") or _url(f"{name}_URL"),
-        token=_token(f"{name}_TOKEN"),
+        url=url("K_SINK") or url(f"{name}_URL"),
+        token=token(f"{name}_TOKEN"),
         patience_seconds=settings.number("SINK_PATIENCE", 30, least=1, most=600),
         extensions=_extensions(),
     )
@@ -61,7 +61,7 @@ def is_usable(url: str) -> bool:
         _ = parts.port, (parts.hostname or "").encode("idna")
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and len(url.split()) == 1
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and len(url.split()) == 1 and url.isprintable()
 
 
 def is_on_this_machine(url: str) -> bool:
@@ -69,19 +69,21 @@ def is_on_this_machine(url: str) -> bool:
     return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
 
 
-def _url(name: str) -> str:
-    url = settings.text(name)
-    if url and not is_usable(url):
+def url(name: str) -> str:
+    """The URL that a setting is, empty if there is none. Raises SettingError for what is no such."""
+    found = settings.text(name)
+    if found and not is_usable(found):
         # The URL is not repeated: it may hold a secret.
         raise settings.SettingError(f"{name} must be an http or https URL, such as https://example.com/events")
-    return url
+    return found
 
 
-def _token(name: str) -> str:
-    token = settings.text(name)
-    if not (token.isascii() and token.isprintable()):
+def token(name: str) -> str:
+    """The token that a setting is, empty if there is none. Raises SettingError for what no header can hold."""
+    found = settings.text(name)
+    if not (found.isascii() and found.isprintable()):
         raise settings.SettingError(f"{name} must be of ASCII characters, in one line")
-    return token
+    return found
 
 
 def _extensions() -> dict[str, str]:

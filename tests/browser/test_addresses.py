@@ -39,6 +39,8 @@ def test_what_of_an_address_makes_no_sense_is_said(visit: Visit) -> None:
         "room_id=7": "has no building_id before it",
         "bucket=1h": "means nothing here",
         "last=fortnight": "is none of hour, day, week, month, year",
+        "last=toString": "is none of hour, day, week, month, year",
+        "before=constructor": "is none of week, year",
         "start=yesterday": "is no timestamp, such as 2024-12-01T12:34:56Z",
     }
     rooms = "&".join(["building_id=<b>"] * 9)

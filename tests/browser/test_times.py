@@ -1,6 +1,6 @@
 """What the dashboard says of times: which year, and which hour where clocks are changed."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -27,6 +27,14 @@ def test_an_interval_that_is_not_of_this_year_has_its_years(visit: Visit) -> Non
     expect(page.locator("#when")).to_contain_text(f" {this}, ")
     page = shown(visit(view(ROOM, last="hour")))
     expect(page.locator("#when")).not_to_contain_text(str(this))
+
+
+def test_the_year_is_that_of_the_server(visit: Visit) -> None:
+    last = datetime.now().astimezone().year - 1
+    page = visit("/docs")
+    page.clock.install(time=datetime(last, 7, 1, tzinfo=UTC))
+    page.goto(page.url.replace("/docs", view(ROOM, start=f"{last}-03-28T00:00:00Z", end=f"{last}-03-28T01:00:00Z")))
+    expect(shown(page).locator("#when")).to_contain_text(f"28 Mar {last}, ")
 
 
 def test_the_hour_that_comes_twice_is_told_apart(visit: Visit) -> None:

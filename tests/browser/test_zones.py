@@ -1,14 +1,28 @@
 """The time zone that the dashboard shows times in, and what was a week or a year before."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Product, Visit, keep
-from tests.browser.support import PHONE, accessible, asked, fits, plot, reading, saved, schemes, shown, tile, view
+from tests.browser.support import (
+    PHONE,
+    accessible,
+    ask_again,
+    asked,
+    fits,
+    plot,
+    reading,
+    saved,
+    schemes,
+    shown,
+    tile,
+    view,
+)
 
 ROOM = ("B1", "101")
 # In Zurich clocks are put forward on the 29th, in the middle of this week and not of the one before.
@@ -40,6 +54,46 @@ def _choose(page: Page, label: str, value: str) -> None:
     else:
         page.get_by_label(label).select_option(value)
     shown(page)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("europe/zurich", "Europe/Zurich"), ("utc", "UTC"), ("us/pacific", "America/Los_Angeles")],
+)
+def test_a_zone_may_be_written_as_the_browser_takes_it(visit: Visit, typed: str, name: str) -> None:
+    page = shown(visit(view(ROOM, **WEEK, tz=typed)))
+    expect(page.locator("#when")).to_contain_text(f"Times are those of {name} (")
+    expect(page.locator("#notice")).to_be_hidden()
+    page = shown(visit(view(ROOM, **WEEK)))
+    _choose(page, "Time zone", typed)
+    expect(page.locator("#when")).to_contain_text(f"Times are those of {name} (")
+    expect(page.locator("#notice")).to_be_hidden()
+    assert ("tz", name) in asked(page)
+
+
+@pytest.mark.parametrize("own", ["Europe/Zurich", "Europe/Berlin"])
+def test_a_zone_that_only_the_browser_knows_is_asked_for_once(visit: Visit, tolerated: list[str], own: str) -> None:
+    tolerated.append("Failed to load resource: the server responded with a status of 422")
+    times = []
+
+    def refuse(route: Route) -> None:
+        times.append(route.request.url)
+        fault = {"field": "tz", "message": "'Europe/Zurich' is no IANA time zone"}
+        route.fulfill(status=422, content_type="application/problem+json", body=json.dumps({"errors": [fault]}))
+
+    page = visit("/docs", timezone_id=own)
+    page.route("**/series?*tz=Europe%2FZurich*", refuse)
+    chosen = {} if own == "Europe/Zurich" else {"tz": "Europe/Zurich"}
+    page.goto(page.url.replace("/docs", view(ROOM, last="hour", **chosen)))
+    shown(page)
+    expect(page.locator("#address")).to_have_text(
+        "Left out of the address: tz=Europe/Zurich is no time zone that the server knows."
+    )
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(page.locator("#when")).to_contain_text("UTC (UTC+00:00)" if chosen == {} else "Europe/Berlin (UTC+0")
+    ask_again(page)
+    shown(page)
+    assert len(times) == 1
 
 
 def test_times_are_those_of_the_zone_that_is_chosen(visit: Visit, product: Product) -> None:

@@ -109,6 +109,15 @@ def test_a_question_has_at_most_fifty_parameters(average: TestClient) -> None:
         assert (answer.status_code, detail in answer.text) == (422, True), answer.text
 
 
+@pytest.mark.parametrize("path", ["average", "series", "readings", "rooms", "alarms"])
+@pytest.mark.parametrize("name", ["B%FCro", "B%C3%BCro%80", "%ED%A0%80", "%C3", "B\u00fcro%FF", "=%FF"])
+def test_a_query_that_is_not_utf_8_is_refused(average: TestClient, path: str, name: str) -> None:
+    answer = average.get(f"/v1/temperature/{path}?building_id={name}")
+    detail = "The query string is not percent-encoded UTF-8; B\u00fcro is to be sent as B%C3%BCro"
+    assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+    assert average.get(f"/v1/temperature/{path}?%FF").status_code == 422
+
+
 def test_a_url_of_thousands_of_parameters_costs_nothing(average: TestClient) -> None:
     for names in ("x", "building_id", ""):
         query = "&".join(f"{names}{number if names == 'x' else ''}=1" for number in range(4_000))

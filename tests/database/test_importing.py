@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -9,9 +10,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psycopg
@@ -135,6 +138,49 @@ def test_what_is_compressed_is_read_too(ingest: Served, plain: Urls, tmp_path: P
     assert len(stored(plain)) == 9_000
 
 
+def test_a_gzip_file_may_be_damaged_anywhere(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    file = tmp_path / "readings.csv.gz"
+    whole = gzip.compress("\n".join([HEADER, *lines(30_000), ""]).encode())
+    place = random.randrange(20, len(whole) - 20)
+    print(f"16 bytes from {place} on are damaged")
+    file.write_bytes(whole[:place] + bytes(byte ^ 0xFF for byte in whole[place : place + 16]) + whole[place + 16 :])
+    assert "cannot be read" in refused(file, ingest.port)
+    file.write_bytes(whole)
+    assert imported(file, ingest)[2] == 0
+    assert len(stored(plain)) >= 30_000
+
+
+@pytest.mark.parametrize("delimiter", ["\t", r"\t", " ", ";"])
+def test_what_is_between_columns_can_be_named(ingest: Served, plain: Urls, tmp_path: Path, delimiter: str) -> None:
+    between = "\t" if delimiter == r"\t" else delimiter
+    found = [HEADER, *lines(3)]
+    file = write(tmp_path / "readings.txt", *(line.replace("room ", "room").replace(",", between) for line in found))
+    assert imported(file, ingest, DELIMITER=delimiter) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"accepted": "many"}', b'{"accepted": 1}', b"\xff"])
+def test_an_address_that_is_not_that_of_ingest_is_told(tmp_path: Path, body: bytes) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(201)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    file = write(tmp_path / "readings.csv", HEADER, *lines(3))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            said = refused(file, server.server_port)
+        finally:
+            server.shutdown()
+    assert "answers 201, but not how many readings it stored, as ingest does" in said
+
+
 def test_faulty_lines_are_told_and_the_others_stored(ingest: Served, plain: Urls, tmp_path: Path) -> None:
     good = lines(9)
     found = [
@@ -241,6 +287,55 @@ def test_another_file_or_other_columns_begin_anew(ingest: Served, plain: Urls, t
     assert imported(file, ingest) == (4, 0, 0)
 
 
+@pytest.fixture
+def broken_off(ingest: Served, tmp_path: Path) -> Path:
+    """A file of which an import stored 14,000 lines at least, and then came to one that it cannot read."""
+    file = write(tmp_path / "readings.csv", HEADER, *lines(30_000), "x" * 5_000_000)
+    assert "is longer than" in refused(file, ingest.port)
+    return file
+
+
+def test_a_file_that_differs_anywhere_in_what_is_stored_begins_anew(
+    ingest: Served, plain: Urls, broken_off: Path
+) -> None:
+    old, place = lines(30_000), random.randrange(4_000, 14_000)
+    print(f"{place} lines are before those that were added")
+    write(broken_off, HEADER, *old[:place], *lines(1_000, begin=30_000), *old[place:])
+    assert imported(broken_off, ingest)[2] == 0
+    assert len(stored(plain)) == 31_000
+
+
+def test_a_file_that_became_shorter_than_what_is_stored_begins_anew(
+    ingest: Served, plain: Urls, broken_off: Path
+) -> None:
+    write(broken_off, HEADER, *lines(5_000), *lines(1, begin=30_000))
+    assert imported(broken_off, ingest) == (1, 5_000, 0)
+    assert FIRST + timedelta(seconds=30_000) in {row[2] for row in stored(plain)}
+
+
+def test_a_file_that_grew_at_its_end_goes_on(ingest: Served, plain: Urls, broken_off: Path) -> None:
+    write(broken_off, HEADER, *lines(31_000))
+    new, duplicates, faulty_lines = imported(broken_off, ingest)
+    # What was stored before is counted with it. Only blocks that were under way come twice.
+    assert (new + duplicates, faulty_lines) == (31_000, 0)
+    assert duplicates <= 16_000
+    assert len(stored(plain)) == 31_000
+
+
+def test_a_line_that_got_its_end_after_it_was_read_is_read_again(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    found = "".join(f"{line}\n" for line in (HEADER, *lines(3)))
+    file, place = tmp_path / "readings.csv", tmp_path / "readings.csv.progress"
+    file.write_text(found[:-5])
+    refused(file, ingest.port, TOKEN="wrong")
+    # Killed behind the last block, which was kept, and before the end.
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    place.write_text(
+        json.dumps(json.loads(place.read_text()) | {"offset": len(found) - 5, "line": 5, "digest": digest})
+    )
+    file.write_text(found)
+    assert imported(file, ingest) == (3, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("content", "variables", "message"),
     [
@@ -252,6 +347,13 @@ def test_another_file_or_other_columns_begin_anew(ingest: Served, plain: Urls, t
         (b"a,b\n", {"ENCODING": "klingon"}, "ENCODING is no encoding that is known: 'klingon'"),
         (b"a,b\n", {"ENCODING": "hex"}, "ENCODING is no encoding that is known: 'hex'"),
         (b"a,b\n", {"ENCODING": "undefined"}, "ENCODING is no encoding that is known: 'undefined'"),
+        (b"a,b\n", {"DELIMITER": "tab"}, "DELIMITER must be one character, such as ; or \\t for a tab, not 'tab'"),
+        (b"a,b\n", {"DELIMITER": '"'}, "DELIMITER must be one character"),
+        (b"a,b\n", {"TOKEN": "schl\u00fcsselschl\u00fcssel"}, "TOKEN must be of ASCII characters"),
+        (b"a,b\n", {"URL": "http://["}, "URL must be an http or https URL"),
+        (b"a,b\n", {"URL": "http://127.0.0.1\x01/"}, "URL must be an http or https URL"),
+        (b"a,b\n", {"URL": "localhost:8080"}, "URL must be an http or https URL"),
+        (b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 4, {}, "cannot be read or written beside: Error -3"),
         (HEADER.encode() + b"\n" + b"x" * 5_000_000, {}, "Line 2 is longer than 4194304 bytes"),
     ],
 )

@@ -94,6 +94,47 @@ def test_an_owner_needs_no_more_than_a_place_for_its_tables(
             owner.execute("CALL summarize()")
 
 
+STRANGE = 'App "User\'s" 50% a:b {c}'
+
+
+def test_roles_and_schemas_may_have_any_name(
+    service: Callable[..., Urls], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [STRANGE, *(f"{STRANGE} {kind}" for kind in ("writer", "reader", "watcher", "admin", "monitor"))]
+    owner, writer, *_ = quoted = ['"{}"'.format(name.replace('"', '""')) for name in names]
+    urls = service(
+        *(f"CREATE ROLE {role} LOGIN" for role in quoted),
+        f"ALTER DATABASE DATABASE_NAME OWNER TO {owner}",
+        # The search_path of every role begins with the schema of its own name.
+        f"CREATE SCHEMA {owner} AUTHORIZATION {owner}",
+        # What the role gets, and what it would get that it must not have.
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {owner} GRANT ALL ON TABLES TO {writer}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT ALL ON FUNCTIONS TO {writer}",
+    )
+    for setting, name in zip(("WRITER", "READER", "WATCHER", "ADMIN", "MONITOR"), names[1:], strict=True):
+        monkeypatch.setenv(f"{setting}_ROLE", name)
+    try:
+        migrated(urls(quote(STRANGE, safe="")))
+        assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+        with psycopg.connect(urls(SUPERUSER)) as superuser:
+            [(tables, may_insert, may_select, may_remove)] = superuser.execute(
+                "SELECT count(*), bool_or(has_table_privilege(%(writer)s, pg_class.oid, 'INSERT')),"
+                " bool_or(has_table_privilege(%(writer)s, pg_class.oid, 'SELECT')),"
+                " has_function_privilege(%(writer)s, (SELECT oid FROM pg_proc WHERE proname = 'begin_removal'),"
+                " 'EXECUTE')"
+                " FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+                " WHERE nspname = %(owner)s AND relname = 'temperatures'",
+                {"writer": names[1], "owner": STRANGE},
+            ).fetchall()
+        assert (tables, may_insert, may_select, may_remove) == (1, True, False, False)
+    finally:
+        with psycopg.connect(urls(SUPERUSER), autocommit=True) as superuser:
+            for role in quoted:
+                superuser.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+                superuser.execute(f"DROP OWNED BY {role} CASCADE")
+                superuser.execute(f"DROP ROLE {role}")
+
+
 @pytest.mark.parametrize(
     ("owned", "sentence"),
     [

@@ -132,6 +132,19 @@ def test_a_body_that_any_page_can_send_is_not_taken(product: TestClient, kind: s
     assert product.post("/simulate", headers={"content-type": kind}).status_code != 415
 
 
+def test_what_is_allowed_at_the_root_is_what_all_functions_together_take(product: TestClient) -> None:
+    allowed = "GET, HEAD, POST, OPTIONS"
+    for path in ("/", "//"):
+        for method in ("PUT", "DELETE", "PATCH", "TRACE"):
+            answer = product.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert (product.options(path).status_code, product.options(path).headers["allow"]) == (204, allowed)
+        for method in ("GET", "HEAD", "POST"):
+            assert product.request(method, path).status_code not in {404, 405}
+    page = {"origin": "https://partner.example", "access-control-request-method": "POST"}
+    assert product.options("/", headers=page).headers["access-control-allow-methods"] == allowed
+
+
 def test_what_is_about_all_functions_is_answered_as_the_rest(product: TestClient) -> None:
     """With the header for pages of listed origins, counted, and with a line in the log."""
     page = {"origin": "https://partner.example"}

@@ -236,6 +236,17 @@ def test_an_event_without_data_is_422(ingest: TestClient) -> None:
     assert problem(post(ingest, EVENT, STRUCTURED)) == (422, [fault])
 
 
+@pytest.mark.parametrize("media_type", ["text/csv", "application/x-ndjson", "application/xml"])
+def test_what_the_data_of_an_event_may_be_is_said(ingest: TestClient, media_type: str) -> None:
+    event = {**EVENT, "datacontenttype": media_type}
+    for answer in (
+        post(ingest, b"x", media_type, **BINARY),
+        ingest.post("/", json=event, headers={"content-type": "application/cloudevents+json"}),
+    ):
+        detail = "The data of a CloudEvent must be JSON, such as application/json"
+        assert (answer.status_code, answer.json()["detail"]) == (415, detail)
+
+
 def test_data_that_is_not_json_is_415(ingest: TestClient) -> None:
     event = {**EVENT, "datacontenttype": "application/xml", "data": "<reading/>"}
     status, faults = problem(post(ingest, event, STRUCTURED))

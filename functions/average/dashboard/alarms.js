@@ -1,5 +1,6 @@
 // Alarms: what they say, which of them a chart shows, and lists of them.
 
+import { now } from "./api.js";
 import { apart, clock, count, day, duration, element, grouped, moment, roomName, roomText, span, thisYear } from "./format.js";
 import { key } from "./view.js";
 
@@ -87,7 +88,7 @@ export function listOfChart(place, drawn, named, onInterval) {
   const newest = [...drawn].sort((one, other) => other.from - one.from);
   fill(place, newest, [named, newest], ({ alarm, from, to }) => {
     const button = element("button", { type: "button", "aria-label": `Show ${lasted(alarm)}`, textContent: lasted(alarm) });
-    const around = Math.max(SHORT, (Math.min(to, Date.now()) - from) / 2);
+    const around = Math.max(SHORT, (Math.min(to, now()) - from) / 2);
     button.addEventListener("click", () => onInterval(new Date(from - around), to === Infinity ? null : new Date(to + around)));
     const noticed = late(alarm) ? [`, told ${day(new Date(alarm.noticed))}, ${clock(new Date(alarm.noticed))}`] : [];
     const room = named ? [roomName(placeOf(alarm))] : [];

@@ -7,10 +7,11 @@ const FIRST_ALARMS = 1000;
 let skew = 0;
 
 export class Failure extends Error {
-  constructor(status, detail, pause = 0) {
+  constructor(status, detail, pause = 0, fields = []) {
     super(detail);
     this.status = status;
     this.pause = pause;
+    this.fields = fields;
   }
 }
 
@@ -89,7 +90,7 @@ function tellTime(response) {
 async function failure(response) {
   const problem = await response.json().catch(() => ({}));
   const faults = (problem.errors || []).map(({ field, message }) => `${field} ${message}`);
-  return new Failure(response.status, faults.join("; ") || problem.detail || `The server answered ${response.status}.`, pause(response.headers));
+  return new Failure(response.status, faults.join("; ") || problem.detail || `The server answered ${response.status}.`, pause(response.headers), (problem.errors || []).map(({ field }) => field));
 }
 
 // Retry-After is a number of seconds or a date (RFC 9110, 10.2.3), in milliseconds; 0 where it is neither.

@@ -10,7 +10,7 @@ import { Chart, during, swatch } from "./chart.js";
 import { ago, bare, clock, count, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet, whole as wholeFile } from "./sheet.js";
 import { MOST_ROOMS, asNow, beside, earlier, instant, interval, isLimit, key, read, write } from "./view.js";
-import { all, atWall, current, endOf, exists, lengthOf, own, use, wall } from "./zones.js";
+import { all, atWall, current, endOf, lengthOf, named, own, use, wall } from "./zones.js";
 
 const PAUSE = 5000;
 const RESTRAINT = 20;
@@ -47,7 +47,7 @@ async function refresh({ chosen = false } = {}) {
   // Each question is answered or fails for itself, and the page shows what is answered.
   const settled = (question) =>
     question.catch((error) => {
-      if (signal.aborted || !(error instanceof Failure) || error.status === 401) throw error;
+      if (signal.aborted || !(error instanceof Failure) || error.status === 401 || isOfZone(error)) throw error;
       failures.push(error);
       return null;
     });
@@ -65,7 +65,7 @@ async function refresh({ chosen = false } = {}) {
     if (signal.aborted) return;
     if (!(error instanceof Failure)) throw error;
     begun();
-    return askForToken();
+    return error.status === 401 ? askForToken() : leaveZone();
   }
   begun();
   render(chosen);
@@ -77,6 +77,17 @@ async function refresh({ chosen = false } = {}) {
   const pause = Math.max(PAUSE, RESTRAINT_AFTER_FAILURE * took, ...failures.map((each) => each.pause));
   report(failures, pause);
   schedule(pause);
+}
+
+// Whether the API does not know the zone that this browser knows. There is always UTC.
+const isOfZone = ({ fields }) => fields.includes("tz") && current() !== "UTC";
+
+function leaveZone() {
+  const fault = `tz=${current()} is no time zone that the server knows`;
+  view = { ...view, tz: view.tz ? null : "UTC", faults: [...view.faults, fault] };
+  use(view.tz);
+  showPeriod();
+  refresh({ chosen: true });
 }
 
 // For start.js, which says otherwise that nothing began.
@@ -556,8 +567,9 @@ $("more").addEventListener("toggle", () => {
 
 $("tz").addEventListener("change", () => {
   const zone = $("tz").value.trim();
-  if (zone && !exists(zone)) $("tz-fault").textContent = "No such time zone; one is Europe/Zurich.";
-  else go({ ...view, tz: zone || null });
+  const tz = zone ? named(zone) : null;
+  if (zone && !tz) $("tz-fault").textContent = "No such time zone; one is Europe/Zurich.";
+  else go({ ...view, tz });
 });
 
 for (const name of ["before", "weighting"]) $(name).addEventListener("change", () => go({ ...view, [name]: $(name).value || null }));

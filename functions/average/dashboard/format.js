@@ -1,5 +1,6 @@
 // Numbers, times and names as the reader writes them.
 
+import { now } from "./api.js";
 import { ahead, current, dayOf, wall, yearOf } from "./zones.js";
 
 const MINUTE = 60e3;
@@ -64,7 +65,7 @@ export function twin(date) {
 export const time = (date, seconds) => format(date, seconds ? SECONDS : CLOCK);
 export const clock = (date, seconds) => `${time(date, seconds)}${twin(date) ? ` (${offset(date)})` : ""}`;
 
-export const thisYear = (date) => yearOf(date) === yearOf(new Date());
+export const thisYear = (date) => yearOf(date) === yearOf(now());
 export const day = (date, year = !thisYear(date)) => format(date, year ? { ...DATE, year: "numeric" } : DATE);
 export const month = (date) => format(date, { month: "short", year: "numeric" });
 export const full = (date) => `${format(date, { dateStyle: "medium", timeStyle: "medium" })}${twin(date) ? ` (${offset(date)})` : ""}`;

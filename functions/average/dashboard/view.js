@@ -1,6 +1,6 @@
 // What is looked at. The address bar holds all of it, so a view can be shared, kept, and gone back to.
 
-import { DAY, atWall, exists, later, wall } from "./zones.js";
+import { DAY, atWall, later, named, wall } from "./zones.js";
 
 const HOUR = 3600e3;
 export const PERIODS = { hour: HOUR, day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
@@ -24,15 +24,15 @@ export function read(search) {
       else if (!place || place.room !== null) refuse(name, value, "has no building_id before it");
       else place.room = value;
     } else if (name === "last") {
-      if (value in PERIODS) view.last = value;
+      if (Object.hasOwn(PERIODS, value)) view.last = value;
       else refuse(name, value, `is none of ${Object.keys(PERIODS).join(", ")}`);
     } else if (name === "start" || name === "end") {
       const instant = new Date(repaired(value));
       if (Number.isNaN(+instant)) refuse(name, value, "is no timestamp, such as 2024-12-01T12:34:56Z");
       else view[name] = instant;
     } else if (name === "tz") {
-      if (exists(value)) view.tz = value;
-      else refuse(name, value, "is no time zone, such as Europe/Zurich");
+      view.tz = named(value) ?? view.tz;
+      if (!named(value)) refuse(name, value, "is no time zone, such as Europe/Zurich");
     } else if (name === "weighting") {
       if (value === "time") view.weighting = value;
       else if (value !== "reading") refuse(name, value, "is none of reading, time");
@@ -40,7 +40,7 @@ export function read(search) {
       if (isLimit(value)) view[name] = Number(value);
       else refuse(name, value, "is no temperature from -50 to 50");
     } else if (name === "before") {
-      if (value in BEFORE) view.before = value;
+      if (Object.hasOwn(BEFORE, value)) view.before = value;
       else refuse(name, value, `is none of ${Object.keys(BEFORE).join(", ")}`);
     } else {
       refuse(name, value, "means nothing here");

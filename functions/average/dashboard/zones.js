@@ -17,12 +17,13 @@ function made(zone) {
   return new Intl.DateTimeFormat("en-US", { ...PARTS, timeZone: zone, calendar: "gregory", numberingSystem: "latn" });
 }
 
-// Whether this browser knows the zone. Offsets are none that have a calendar.
-export function exists(zone) {
+// The zone by the name that the API knows, whose capitals count; null if this browser knows none. Offsets are none that
+// have a calendar.
+export function named(zone) {
   try {
-    return Boolean(made(zone)) && !/^[+-]/.test(zone);
+    return /^[+-]/.test(zone) ? null : made(zone).resolvedOptions().timeZone;
   } catch {
-    return false;
+    return null;
   }
 }
 
