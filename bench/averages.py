@@ -16,7 +16,7 @@ import psycopg
 from matplotlib.axes import Axes
 from psycopg_pool import AsyncConnectionPool
 
-from average.courses import Wish
+from average.courses import CourseOptions
 from average.intervals import DAY, HOUR, Bucket, Buckets
 from average.queries import Scope, Temperatures
 from bench import load, stack
@@ -173,11 +173,16 @@ def _of_buildings(length: timedelta, large: bool) -> Iterator[Question]:
         local = SERIES_IN_ZONE.format(zone=zone)
         yield Question(f"days of a room in {zone}", _days(BUILDING, length, zone=zone), local, length=length)
     yield Question(
-        "average of a room over time", _course(Wish(by_time=True), length), HELD.format(of="temperature"), length=length
+        "average of a room over time",
+        _course(CourseOptions(by_time=True), length),
+        HELD.format(of="temperature"),
+        length=length,
     )
     for name, limit in (("never is above", NEVER_ABOVE), ("every day is above", DAILY_ABOVE)):
         beyond = HELD.format(of=f"greatest(temperature - {limit}, 0)")
-        yield Question(f"hours above what a room {name}", _course(Wish(above=limit), length), beyond, length=length)
+        yield Question(
+            f"hours above what a room {name}", _course(CourseOptions(above=limit), length), beyond, length=length
+        )
     yield Question("days of the building", _days(BUILDING, length, whole=True), SERIES_OF_BUILDING, length=length)
     if large:
         yield Question(
@@ -205,9 +210,11 @@ def _average(building: str, length: timedelta, *, whole: bool = False) -> Callab
     return ask
 
 
-def _course(wish: Wish, length: timedelta) -> Callable[[Temperatures, str], Awaitable[int]]:
+def _course(options: CourseOptions, length: timedelta) -> Callable[[Temperatures, str], Awaitable[int]]:
     async def ask(temperatures: Temperatures, room: str) -> int:
-        [(_, course)] = await temperatures.courses(Scope(BUILDING, room, _RAGGED_START, _RAGGED_START + length), wish)
+        [(_, course)] = await temperatures.courses(
+            Scope(BUILDING, room, _RAGGED_START, _RAGGED_START + length), options
+        )
         return course.readings
 
     return ask

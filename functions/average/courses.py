@@ -20,7 +20,7 @@ _SIGNIFICANT_BITS = 109
 """Twice those of a double, and some."""
 
 
-class Wish(NamedTuple):
+class CourseOptions(NamedTuple):
     """What is asked for beside count, lowest and highest."""
 
     by_time: bool = False
@@ -119,32 +119,32 @@ def exact_average(total: Decimal, count: int, lowest: float, highest: float) -> 
     return min(max(numerator / (denominator * count), lowest), highest)
 
 
-def values(course: Course, wish: Wish, zone: tzinfo | None) -> dict[str, Any]:
+def values(course: Course, options: CourseOptions, zone: tzinfo | None) -> dict[str, Any]:
     """What is answered of a course."""
     answer: dict[str, Any] = {
-        "average_temperature": course.average_over_time if wish.by_time else course.average,
+        "average_temperature": course.average_over_time if options.by_time else course.average,
         "count": course.readings,
         "min": course.min,
         "max": course.max,
     }
-    if wish.holds:
+    if options.holds:
         answer["covered_seconds"] = _seconds(course.covered)
-    if wish.above is not None:
-        answer["above"] = _beyond(course.above, course.above_degree_microseconds, wish.above)
-    if wish.below is not None:
-        answer["below"] = _beyond(course.below, course.below_degree_microseconds, wish.below)
-    if "stddev" in wish.statistics:
+    if options.above is not None:
+        answer["above"] = _beyond(course.above, course.above_degree_microseconds, options.above)
+    if options.below is not None:
+        answer["below"] = _beyond(course.below, course.below_degree_microseconds, options.below)
+    if "stddev" in options.statistics:
         answer["stddev"] = course.stddev
-    if "first" in wish.statistics:
+    if "first" in options.statistics:
         answer["first"] = _reading(course.first_at, course.first_temperature, zone)
-    if "last" in wish.statistics:
+    if "last" in options.statistics:
         answer["last"] = _reading(course.last_at, course.last_temperature, zone)
     return answer
 
 
-def columns(wish: Wish | None) -> list[str]:
+def columns(options: CourseOptions | None) -> list[str]:
     """The names of what is answered beside average, count, lowest and highest, as `flat` has them."""
-    return [] if wish is None else list(flat(values(EMPTY, wish, None)))[4:]
+    return [] if options is None else list(flat(values(EMPTY, options, None)))[4:]
 
 
 def flat(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from average import courses, questions, readings
-from average.courses import Wish
+from average.courses import CourseOptions
 from average.queries import AlarmPlace, Scope, Summary, Temperatures
 from shared import access, answers, conninfo, database, edge, logs, negotiation, routes, settings, sites
 from shared.pages import Site
@@ -57,38 +57,38 @@ async def average(request: Request) -> Response:
 
 
 async def _average(request: Request) -> Response:
-    scope, wish = questions.average(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    if wish is None:
+    scope, options = questions.average(edge.query(request), datetime.now(UTC), ALIGNMENT)
+    if options is None:
         values = _values(await _database().summary(scope))
     else:
-        [(_, course)] = await _database().courses(scope, wish) or [(1, courses.EMPTY)]
-        values = courses.values(course, wish, scope.zone)
-    answer = {**values, **_weighted(wish), **_named(scope)}
+        [(_, course)] = await _database().courses(scope, options) or [(1, courses.EMPTY)]
+        values = courses.values(course, options, scope.zone)
+    answer = {**values, **_weighted(options), **_named(scope)}
     if not values["count"] and values["average_temperature"] is None:
         answer["message"] = "No data found"
     return answers.json(answer)
 
 
 async def _series(request: Request) -> Response:
-    scope, buckets, wish = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    if wish is None:
+    scope, buckets, options = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
+    if options is None:
         points = [
             {"start": written(start, scope.zone), **_values(summary)}
             for start, summary in await _database().series(scope)
         ]
     else:
         points = [
-            {"start": written(buckets.starts[number - 1], scope.zone), **courses.values(course, wish, scope.zone)}
-            for number, course in await _database().courses(scope, wish)
-            if course.readings or wish.holds
+            {"start": written(buckets.starts[number - 1], scope.zone), **courses.values(course, options, scope.zone)}
+            for number, course in await _database().courses(scope, options)
+            if course.readings or options.holds
         ]
     if negotiation.prefers(edge.headers(request).get("accept", ""), "text/csv", "application/json"):
-        answer = _csv([courses.flat(point) for point in points], courses.columns(wish))
+        answer = _csv([courses.flat(point) for point in points], courses.columns(options))
     else:
         width = buckets.bucket.fixed_width(buckets.zone)
         seconds = None if width is None else int(width.total_seconds())
         bucket = {"bucket": buckets.bucket.text, "bucket_seconds": seconds}
-        answer = answers.json({**_named(scope), **_weighted(wish), **bucket, "series": points})
+        answer = answers.json({**_named(scope), **_weighted(options), **bucket, "series": points})
     answer.headers["Vary"] = "Accept"
     return answer
 
@@ -273,8 +273,8 @@ def _named(scope: Scope) -> dict[str, str | None]:
     return {**named, "tz": str(scope.zone)} if scope.zone else named
 
 
-def _weighted(wish: Wish | None) -> dict[str, str]:
-    return {"weighting": "time"} if wish and wish.by_time else {}
+def _weighted(options: CourseOptions | None) -> dict[str, str]:
+    return {"weighting": "time"} if options and options.by_time else {}
 
 
 def _file_name(scope: Scope) -> str:

@@ -18,7 +18,7 @@ from prometheus_client import Gauge, Histogram
 from psycopg_pool import AsyncConnectionPool
 
 from average import courses, summaries
-from average.courses import Course, Wish
+from average.courses import Course, CourseOptions
 from average.intervals import DAY, HOUR, WEEK, Buckets, floor
 from average.summaries import Statements
 from average.turns import BRIEF_SECONDS, Turns
@@ -211,7 +211,7 @@ class Temperatures:
         found = [_Bucket(*row) for row in rows]
         return [(scope.buckets.starts[bucket.name - 1], bucket.summary) for bucket in found]
 
-    async def courses(self, scope: Scope, wish: Wish) -> list[tuple[int, Course]]:
+    async def courses(self, scope: Scope, options: CourseOptions) -> list[tuple[int, Course]]:
         """The number, from 1, and the course of each bucket of the scope in which there are readings or one holds."""
         rows = await self._fetch(
             _OF_COURSES,
@@ -219,11 +219,11 @@ class Temperatures:
                 "building_id": scope.building_id,
                 "room_id": scope.room_id,
                 "bounds": list(scope.bounds or (scope.start, scope.end)),
-                "longest_hold": wish.longest_hold,
-                "above": wish.above,
-                "below": wish.below,
-                "first": "first" in wish.statistics,
-                "last": "last" in wish.statistics,
+                "longest_hold": options.longest_hold,
+                "above": options.above,
+                "below": options.below,
+                "first": "first" in options.statistics,
+                "last": "last" in options.statistics,
             },
         )
         return [(number, Course(*values)) for number, *values in rows]

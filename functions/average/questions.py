@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema, to_json
 from starlette.datastructures import QueryParams
 
-from average.courses import Wish
+from average.courses import CourseOptions
 from average.intervals import DAY, WIDTH_OF_UNIT, Bucket, Buckets, default_start, first_instant, has_local_time
 from average.queries import AlarmPlace, AlarmScope, Place, Scope
 from average.readings import FORMS
@@ -189,13 +189,13 @@ _alarm_cursor = SchemaValidator(
 )
 
 
-def average(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Wish | None]:
+def average(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, CourseOptions | None]:
     """The readings to average, and what is asked for beside that. Raises Problem 422 with every fault."""
     found = _validated(_average, query)
-    return _scope(found, now, alignment), _wish(found)
+    return _scope(found, now, alignment), _course_options(found)
 
 
-def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets, Wish | None]:
+def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets, CourseOptions | None]:
     """The readings of a series, its buckets, and what is asked for beside averages.
 
     Raises Problem 422 with every fault.
@@ -204,20 +204,20 @@ def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Sco
     scope = _scope(found, now, alignment)
     bucket = _bucket(found["bucket"], scope) if "bucket" in found else _bucket_for_a_chart(scope)
     buckets = Buckets(bucket, scope.zone, scope.start, scope.end)
-    return replace(scope, buckets=buckets), buckets, _wish(found)
+    return replace(scope, buckets=buckets), buckets, _course_options(found)
 
 
-def _wish(found: Mapping[str, Any]) -> Wish | None:
-    wish = Wish(
+def _course_options(found: Mapping[str, Any]) -> CourseOptions | None:
+    options = CourseOptions(
         by_time=found.get("weighting") == "time",
         longest_hold=timedelta(seconds=found.get("max_gap", DAY.total_seconds())),
         above=found.get("above"),
         below=found.get("below"),
         statistics=[name for name in STATISTICS if name in found.get("statistics", "").split(",")],
     )
-    if "max_gap" in found and not wish.holds:
+    if "max_gap" in found and not options.holds:
         raise _refused([_fault("max_gap", "is for weighting=time, above or below; give one of them")])
-    return wish if wish.holds or wish.statistics else None
+    return options if options.holds or options.statistics else None
 
 
 def _bucket(text: str, scope: Scope) -> Bucket:
