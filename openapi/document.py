@@ -248,7 +248,13 @@ def _operation(
         }
         for status, contents in operation.answers.items()
     }
-    for status in sorted([*operation.problems, *([HTTPStatus.UNAUTHORIZED] if operation.token else [])]):
+    problems = [
+        *operation.problems,
+        *([HTTPStatus.UNAUTHORIZED] if operation.token else []),
+        # What the rules of a query allow may be longer than the head of a request.
+        *([HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE] if operation.query else []),
+    ]
+    for status in sorted(problems):
         described["responses"][str(status.value)] = {
             "description": status.phrase,
             **({"headers": _HEADERS[status]} if status in _HEADERS else {}),

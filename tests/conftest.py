@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import count, groupby
 from pathlib import Path
 
@@ -20,7 +21,12 @@ from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, copied, e
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Those that take long are for `make torture`."""
+    """Each has an id of its own: xdist runs one of those with the same. Those that take long are for `make torture`."""
+    for item in items:
+        # Schemathesis makes a test for each operation, whose name pytest 9.2 leaves out of the id.
+        if operation := getattr(item, "operation_label", None):
+            item._id = replace(item._id, params=operation)
+    assert len({item.nodeid for item in items}) == len(items), "some tests have the same id"
     long = [item for item in items if item.get_closest_marker("long") and not LONG]
     config.hook.pytest_deselected(items=long)
     items[:] = [item for item in items if item not in long]
