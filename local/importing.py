@@ -221,13 +221,19 @@ class Faulty:
             (fault.line, fault.reason, guarded(fault.text.rstrip("\r\n"))) for fault in faults
         )
 
-    def kept(self) -> int:
-        """Its bytes, once they are on the disk."""
+    @property
+    def size(self) -> int:
+        """Its bytes."""
         if self._file is None:
             return self.path.stat().st_size if self.path.exists() else 0
         self._file.flush()
-        os.fsync(self._file.fileno())
         return self._file.tell()
+
+    def keep(self) -> None:
+        """Have it outlive a loss of power."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 class Import:
@@ -250,7 +256,7 @@ class Import:
         """Note what became of the next block."""
         self.faulty.add(outcome.faults)
         self._digest.update(b"".join(block.lines))
-        # At once: a signal in between would leave a digest that is not that of the offset.
+        # At once: a signal in between leaves what goes together, and the next import takes the rest away.
         self.progress = replace(
             self.progress,
             offset=block.end,
@@ -259,13 +265,14 @@ class Import:
             stored=self.progress.stored + outcome.stored,
             duplicates=self.progress.duplicates + outcome.duplicates,
             faulty=self.progress.faulty + len(outcome.faults),
+            faulty_bytes=self.faulty.size,
         )
         if time.monotonic() - self._kept_at > KEEPING_SECONDS:
             self.keep()
 
     def keep(self) -> None:
         """Keep how far it is."""
-        self.progress.faulty_bytes = self.faulty.kept()
+        self.faulty.keep()
         new = self._place.with_name(f"{self._place.name}.new")
         new.write_text(json.dumps(asdict(self.progress)))
         new.replace(self._place)
@@ -273,7 +280,7 @@ class Import:
 
     def forget(self) -> None:
         """Leave nothing but the faulty lines: it is done."""
-        self.faulty.kept()
+        self.faulty.keep()
         self._place.unlink(missing_ok=True)
 
 

@@ -24,7 +24,7 @@ export function read(search) {
       else if (!place || place.room !== null) refuse(name, value, "has no building_id before it");
       else place.room = value;
     } else if (name === "last") {
-      if (Object.hasOwn(PERIODS, value)) view.last = value;
+      if (Object.keys(PERIODS).includes(value)) view.last = value;
       else refuse(name, value, `is none of ${Object.keys(PERIODS).join(", ")}`);
     } else if (name === "start" || name === "end") {
       const instant = new Date(repaired(value));
@@ -40,7 +40,7 @@ export function read(search) {
       if (isLimit(value)) view[name] = Number(value);
       else refuse(name, value, "is no temperature from -50 to 50");
     } else if (name === "before") {
-      if (Object.hasOwn(BEFORE, value)) view.before = value;
+      if (Object.keys(BEFORE).includes(value)) view.before = value;
       else refuse(name, value, `is none of ${Object.keys(BEFORE).join(", ")}`);
     } else {
       refuse(name, value, "means nothing here");
