@@ -44,7 +44,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the table and the functions that fill it."""
-    for name in ("summarize_days", "roll_up_weeks", "roll_up_days", "touched", "summarize_weeks"):
+    for name in ("summarize_days", "roll_up_weeks", "roll_up_days", "touched_days", "touched", "summarize_weeks"):
         op.execute(f"DROP FUNCTION IF EXISTS {name}")
     op.drop_column("rooms", "weeks_until")
     op.drop_table("room_weeks")
