@@ -174,9 +174,10 @@ def query(request: Request) -> QueryParams:
 def _is_encoded(sent: bytes) -> bool:
     """Whether a query string is percent-encoded UTF-8 (RFC 3986, 2.5)."""
     try:
-        return sent.isascii() and (b"%" not in sent or bool(unquote_to_bytes(sent).decode()))
+        unquote_to_bytes(sent).decode()
     except UnicodeDecodeError:
         return False
+    return sent.isascii()
 
 
 def collect_garbage_rarely() -> None:

@@ -89,8 +89,9 @@ function tellTime(response) {
 
 async function failure(response) {
   const problem = await response.json().catch(() => ({}));
-  const faults = (problem.errors || []).map(({ field, message }) => `${field} ${message}`);
-  return new Failure(response.status, faults.join("; ") || problem.detail || `The server answered ${response.status}.`, pause(response.headers), (problem.errors || []).map(({ field }) => field));
+  const errors = problem.errors || [];
+  const detail = errors.map(({ field, message }) => `${field} ${message}`).join("; ") || problem.detail || `The server answered ${response.status}.`;
+  return new Failure(response.status, detail, pause(response.headers), errors.map(({ field }) => field));
 }
 
 // Retry-After is a number of seconds or a date (RFC 9110, 10.2.3), in milliseconds; 0 where it is neither.

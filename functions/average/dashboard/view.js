@@ -31,8 +31,9 @@ export function read(search) {
       if (Number.isNaN(+instant)) refuse(name, value, "is no timestamp, such as 2024-12-01T12:34:56Z");
       else view[name] = instant;
     } else if (name === "tz") {
-      view.tz = named(value) ?? view.tz;
-      if (!named(value)) refuse(name, value, "is no time zone, such as Europe/Zurich");
+      const zone = named(value);
+      if (zone) view.tz = zone;
+      else refuse(name, value, "is no time zone, such as Europe/Zurich");
     } else if (name === "weighting") {
       if (value === "time") view.weighting = value;
       else if (value !== "reading") refuse(name, value, "is none of reading, time");
