@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 import pytest
@@ -34,18 +36,28 @@ PROBLEM = {
 INGEST = "http://ingest.temperature.svc.cluster.local"
 
 
+class Served(NamedTuple):
+    address: str
+    process_id: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of its memory, so far."""
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process_id}/status").read_text())
+        return int(peak) * 1024
+
+
 @contextmanager
-def _server(log: Path, **variables: str) -> Iterator[str]:
-    """A function as its image serves it; yields its address."""
+def _server(log: Path, **variables: str) -> Iterator[Served]:
+    """A function as its image serves it."""
     port = free_port()
     passed = {"PATH": os.environ["PATH"], "PORT": str(port), "PYTHONPATH": str(ROOT / "functions")}
     with log.open("a") as output:
         command = [sys.executable, "-m", "shared.server"]
         server = subprocess.Popen(command, env={**variables, **passed}, stderr=output, stdout=output)
-    address = f"http://127.0.0.1:{port}/"
     try:
         wait_until(lambda: server.poll() is not None or listens(port), seconds=30)
-        yield address
+        yield Served(f"http://127.0.0.1:{port}/", server.pid)
     finally:
         server.terminate()
         server.wait(10)
@@ -62,6 +74,8 @@ class Box:
             if name.startswith("dead-letters")
         )
         template = templates(objects)["dead-letter-box"]
+        limit = template["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        self.memory_limit_bytes = int(limit.removesuffix("Mi")) * 1024 * 1024
         self.function = template["spec"]["containers"][0]["image"].rpartition("/")[2].partition(":")[0]
         self.settings = environment(template)
         self.program = folder / Path(self.settings["FUNCTION_SOURCE"]).name
@@ -71,15 +85,16 @@ class Box:
         self.log = folder / "log"
 
     @contextmanager
-    def running(self) -> Iterator[str]:
-        """Its address."""
+    def running(self) -> Iterator[Served]:
+        """It, as its manifest has it."""
         found = {"FUNCTION_SOURCE": str(self.program), "DEAD_LETTERS": str(self.letters)}
-        with _server(self.log, **{**self.settings, **found}) as address:
-            yield address
+        with _server(self.log, **{**self.settings, **found}) as served:
+            yield served
 
     def told(self, *arguments: str, sink: str = NOWHERE, **variables: str) -> "subprocess.CompletedProcess[str]":
         """What an operator types in its pod."""
-        passed = {"PATH": os.environ["PATH"], "DEAD_LETTERS": str(self.letters), "SINK_URL": sink, **variables}
+        image = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "functions")}
+        passed = {**image, "DEAD_LETTERS": str(self.letters), "SINK_URL": sink, **variables}
         command = [sys.executable, str(self.program), *arguments]
         return subprocess.run(command, capture_output=True, check=False, env=passed, text=True)
 
@@ -167,14 +182,14 @@ def test_its_image_has_each_package_that_it_imports(box: Box) -> None:
     }
     lacking = {
         module
-        for module in imported - sys.stdlib_module_names
+        for module in imported - sys.stdlib_module_names - {"shared"}
         if not any(re.search(rf"(?m)^{package}(\[.*\])?==", pinned) for package in of_module[module])
     }
     assert lacking == set()
 
 
 def test_each_dead_letter_is_logged_and_listed_with_the_reason_in_words(box: Box) -> None:
-    with box.running() as address:
+    with box.running() as (address, _):
         began = datetime.now(UTC).replace(microsecond=0)
         for number, (errors, _) in enumerate(REASONS.values()):
             headers, body = _dead(f"lost-{number}", b"no JSON at all", errors)
@@ -201,7 +216,7 @@ def test_when_the_cause_is_mended_they_are_stored_once_and_what_breaks_a_rule_st
         _dead("hot", json.dumps({**READING, "temperature": 99}).encode(), away),
         _dead("damaged", b'{"building_id"', away),
     ]
-    with box.running() as address:
+    with box.running() as (address, _):
         for headers, body in letters:
             assert requests.post(address, data=body, headers=headers, timeout=10).status_code == 204
         # A sender that did not hear of it brings it again.
@@ -211,11 +226,11 @@ def test_when_the_cause_is_mended_they_are_stored_once_and_what_breaks_a_rule_st
     assert (said.returncode, said.stdout) == (1, "0 delivered, 0 refused again, 5 left\n")
     assert "http://127.0.0.1:1/ does not answer (ClientConnectorError): the rest stays" in said.stderr
     ingest = {"FUNCTION_TARGET": "ingest", "FUNCTION_SOURCE": str(ROOT / "functions/ingest/main.py")}
-    with _server(box.log, **ingest, DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1") as sink:
+    with _server(box.log, **ingest, DATABASE_URL=NOWHERE, DEADLINE_SECONDS="1") as (sink, _):
         said = box.told("redeliver", sink=sink)
         assert (said.returncode, said.stdout) == (1, "0 delivered, 0 refused again, 5 left\n")
         assert f"{sink} answers 503: " in said.stderr
-    with _server(box.log, **ingest, DATABASE_URL=plain(WRITER), WRITE_TOKENS="a-token-of-the-sink") as sink:
+    with _server(box.log, **ingest, DATABASE_URL=plain(WRITER), WRITE_TOKENS="a-token-of-the-sink") as (sink, _):
         assert f"{sink} answers 401: " in box.told("redeliver", sink=sink).stderr
         said = box.told("redeliver", sink=sink, SINK_TOKEN="a-token-of-the-sink")
         assert said.returncode == 1
@@ -232,7 +247,7 @@ def test_when_the_cause_is_mended_they_are_stored_once_and_what_breaks_a_rule_st
 
 
 def test_an_answer_that_says_nothing_about_the_event_ends_it_and_all_stay(box: Box, sink: Sink) -> None:
-    with box.running() as address:
+    with box.running() as (address, _):
         for name in ("first", "second"):
             headers, body = _dead(name, b"{}", {})
             assert requests.post(address, data=body, headers=headers, timeout=10).status_code == 204
@@ -250,10 +265,10 @@ def test_an_answer_that_says_nothing_about_the_event_ends_it_and_all_stay(box: B
 
 def test_what_cannot_be_kept_is_not_taken(box: Box) -> None:
     shutil.rmtree(box.letters)
-    with box.running() as address:
+    with box.running() as (address, _):
         headers, body = _dead("lost", b"{}", {})
         answer = requests.post(address, data=body, headers=headers, timeout=10)
-        assert (answer.status_code, answer.text) == (503, "It cannot be kept\n")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "The event cannot be kept; send it again")
         box.letters.mkdir()
         assert requests.post(address, data=body, headers=headers, timeout=10).status_code == 204
     (box.letters / "00000000000000000001-half.json").write_text('{"headers"')
@@ -262,6 +277,23 @@ def test_what_cannot_be_kept_is_not_taken(box: Box) -> None:
     assert said.stdout.endswith("\n1 dead letters\n")
     assert said.stderr.endswith("half.json is damaged, and stays\n")
     assert "Traceback" not in box.log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where a system has the peak of a process differs")
+def test_large_events_are_kept_in_the_memory_of_the_pod_and_larger_ones_are_refused(box: Box, sink: Sink) -> None:
+    headers, body = _dead("large", bytes(range(256)) * 65_536, {})
+    senders = range(4)
+    with box.running() as served:
+
+        def send(data: bytes) -> int:
+            return requests.post(served.address, data=data, headers=headers, timeout=60).status_code
+
+        with ThreadPoolExecutor(len(senders)) as pool:
+            assert list(pool.map(lambda _: send(body), senders)) == [204] * len(senders)
+        assert send(body + b"!") == 413
+        assert served.peak_bytes < box.memory_limit_bytes
+    assert box.told("redeliver", sink=sink.url).stdout == f"{len(senders)} delivered, 0 refused again, 0 left\n"
+    assert {received for _, received in sink.requests} == {body}
 
 
 @pytest.mark.parametrize("arguments", [("resend",), ("redeliver", "all"), ("discard",), ("discard", "unknown")])
