@@ -23,7 +23,8 @@ from shared.alarms import KINDS, STATES
 from shared.formulas import unguarded
 from shared.periods import period
 from shared.problems import Fault, Problem
-from shared.readings import IDENTIFIER, READING, TEMPERATURE_RULE, TIMESTAMP, faults, rule, temperature_schema
+from shared.readings import IDENTIFIER, READING, TEMPERATURE_RULE, TIMESTAMP, temperature_schema
+from shared.validation import faults, rule
 
 MEDIA_TYPE_OF_FORMAT = {"json": "application/json", "csv": "text/csv", "ndjson": "application/x-ndjson"}
 """By the names that a link may have in its place, which sends no Accept."""

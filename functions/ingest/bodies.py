@@ -16,7 +16,8 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema, from_js
 from ingest.clocks import Clock
 from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
-from shared.readings import READING, Reading, faults, not_json, only_error, rule
+from shared.readings import READING, Reading
+from shared.validation import faults, not_json, only_error, rule
 
 DEFAULT_CLOCK = Clock()
 MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS

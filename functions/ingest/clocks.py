@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared import settings
-from shared.readings import READING, TIMESTAMP, rule, timestamp_schema, written
+from shared.readings import READING, TIMESTAMP, timestamp_schema, written
+from shared.validation import rule
 
 MOST_HOURS_SETTABLE = 100_000_000
 """Beyond the year 9999, whenever it is."""

@@ -16,7 +16,8 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.formulas import READING_COLUMNS, unguarded
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
-from shared.readings import TEMPERATURE_RULE, Reading, faults, rule, temperature_schema
+from shared.readings import TEMPERATURE_RULE, Reading, temperature_schema
+from shared.validation import faults, rule
 
 SLICE_LINES = 1_000
 """Lines that are looked through at a time: others are served in between."""

@@ -2,7 +2,7 @@
 
 from pydantic_core import core_schema
 
-from shared.readings import rule
+from shared.validation import rule
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 DAY_SECONDS = UNIT_SECONDS["d"]

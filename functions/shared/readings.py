@@ -1,16 +1,11 @@
-"""What a reading is: the rules of the contract, once, for validation and for the API description.
-
-The rules are pydantic-core schemas, not pydantic models: the same validation without importing pydantic, which every
-cold start would pay for. `openapi` makes JSON Schema of them.
-"""
+"""What a reading is: the rules of the contract, once, for validation and for the API description."""
 
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from http import HTTPStatus
 from typing import TypedDict
 
-from pydantic_core import ErrorDetails, ValidationError, core_schema
+from pydantic_core import core_schema
 
-from shared.problems import Fault, Problem
+from shared.validation import rule
 
 
 class Reading(TypedDict):
@@ -20,16 +15,6 @@ class Reading(TypedDict):
     room_id: str
     temperature: float
     timestamp: datetime
-
-
-def rule(schema: core_schema.CoreSchema, must: str, **documentation: object) -> core_schema.CoreSchema:
-    """The schema with a message that says what the value must be, and with keywords for its JSON Schema."""
-    return core_schema.custom_error_schema(
-        schema,
-        custom_error_type="invalid",
-        custom_error_message=f"must be {must}",
-        metadata={"pydantic_js_updates": documentation},
-    )
 
 
 IDENTIFIER = rule(
@@ -105,29 +90,3 @@ def written(instant: datetime, zone: tzinfo | None = None) -> str:
     # Offsets of the time before there were zones have seconds, which RFC 3339 does not know.
     offset = timedelta(minutes=(local.utcoffset() or timedelta()) // timedelta(minutes=1))
     return instant.astimezone(timezone(offset)).isoformat()
-
-
-def faults(error: ValidationError) -> list[Fault]:
-    """Every fault that validation found, in the order of the input."""
-    found: list[Fault] = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        location = list(fault["loc"])
-        index = location.pop(0) if location and isinstance(location[0], int) else 0
-        message = "is not known here" if fault["type"] == "extra_forbidden" else fault["msg"]
-        found.append({"index": int(index), "field": ".".join(str(name) for name in location), "message": message})
-    return found
-
-
-def only_error(error: ValidationError) -> ErrorDetails | None:
-    """The only error that validation found, None if there are more. To list ten thousand would take long."""
-    if error.error_count() > 1:
-        return None
-    return error.errors(include_url=False, include_context=False, include_input=False)[0]
-
-
-def not_json(error: ValidationError, place: str = "The body") -> Problem | None:
-    """Problem 400 if validation failed because the place, and not just a value in it, is not JSON."""
-    first = only_error(error)
-    if first is None or first["type"] != "json_invalid" or first["loc"]:
-        return None
-    return Problem(HTTPStatus.BAD_REQUEST, f"{place} is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")

@@ -19,7 +19,8 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared.periods import DAY_SECONDS, period
 from shared.problems import Fault, Problem
-from shared.readings import IDENTIFIER, Reading, faults, not_json, rule
+from shared.readings import IDENTIFIER, Reading
+from shared.validation import faults, not_json, rule
 
 MOST_READINGS = 1_000_000
 

@@ -14,7 +14,8 @@ from shared import settings
 from shared.alarms import SEVERITIES, Kind, Severity
 from shared.periods import period
 from shared.problems import Fault
-from shared.readings import IDENTIFIER, TEMPERATURE, faults, not_json, rule
+from shared.readings import IDENTIFIER, TEMPERATURE
+from shared.validation import faults, not_json, rule
 from watch.schedule import Schedule
 
 KIND_OF_THRESHOLD: Mapping[str, Kind] = {"above": "high", "below": "low", "silent": "silent"}
