@@ -13,13 +13,13 @@ from urllib.parse import unquote
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json, to_json
 
-from ingest.clocks import Clock
 from ingest.refusals import MOST_READINGS, refused, too_many
+from ingest.timestamps import TimestampLimits
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
 from shared.readings import READING, Reading
 from shared.validation import faults, not_json, only_error, rule
 
-DEFAULT_CLOCK = Clock()
+DEFAULT_LIMITS = TimestampLimits()
 MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
 """Of a body. A parser makes all of them before the first is looked at, and an object of 7 bytes takes 750 in memory."""
 SLICE_READINGS = 100
@@ -99,8 +99,8 @@ class _ArrayValidators:
 class _Validators:
     """The validators of all bodies that are sent now; each is made when it is needed."""
 
-    def __init__(self, clock: Clock, now: datetime) -> None:
-        self._schema, self._unexplained = clock.reading(now), clock.reading_unexplained(now)
+    def __init__(self, limits: TimestampLimits, now: datetime) -> None:
+        self._schema, self._unexplained = limits.reading(now), limits.reading_unexplained(now)
 
     @cached_property
     def reading(self) -> SchemaValidator:
@@ -126,9 +126,9 @@ class _Validators:
 
 
 @lru_cache(1)
-def _validators_of_minute(clock: Clock, minute: int) -> _Validators:
+def _validators_of_minute(limits: TimestampLimits, minute: int) -> _Validators:
     """Those of a minute, since 1970: what is too far ahead moves on, and to make them anew takes next to no time."""
-    return _Validators(clock, datetime.fromtimestamp(60 * (minute + 1), UTC))
+    return _Validators(limits, datetime.fromtimestamp(60 * (minute + 1), UTC))
 
 
 _HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
@@ -137,7 +137,7 @@ _headers = SchemaValidator(core_schema.typed_dict_schema(_HEADERS))
 _QUOTED, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"?'), re.compile(r"\\(.)")
 
 
-async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = DEFAULT_CLOCK) -> Sequence[Reading]:
+async def parse(headers: Mapping[str, str], body: bytes, limits: TimestampLimits = DEFAULT_LIMITS) -> Sequence[Reading]:
     """The readings in a body, told by its headers (lower case) what it is.
 
     Raises Problem: 400 for what is not JSON or not a CloudEvent, 413 for too many readings or values, 415 for another
@@ -147,7 +147,7 @@ async def parse(headers: Mapping[str, str], body: bytes, clock: Clock = DEFAULT_
     body = body.removeprefix(b"\xef\xbb\xbf")
     if len(body) > 2 * MOST_CONTAINERS:
         _check_cost(body)
-    validators = _validators_of_minute(clock, int(time.time()) // 60)
+    validators = _validators_of_minute(limits, int(time.time()) // 60)
     media_type = _media_type(headers.get("content-type", ""))
     if media_type == EVENTS_TYPE:
         return _data(await _array(validators.events, body))

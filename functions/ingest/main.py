@@ -8,7 +8,7 @@ from functions_framework import aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingest import bodies, clocks
+from ingest import bodies, timestamps
 from ingest.admission import Admission
 from ingest.committing import Sessions
 from ingest.refusals import MOST_READINGS
@@ -25,7 +25,7 @@ logs.configure()
 edge.collect_garbage_rarely()
 DATABASE = database.load(connections=2, lock_seconds=LOCK_WAIT_SECONDS)
 TOKENS = access.tokens("WRITE_TOKENS")
-CLOCK = clocks.load()
+TIMESTAMP_LIMITS = timestamps.load()
 COPIES_MEANT.set(settings.number("COPIES", 1, least=1, most=100))
 ADMISSION = Admission(settings.number("QUEUE_LIMIT", 50_000, least=MOST_READINGS, most=10_000_000))
 BODIES = body.Receiver(MOST_BODY_BYTES)
@@ -59,7 +59,7 @@ async def _store(request: Request) -> Response:
         ADMISSION.check()
     content = await BODIES.receive(request, headers)
     ADMISSION.check()
-    readings = await bodies.parse(headers, content, CLOCK)
+    readings = await bodies.parse(headers, content, TIMESTAMP_LIMITS)
     duplicates = await _writer().store(readings) if readings else 0
     if "prefer" in headers and edge.has_preference(headers["prefer"], "reply"):
         # Knative's Broker and Channel send this, and take any body that is not an event for a failed delivery.

@@ -1,4 +1,4 @@
-"""Which timestamps a clock that is right can have made."""
+"""Which timestamps are believed: those that a clock which is right can have made."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,8 +14,8 @@ MOST_HOURS_SETTABLE = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """What is believed of the clock of a device."""
+class TimestampLimits:
+    """Between which a timestamp must be; beyond them, the clock of the device is wrong."""
 
     earliest: datetime = datetime(2000, 1, 1, tzinfo=UTC)
     """A timestamp before this is of a clock that was never set: EARLIEST_TIMESTAMP."""
@@ -55,14 +55,14 @@ def _with_timestamp(schema: core_schema.CoreSchema) -> core_schema.TypedDictSche
     return {**READING, "fields": {**READING["fields"], "timestamp": core_schema.typed_dict_field(schema)}}
 
 
-def load() -> Clock:
+def load() -> TimestampLimits:
     """The settings from the environment. Raises SettingError for some that make no sense."""
-    value = settings.text("EARLIEST_TIMESTAMP", written(Clock().earliest))
+    value = settings.text("EARLIEST_TIMESTAMP", written(TimestampLimits().earliest))
     try:
         earliest: datetime = SchemaValidator(TIMESTAMP).validate_python(value)
     except ValidationError:
         raise settings.SettingError(
             f"EARLIEST_TIMESTAMP must be an RFC 3339 timestamp such as 2000-01-01T00:00:00Z, not {value!r}"
         ) from None
-    hours = settings.number("MOST_AHEAD_HOURS", Clock().most_ahead_hours, least=0, most=MOST_HOURS_SETTABLE)
-    return Clock(earliest, hours)
+    hours = settings.number("MOST_AHEAD_HOURS", TimestampLimits().most_ahead_hours, least=0, most=MOST_HOURS_SETTABLE)
+    return TimestampLimits(earliest, hours)
