@@ -75,8 +75,7 @@ def test_a_thousand_clients_that_never_pause(ingest: Ingest, record_property: Re
         capacity = capacity_of(ingest)
         outcome = ingest.load(bodies.singles(), 1000)
         note(record_property, "single readings over 1,000 connections", capacity, outcome, ingest)
-        assert outcome.percentile(99) < 3000
-        return goodput(outcome) > 0.4 * capacity
+        return outcome.percentile(99) < 3000 and goodput(outcome) > 0.4 * capacity
 
     assert any_of_three(attempt)
 
@@ -90,9 +89,8 @@ def test_arrays_that_the_database_cannot_take(ingest: Ingest, record_property: R
         # What slows the machine down meanwhile slows one of both down too.
         capacity = min(before, goodput(ingest.load(arrays, 4, seconds=2)))
         note(record_property, "arrays of 1,000 over 300 connections", capacity, outcome, ingest)
-        assert outcome.statuses[HTTPStatus.SERVICE_UNAVAILABLE] > outcome.statuses[HTTPStatus.CREATED]
-        assert outcome.percentile(99) < 3000
-        return goodput(outcome) > 0.5 * capacity
+        refuses = outcome.statuses[HTTPStatus.SERVICE_UNAVAILABLE] > outcome.statuses[HTTPStatus.CREATED]
+        return refuses and outcome.percentile(99) < 3000 and goodput(outcome) > 0.5 * capacity
 
     assert any_of_three(attempt)
 
