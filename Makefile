@@ -15,7 +15,7 @@ help:
 	@awk -F ':.*## ' '/^##@/ { print substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 ##@ Use
-run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, BACKUP_DIR, DATABASE_URL
+run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, BACKUP_DIR, DATABASE_URL, SIMULATE
 	@PYTHONPATH=functions:. exec .venv/bin/python -m local
 
 restore: .venv/run ## bring back what BACKUP_DIR has, to an empty DATA_DIR; settings: UNTIL (an instant; all of it)

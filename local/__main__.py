@@ -66,6 +66,7 @@ def main() -> None:
         # A folder may have a name that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     port = settings.number("PORT", 8080, least=1, most=65535)
+    simulates = settings.switch("SIMULATE", default=True)
     data = Path(settings.text("DATA_DIR", "data"))
     log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
     with _folder(data), _listening(port) as listeners:
@@ -74,7 +75,7 @@ def main() -> None:
         # On a full disk the log goes without its lines, and the screen without a traceback for each.
         logging.raiseExceptions = False
         with _database(data) as connections:
-            _serve(listeners, Product(f"http://localhost:{port}", log_file, connections))
+            _serve(listeners, Product(f"http://localhost:{port}", log_file, connections, simulates))
 
 
 def say(line: str) -> None:
@@ -283,10 +284,11 @@ def _at_work(*jobs: Job, seconds: float | None = None) -> Iterator[None]:
 class Product:
     """The functions at their address, and what the CronJobs of a cluster do beside them."""
 
-    def __init__(self, address: str, log_file: Path, connections: Connections) -> None:
+    def __init__(self, address: str, log_file: Path, connections: Connections, simulates: bool) -> None:
         self._address = address
         self._log_file = log_file
         self._connections = connections
+        self._simulates = simulates
         self._token = (access.tokens("WRITE_TOKENS") or [settings.text("SINK_TOKEN").encode()])[0].decode()
         self._has_readings = Event()
 
@@ -296,15 +298,18 @@ class Product:
         return {"simulate": {"SINK_URL": self._address, "SINK_TOKEN": self._token}, **self._connections.functions}
 
     def simulate(self, stopping: Event) -> None:
-        """Simulate the last hour, so that there is something to see; and from then on the present."""
+        """Simulate the last hour, so that there is something to see; and from then on the present, if it is to."""
         say(f"Functions     ingest, average, simulate, watch at {self._address}")
-        started = time.monotonic()
-        emitted = self._emit(backfill="1h").get("emitted", 0)
-        seconds = time.monotonic() - started
-        say(f"Simulator     {emitted} readings of the last hour in {seconds:.1f} s; more every minute")
+        if self._simulates:
+            started = time.monotonic()
+            emitted = self._emit(backfill="1h").get("emitted", 0)
+            seconds = time.monotonic() - started
+            say(f"Simulator     {emitted} readings of the last hour in {seconds:.1f} s; more every minute")
+        else:
+            say("Simulator     off, as SIMULATE says")
         self._has_readings.set()
         _explain(self._address, self._log_file)
-        while not stopping.wait(TIMER_SECONDS):
+        while self._simulates and not stopping.wait(TIMER_SECONDS):
             # One more than the period holds: a run that is late leaves no gap, and the same readings are stored once.
             self._emit(count=TIMER_SECONDS // READING_SECONDS + 1)
 

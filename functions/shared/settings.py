@@ -27,9 +27,9 @@ def number(name: str, default: int, *, least: int, most: int) -> int:
     return found
 
 
-def switch(name: str) -> bool:
-    """The setting as true or false (1/0, yes/no, on/off); not set is false. Raises SettingError for anything else."""
-    value = text(name, "false").lower()
+def switch(name: str, *, default: bool = False) -> bool:
+    """The setting as true or false (1/0, yes/no, on/off). Raises SettingError for anything else."""
+    value = text(name, str(default)).lower()
     if value in {"true", "1", "yes", "on"}:
         return True
     if value in {"false", "0", "no", "off"}:

@@ -118,6 +118,15 @@ def test_tokens_close_it_to_others_and_the_simulator_has_its_own(start: Callable
     assert write not in stack.stop() + "".join(stack.lines)
 
 
+def test_without_the_simulator_there_are_only_readings_that_are_sent(start: Callable[..., Stack]) -> None:
+    stack = start(SIMULATE="false")
+    stack.wait_for("Simulator     off")
+    stack.wait_for("  Rooms")
+    assert requests.get(f"{stack.address}/v1/temperature/rooms", timeout=20).json()["rooms"] == []
+    assert stack.post(READING).status_code == 201
+    assert stack.average()["count"] == 1
+
+
 def _postmaster(folder: Path) -> int | None:
     file = folder / "postgres" / "postmaster.pid"
     return int(file.read_text().split()[0]) if file.exists() else None
