@@ -13,6 +13,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from pydantic_core import CoreSchema
 
+from shared.problems import phrase
+
 VERSION = "1.1.0"
 """Of the API. Its first number is that of the paths, `/v1`; docs/api.md says which change raises which."""
 JSON = "application/json"
@@ -243,7 +245,7 @@ def _operation(
         described["requestBody"] = {"required": operation.body_required, "content": _content(operation.body, made)}
     described["responses"] = {
         str(status.value): {
-            "description": status.phrase,
+            "description": phrase(status),
             **({"content": _content(contents, made)} if contents else {}),
         }
         for status, contents in operation.answers.items()
@@ -256,7 +258,7 @@ def _operation(
     ]
     for status in sorted(problems):
         described["responses"][str(status.value)] = {
-            "description": status.phrase,
+            "description": phrase(status),
             **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
             "content": {PROBLEM: {"schema": problem}},
         }

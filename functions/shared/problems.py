@@ -8,6 +8,11 @@ from starlette.responses import Response
 
 from shared import answers
 
+_PHRASES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+"""Where Python before 3.13 has others."""
 MOST_FAULTS_LISTED = 1_000
 """How many faults an answer lists; ten thousand readings can have a hundred thousand."""
 
@@ -22,6 +27,11 @@ class Fault(TypedDict):
     line: NotRequired[int]
     field: str
     message: str
+
+
+def phrase(status: HTTPStatus) -> str:
+    """The words for a status (RFC 9110, 15)."""
+    return _PHRASES.get(status, status.phrase)
 
 
 class Problem(Exception):
@@ -53,7 +63,7 @@ class Problem(Exception):
         """The answer as `application/problem+json`."""
         body: dict[str, object] = {
             "type": "about:blank",
-            "title": self.status.phrase,
+            "title": phrase(self.status),
             "status": self.status.value,
             "detail": self.detail,
         }

@@ -307,7 +307,7 @@ def test_every_fault_is_named_and_nothing_is_emitted(
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json() == problem(
         422,
-        "Unprocessable Entity" if sys.version_info < (3, 13) else "Unprocessable Content",
+        "Unprocessable Content",
         "Nothing was emitted: the request breaks a rule",
         errors=[{"index": 0, "field": field, "message": message} for field, message in faults],
     )
