@@ -50,8 +50,10 @@ class Link:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        async with await asyncio.start_server(self._serve, sock=self._listener):
-            await self._closed.wait()
+        server = await asyncio.start_server(self._serve, sock=self._listener)
+        await self._closed.wait()
+        # From Python 3.12 on, to leave the context would be to wait until the last client goes.
+        server.close()
 
     def _reset(self) -> None:
         for each in self._sockets:
