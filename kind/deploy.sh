@@ -25,7 +25,7 @@ changes=$(changed)
 
 prepare_database() {
     local applied
-    applied=$(k apply -f build/objects.yaml -l 'app.kubernetes.io/component notin (function, simulator, migrations, eventing)')
+    applied=$(k apply -f build/objects.yaml -l 'app.kubernetes.io/component notin (function, simulator, migrations, eventing, timer)')
     # Until the operator has noticed, the status is that of before.
     case $applied in *temperature-db\ configured*)
         k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Updating \
@@ -50,7 +50,7 @@ start_functions() {
     # It is the operator's from then on. What was made this way is never pruned, and nothing here applies it.
     k -n temperature get configmap alarms >/dev/null 2>&1 ||
         k -n temperature create configmap alarms --from-literal=rules.json='[]'
-    for kind in apps/v1/Deployment batch/v1/CronJob core/v1/{ConfigMap,Service} networking.k8s.io/v1/NetworkPolicy \
+    for kind in apps/v1/Deployment core/v1/{ConfigMap,Service} networking.k8s.io/v1/NetworkPolicy \
         policy/v1/PodDisruptionBudget serving.knative.dev/v1/Service; do
         kinds+=(--prune-allowlist "$kind")
     done
@@ -59,8 +59,11 @@ start_functions() {
             kinds+=(--prune-allowlist "$kind")
         done
     fi
-    k apply -f build/objects.yaml --prune -l app.kubernetes.io/part-of=temperature "${kinds[@]}"
+    k apply -f build/objects.yaml --prune "${kinds[@]}" \
+        -l 'app.kubernetes.io/part-of=temperature,app.kubernetes.io/component!=timer'
     k -n temperature wait ksvc --all --for condition=Ready --timeout 600s
+    # On a new cluster a timer that begins before what it calls leaves a pod that failed.
+    k apply -f build/objects.yaml --prune --prune-allowlist batch/v1/CronJob -l app.kubernetes.io/part-of=temperature
     k -n temperature rollout status deployment -l app.kubernetes.io/component=eventing --timeout 300s
 }
 

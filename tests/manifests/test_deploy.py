@@ -25,6 +25,7 @@ COMPLETE = {
     r"get secret tokens-of-the-house ": "tokens-of-the-house write read",
     r"get secret temperature-db-tls ": "temperature-db-tls ca.crt tls.crt tls.key",
 }
+EXCEPT_TIMERS = r"component(!=timer| notin \(.*\btimer\)|=migrations)"
 FORBIDDEN = "Error from server (Forbidden): it is forbidden"
 BUSY = "Error from server (Timeout): the server was unable to return a response in the time allotted"
 MISSING = "Error from server (NotFound): it is not found"
@@ -116,6 +117,20 @@ def test_it_goes_through_where_the_cluster_has_all_of_it(deployment: Deployment,
         [step, "done"] for step in ("Database", "Migrations", "Functions")
     ]
     assert deployment.changes()
+
+
+@pytest.mark.parametrize("overlay", ["kind", "eventing", "production"])
+def test_a_timer_begins_when_what_it_calls_is_ready(deployment: Deployment, overlay: str) -> None:
+    assert deployment.run(overlay).returncode == 0
+    commands = deployment.commands()
+    ready = next(number for number, command in enumerate(commands) if " wait ksvc " in command)
+    applied = [(number, command) for number, command in enumerate(commands) if command.startswith("apply ")]
+    first = next(number for number, command in applied if not re.search(EXCEPT_TIMERS, command))
+    assert ready < first
+    assert all(
+        timer["metadata"]["labels"]["app.kubernetes.io/component"] == "timer"
+        for timer in of_kind(deployment.objects(), "CronJob").values()
+    )
 
 
 SERVING = r"get --raw /apis/serving.knative.dev/v1$"
