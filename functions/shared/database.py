@@ -9,7 +9,6 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.adapt import Dumper, Loader
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.postgres import types
 from psycopg.pq import Format
 from starlette.requests import Request
@@ -108,8 +107,8 @@ class Database:
             # Who waits for a lock sees what was committed meanwhile.
             "default_transaction_isolation": r"read\ committed",
         }
-        # Those of the URL, such as a search_path, would be replaced.
-        own = str(conninfo_to_dict(self.url).get("options") or "")
+        # Those of the administrator, such as a search_path, would be replaced.
+        own = conninfo.own_options(self.url)
         return {
             **options,
             "prepare_threshold": 0,

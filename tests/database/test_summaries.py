@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
@@ -205,11 +207,27 @@ def test_each_schema_of_a_database_has_summaries_of_its_own(two_schemas: Callabl
         assert one(connection, SUMMED_UP) == 2
 
 
-def test_the_functions_find_the_schema_that_the_url_names(
-    two_schemas: Callable[[str], Urls], serve: Callable[..., TestClient]
+@pytest.mark.parametrize("place", ["URL", "PGOPTIONS", "PGSERVICE", "service of the URL"])
+def test_the_functions_find_the_schema_that_libpq_is_told(
+    two_schemas: Callable[[str], Urls],
+    plain: Urls,
+    serve: Callable[..., TestClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
 ) -> None:
-    urls = two_schemas("temps")
-    ingest, average = serve("ingest", DATABASE_URL=urls(WRITER)), serve("average", DATABASE_URL=urls(READER))
+    """They ask for settings of their own in the same parameter."""
+    urls = two_schemas("temps") if place == "URL" else plain
+    services = tmp_path / "services"
+    services.write_text("[temperatures]\noptions=-csearch_path=temps\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    if place.startswith("PG"):
+        monkeypatch.setenv(place, {"PGOPTIONS": "-csearch_path=temps", "PGSERVICE": "temperatures"}[place])
+    service = "temperatures" if place == "service of the URL" else None
+    ingest, average = (
+        serve(name, DATABASE_URL=make_conninfo(urls(role), service=service))
+        for name, role in (("ingest", WRITER), ("average", READER))
+    )
     reading = {"building_id": "Büro", "room_id": "1", "temperature": 20.5, "timestamp": "2026-01-01T05:00:00Z"}
     assert ingest.post("/", json=reading).status_code == 201
     query = {"building_id": "Büro", "start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
