@@ -45,6 +45,8 @@ READING_SECONDS = 5
 """Between the readings of a room."""
 ENDING_SECONDS = 2
 """A thread has so long to end by itself. One that is left ends with the process, and its next start goes on."""
+_SIGNALS_OF_A_TERMINAL = (signal.SIGHUP, signal.SIGQUIT)
+"""That it was closed, and Ctrl-\\."""
 
 
 class Connections(NamedTuple):
@@ -58,8 +60,11 @@ class Connections(NamedTuple):
 def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
     signal.signal(signal.SIGTERM, _leave)
-    # A terminal that is closed ends it as SIGTERM does, which the server has its own handler for.
-    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    for number in _SIGNALS_OF_A_TERMINAL:
+        # nohup has it ignore that the terminal is closed.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            # As SIGTERM, which the server has its own handler for.
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
     # A mask that keeps files from their own user would keep PostgreSQL from its folder.
     os.umask(os.umask(0) & 0o077)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -255,7 +260,7 @@ def _serve(listeners: Sequence[socket.socket], product: "Product") -> None:
         finally:
             say("Stopping")
             # Nothing may cut short what is left to do: PostgreSQL would stay.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM, *_SIGNALS_OF_A_TERMINAL):
                 signal.signal(number, signal.SIG_IGN)
     # Only a signal ends the server.
     raise KeyboardInterrupt(*(128 + number for number in received - {signal.SIGINT}))

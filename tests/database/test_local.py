@@ -152,7 +152,7 @@ def test_readings_posted_and_simulated_are_answered_and_outlive_a_restart(start:
     assert (again.average()["average_temperature"], again.average()["count"]) == (22.5, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_other_ways_to_stop_it_leave_no_process_either(start: Callable[..., Stack], number: signal.Signals) -> None:
     stack = start()
     stack.wait_for("Functions")
@@ -160,6 +160,17 @@ def test_other_ways_to_stop_it_leave_no_process_either(start: Callable[..., Stac
     assert postgres is not None
     stack.stop(number)
     assert (stack.process.returncode, _alive(postgres)) == (128 + signal.SIGTERM, False)
+
+
+def test_below_nohup_it_outlives_the_terminal(start: Callable[..., Stack]) -> None:
+    stack = start(who={"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)})
+    stack.wait_for("Functions")
+    stack.process.send_signal(signal.SIGHUP)
+    assert stack.post(READING).status_code == 201
+    stack.wait_for("Log in")
+    assert stack.average()["count"] == 1
+    stack.stop()
+    assert stack.process.returncode == 0
 
 
 def test_ctrl_c_again_and_again_leaves_no_process_either(start: Callable[..., Stack]) -> None:
