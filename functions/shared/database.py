@@ -140,6 +140,8 @@ class Database:
             "idle_in_transaction_session_timeout": IDLE_TRANSACTION_SECONDS * 1000,
             # That a commit is on the primary only is a warning, which a role or database may have turned off.
             "client_min_messages": "warning",
+            # Rows that a policy hides would be missing in an answer without a word.
+            "row_security": "off",
             # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
             "jit": "off",
             # None where the function has none, whatever the role or database says: a statement ends anyway.
