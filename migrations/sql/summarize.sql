@@ -5,12 +5,14 @@ CREATE SEQUENCE IF NOT EXISTS summarized;
 -- Brings all summaries up to date, and drops what is older than the retention: as a job of TimescaleDB, whose arguments
 -- it has, or by CALL summarize(). It commits often, and holds up a writer for less than 0.1 s each time; it may end
 -- anywhere, and run twice at once, when one of the two leaves the work to the other. {"seconds": 5} in `config` says how
--- long it goes on at most.
+-- long it goes on at most; it is over well before a `statement_timeout` would end it.
 CREATE OR REPLACE PROCEDURE summarize(job_id integer DEFAULT 0, config jsonb DEFAULT '{}')
 LANGUAGE plpgsql AS $$
 DECLARE
-    deadline constant timestamptz := clock_timestamp()
-        + make_interval(secs => coalesce((config ->> 'seconds')::double precision, 50));
+    deadline constant timestamptz := clock_timestamp() + least(
+        make_interval(secs => coalesce((config ->> 'seconds')::double precision, 50)),
+        nullif(current_setting('statement_timeout')::interval, '0') / 2
+    );
     most_rooms constant integer := 500;
     -- For one transaction. A processor takes 1.4 µs for a reading, or 2 in the columnstore.
     readings_wanted constant integer := 15000;

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from local.postgres import READER, WATCHER, WRITER, Postgres
 from migrations.database import explained
 from shared.settings import SettingError
-from tests.support import SUPERUSER, Urls, migrate
+from tests.support import SUPERUSER, Urls, migrate, python
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 30.5, "timestamp": "2024-12-01T12:34:56Z"}
 DAY = {"building_id": "B1", "start": "2024-12-01T00:00:00Z", "end": "2024-12-02T00:00:00Z"}
@@ -284,3 +284,17 @@ def test_migrations_go_on_for_longer_than_the_statements_of_their_role_may(servi
         timer.start()
         migrated(urls(MINE))
         timer.join()
+
+
+def test_a_backlog_is_summed_up_however_short_the_statements_of_the_owner_must_be(service: Callable[..., Urls]) -> None:
+    urls = service(f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}")
+    migrated(urls(MINE))
+    with psycopg.connect(urls(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, timestamptz '2024-12-01Z' + number * interval '30 s', 20"
+            " FROM generate_series(1, 4) AS room CROSS JOIN generate_series(1, 75000) AS number"
+        )
+        superuser.execute(f"ALTER ROLE {MINE} SET statement_timeout = '1s'")
+        timer = python("-m", "migrations", "summarize", DATABASE_URL=urls(MINE))
+        assert (timer.returncode, timer.stdout) == (0, ""), timer.stderr
+        assert superuser.execute("SELECT sum(count) FROM room_hours").fetchone() == (300_000,)
