@@ -249,6 +249,7 @@ def _serve(listeners: Sequence[socket.socket], product: "Product") -> None:
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.add(number)
+        product.ending.set()
         server.should_exit = True
 
     # An event loop that is being set up does not survive an exception from a signal handler.
@@ -294,6 +295,8 @@ class Product:
         self._connections = connections
         self._token = (access.tokens("WRITE_TOKENS") or [settings.text("SINK_TOKEN").encode()])[0].decode()
         self._has_readings = Event()
+        self.ending = Event()
+        """Set as soon as it is to end: what fails from then on is not said."""
 
     @property
     def environments(self) -> Mapping[str, Mapping[str, str]]:
@@ -306,9 +309,10 @@ class Product:
         started = time.monotonic()
         emitted = self._emit(backfill="1h").get("emitted", 0)
         seconds = time.monotonic() - started
-        say(f"Simulator     {emitted} readings of the last hour in {seconds:.1f} s; more every minute")
         self._has_readings.set()
-        _explain(self._address, self._log_file)
+        if not self.ending.is_set():
+            say(f"Simulator     {emitted} readings of the last hour in {seconds:.1f} s; more every minute")
+            _explain(self._address, self._log_file)
         while not stopping.wait(TIMER_SECONDS):
             # One more than the period holds: a run that is late leaves no gap, and the same readings are stored once.
             self._emit(count=TIMER_SECONDS // READING_SECONDS + 1)
@@ -346,7 +350,7 @@ class Product:
             ).json()
         except (httpx2.HTTPError, ValueError) as error:
             answer = {"detail": f"no answer ({type(error).__name__})"}
-        if "detail" in answer:
+        if "detail" in answer and not self.ending.is_set():
             say(f"{name:14}{answer['detail']}")
         return answer
 

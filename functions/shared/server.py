@@ -22,7 +22,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared import settings
-from shared.problems import Problem, unavailable
+from shared.problems import Problem, stopping
 
 KEEP_ALIVE_SECONDS = 120
 """An idle connection is closed after so long. Knative's proxy closes its own after 90 seconds, so it is always first.
@@ -239,8 +239,7 @@ class Protocol(HttpToolsProtocol):
         super().shutdown()
         if not self._is_complete and not self._ignores_input and not self.transport.is_closing():
             self._stop_waiting()
-            stopping = unavailable("stopping", "This instance ends; send it again")
-            self._arrival_timer = self.loop.call_later(STOP_SECONDS, self._refuse, stopping)
+            self._arrival_timer = self.loop.call_later(STOP_SECONDS, self._refuse, stopping())
 
     def on_message_begin(self) -> None:
         """Note that a request begins."""

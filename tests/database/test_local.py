@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 
-from local.postgres import OWNER
+from local.postgres import DATABASE, OWNER
 from tests.sink import Sink
 from tests.support import ROOT, Urls, free_port, python, wait_until
 
@@ -158,8 +160,25 @@ def test_other_ways_to_stop_it_leave_no_process_either(start: Callable[..., Stac
     stack.wait_for("Functions")
     postgres = _postmaster(stack.folder)
     assert postgres is not None
-    stack.stop(number)
+    # What fails since it ends is nothing to be told.
+    assert stack.stop(number).splitlines()[-1] == "Stopping"
     assert (stack.process.returncode, _alive(postgres)) == (128 + signal.SIGTERM, False)
+
+
+def test_who_still_waits_when_it_ends_is_told_to_send_it_again(start: Callable[..., Stack]) -> None:
+    stack = start()
+    stack.wait_for("  Look")
+    place = (stack.folder / "postgres" / "postmaster.pid").read_text().splitlines()[4]
+    with (
+        psycopg.connect(host=place, user=OWNER, dbname=DATABASE) as owner,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        owner.execute("LOCK TABLE temperatures")
+        waiting = pool.submit(stack.post, READING)
+        wait_until(lambda: owner.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount)
+        stack.process.send_signal(signal.SIGTERM)
+        answer = waiting.result()
+    assert (answer.status_code, answer.json()["detail"]) == (503, "This instance ends; send it again")
 
 
 def test_below_nohup_it_outlives_the_terminal(start: Callable[..., Stack]) -> None:
