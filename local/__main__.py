@@ -26,7 +26,7 @@ import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
-from local import gateway, observer
+from local import endings, gateway, observer
 from local.backup import Backup, newest
 from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
@@ -45,8 +45,6 @@ READING_SECONDS = 5
 """Between the readings of a room."""
 ENDING_SECONDS = 2
 """A thread has so long to end by itself. One that is left ends with the process, and its next start goes on."""
-_SIGNALS_OF_A_TERMINAL = (signal.SIGHUP, signal.SIGQUIT)
-"""That it was closed, and Ctrl-\\."""
 
 
 class Connections(NamedTuple):
@@ -59,12 +57,7 @@ class Connections(NamedTuple):
 
 def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
-    signal.signal(signal.SIGTERM, _leave)
-    for number in _SIGNALS_OF_A_TERMINAL:
-        # nohup has it ignore that the terminal is closed.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            # As SIGTERM, which the server has its own handler for.
-            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
+    endings.as_ctrl_c()
     # A mask that keeps files from their own user would keep PostgreSQL from its folder.
     os.umask(os.umask(0) & 0o077)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -87,10 +80,6 @@ def say(line: str) -> None:
     # A screen that is gone ends nothing.
     with suppress(OSError, ValueError):
         print(line, flush=True)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(128 + number)
 
 
 @contextmanager
@@ -261,7 +250,7 @@ def _serve(listeners: Sequence[socket.socket], product: "Product") -> None:
         finally:
             say("Stopping")
             # Nothing may cut short what is left to do: PostgreSQL would stay.
-            for number in (signal.SIGINT, signal.SIGTERM, *_SIGNALS_OF_A_TERMINAL):
+            for number in (signal.SIGINT, signal.SIGTERM, *endings.OF_A_TERMINAL):
                 signal.signal(number, signal.SIG_IGN)
     # Only a signal ends the server.
     raise KeyboardInterrupt(*(128 + number for number in received - {signal.SIGINT}))

@@ -1,8 +1,11 @@
 """What is stored can be brought back from another disk, to the last second, and to an instant before."""
 
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ from local.backup import Backup, begun, newest, restore
 from local.postgres import Postgres
 from local.user import PostgresError
 from tests.local.machine import place, running, serving
-from tests.support import wait_until
+from tests.support import ROOT, wait_until
 
 
 @contextmanager
@@ -313,3 +316,27 @@ def test_nothing_is_restored_over_what_is_there_or_from_nothing() -> None:
         with pytest.raises(PostgresError, match="later than UNTIL"):
             restore(other, folder / "elsewhere", datetime(2020, 1, 1, tzinfo=UTC))
         assert found(server) == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_restore_that_is_stopped_leaves_no_server_and_goes_on_with_the_next_start(number: signal.Signals) -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        with backed_up(server, folder / "elsewhere"):
+            store(server, 1)
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
+        variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "to")}
+        restoring = subprocess.Popen(
+            [sys.executable, "-m", "local.backup"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": "functions:.", **variables},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until((folder / "to" / "postgres" / "postmaster.pid").exists)
+        restoring.send_signal(number)
+        said = restoring.communicate()[1]
+        code = 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+        assert (restoring.returncode, said.partition(" Start it, and it goes on")[0]) == (code, "Stopped.")
+        assert not (folder / "to" / "postgres" / "postmaster.pid").exists()
+        with serving(folder / "to" / "postgres") as restored:
+            assert found(restored) == [1]
