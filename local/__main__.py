@@ -1,7 +1,6 @@
 """`python -m local`: the whole product on this machine, with nothing installed beforehand."""
 
 import errno
-import fcntl
 import io
 import logging
 import os
@@ -18,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 import psycopg
@@ -28,6 +27,7 @@ import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import endings, gateway, observer
 from local.backup import Backup, newest
+from local.folder import held, reason
 from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
@@ -66,7 +66,7 @@ def main() -> None:
     port = settings.number("PORT", 8080, least=1, most=65535)
     data = Path(settings.text("DATA_DIR", "data"))
     log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
-    with _folder(data), _listening(port) as listeners:
+    with held(data), _listening(port) as listeners:
         _check_log(log_file)
         logs.configure(log_file)
         # On a full disk the log goes without its lines, and the screen without a traceback for each.
@@ -82,40 +82,12 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-@contextmanager
-def _folder(data: Path) -> Iterator[None]:
-    """Hold the folder against a second run."""
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        # Beside the data itself, which may be reached by more than one way.
-        place = (data / "postgres").resolve().parent
-        place.mkdir(parents=True, exist_ok=True)
-        lock: IO[str] = (place / "lock").open("a")
-    except RuntimeError:
-        raise SettingError(f"{data / 'postgres'} is a link that leads nowhere; choose another DATA_DIR") from None
-    except OSError as error:
-        raise SettingError(f"The folder {data} cannot be used ({_reason(error)}); choose another DATA_DIR") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SettingError(
-                f"Another `make run` is at work on the folder {data}. To run a second one beside it, give it its own"
-                " port and folder: make run PORT=8081 DATA_DIR=data2"
-            ) from None
-        yield
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno or 0)
-
-
 def _check_log(file: Path) -> None:
     try:
         file.open("a").close()
     except OSError as error:
         raise SettingError(
-            f"The log {file} cannot be written ({_reason(error)}); choose a DATA_DIR that can, and it is there"
+            f"The log {file} cannot be written ({reason(error)}); choose a DATA_DIR that can, and it is there"
         ) from None
 
 
@@ -132,7 +104,7 @@ def _listening(port: int) -> Iterator[Sequence[socket.socket]]:
                     # The machine has no such address.
                     continue
                 raise SettingError(
-                    f"Port {port} cannot be used ({_reason(error)}). Choose another, such as: make run PORT={port + 1}"
+                    f"Port {port} cannot be used ({reason(error)}). Choose another, such as: make run PORT={port + 1}"
                 ) from None
             listeners.append(stack.enter_context(listener))
         yield listeners
@@ -212,7 +184,7 @@ def _require_no_backup(folder: Path, data: Path) -> None:
     try:
         found = newest(folder)
     except OSError as error:
-        raise SettingError(f"BACKUP_DIR {folder} cannot be read ({_reason(error)}). Choose another one") from None
+        raise SettingError(f"BACKUP_DIR {folder} cannot be read ({reason(error)}). Choose another one") from None
     if found:
         command = f"make restore BACKUP_DIR={shlex.quote(str(folder))} DATA_DIR={shlex.quote(str(data))}"
         raise SettingError(

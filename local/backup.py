@@ -23,6 +23,7 @@ from pathlib import Path
 import psycopg
 
 from local import endings, leftovers, user
+from local.folder import held
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
@@ -270,10 +271,14 @@ def main() -> None:
     except ValueError:
         raise SettingError(f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z") from None
     data = Path(settings.text("DATA_DIR", "data"))
-    data.mkdir(parents=True, exist_ok=True)
+    with held(data):
+        _restore(data, Path(folder), instant)
+
+
+def _restore(data: Path, folder: Path, instant: datetime | None) -> None:
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=print)
     try:
-        backup = restore(postgres, Path(folder), instant)
+        backup = restore(postgres, folder, instant)
         with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
             [(count, latest)] = connection.execute(
                 "SELECT count(*), max(timestamp) AT TIME ZONE 'UTC' FROM temperatures"

@@ -18,10 +18,11 @@ import psycopg
 import pytest
 
 from local.backup import Backup, begun, newest, restore
+from local.folder import held
 from local.postgres import Postgres
 from local.user import PostgresError
 from tests.local.machine import place, running, serving
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, python, wait_until
 
 
 @contextmanager
@@ -340,3 +341,11 @@ def test_a_restore_that_is_stopped_leaves_no_server_and_goes_on_with_the_next_st
         assert not (folder / "to" / "postgres" / "postmaster.pid").exists()
         with serving(folder / "to" / "postgres") as restored:
             assert found(restored) == [1]
+
+
+def test_a_restore_is_alone_on_its_folder() -> None:
+    """`make run` beside it would stop its server."""
+    with place() as folder, held(folder / "to"):
+        done = python("-m", "local.backup", BACKUP_DIR=str(folder / "elsewhere"), DATA_DIR=str(folder / "to"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Another `make run`, or a `make restore`, is at work on the folder {folder / 'to'}.")
