@@ -3,6 +3,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help run restore import migrate health up down images deploy eventing backup recover status logs psql urls e2e install check format describe test coverage torture bench audit requirements upgrade clean
 
+# What a setting on the command line says is what it means: a dollar sign of a password, or of a file, is one.
+$(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),\
+	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:

@@ -1,7 +1,6 @@
 """`python -m local`: the whole product on this machine, with nothing installed beforehand."""
 
 import errno
-import fcntl
 import io
 import logging
 import os
@@ -18,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from types import FrameType
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 import psycopg
@@ -26,8 +25,9 @@ import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
-from local import gateway, observer
+from local import endings, gateway, observer
 from local.backup import Backup, newest
+from local.folder import held, reason
 from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
@@ -57,9 +57,7 @@ class Connections(NamedTuple):
 
 def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
-    signal.signal(signal.SIGTERM, _leave)
-    # A terminal that is closed ends it as SIGTERM does, which the server has its own handler for.
-    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    endings.as_ctrl_c()
     # A mask that keeps files from their own user would keep PostgreSQL from its folder.
     os.umask(os.umask(0) & 0o077)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -69,7 +67,7 @@ def main() -> None:
     simulates = settings.switch("SIMULATE", default=True)
     data = Path(settings.text("DATA_DIR", "data"))
     log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
-    with _folder(data), _listening(port) as listeners:
+    with held(data), _listening(port) as listeners:
         _check_log(log_file)
         logs.configure(log_file)
         # On a full disk the log goes without its lines, and the screen without a traceback for each.
@@ -85,44 +83,12 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(128 + number)
-
-
-@contextmanager
-def _folder(data: Path) -> Iterator[None]:
-    """Hold the folder against a second run."""
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        # Beside the data itself, which may be reached by more than one way.
-        place = (data / "postgres").resolve().parent
-        place.mkdir(parents=True, exist_ok=True)
-        lock: IO[str] = (place / "lock").open("a")
-    except RuntimeError:
-        raise SettingError(f"{data / 'postgres'} is a link that leads nowhere; choose another DATA_DIR") from None
-    except OSError as error:
-        raise SettingError(f"The folder {data} cannot be used ({_reason(error)}); choose another DATA_DIR") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SettingError(
-                f"Another `make run` is at work on the folder {data}. To run a second one beside it, give it its own"
-                " port and folder: make run PORT=8081 DATA_DIR=data2"
-            ) from None
-        yield
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno or 0)
-
-
 def _check_log(file: Path) -> None:
     try:
         file.open("a").close()
     except OSError as error:
         raise SettingError(
-            f"The log {file} cannot be written ({_reason(error)}); choose a DATA_DIR that can, and it is there"
+            f"The log {file} cannot be written ({reason(error)}); choose a DATA_DIR that can, and it is there"
         ) from None
 
 
@@ -139,7 +105,7 @@ def _listening(port: int) -> Iterator[Sequence[socket.socket]]:
                     # The machine has no such address.
                     continue
                 raise SettingError(
-                    f"Port {port} cannot be used ({_reason(error)}). Choose another, such as: make run PORT={port + 1}"
+                    f"Port {port} cannot be used ({reason(error)}). Choose another, such as: make run PORT={port + 1}"
                 ) from None
             listeners.append(stack.enter_context(listener))
         yield listeners
@@ -219,7 +185,7 @@ def _require_no_backup(folder: Path, data: Path) -> None:
     try:
         found = newest(folder)
     except OSError as error:
-        raise SettingError(f"BACKUP_DIR {folder} cannot be read ({_reason(error)}). Choose another one") from None
+        raise SettingError(f"BACKUP_DIR {folder} cannot be read ({reason(error)}). Choose another one") from None
     if found:
         command = f"make restore BACKUP_DIR={shlex.quote(str(folder))} DATA_DIR={shlex.quote(str(data))}"
         raise SettingError(
@@ -245,6 +211,7 @@ def _serve(listeners: Sequence[socket.socket], product: "Product") -> None:
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.add(number)
+        product.ending.set()
         server.should_exit = True
 
     # An event loop that is being set up does not survive an exception from a signal handler.
@@ -256,7 +223,7 @@ def _serve(listeners: Sequence[socket.socket], product: "Product") -> None:
         finally:
             say("Stopping")
             # Nothing may cut short what is left to do: PostgreSQL would stay.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM, *endings.OF_A_TERMINAL):
                 signal.signal(number, signal.SIG_IGN)
     # Only a signal ends the server.
     raise KeyboardInterrupt(*(128 + number for number in received - {signal.SIGINT}))
@@ -291,6 +258,8 @@ class Product:
         self._simulates = simulates
         self._token = (access.tokens("WRITE_TOKENS") or [settings.text("SINK_TOKEN").encode()])[0].decode()
         self._has_readings = Event()
+        self.ending = Event()
+        """Set as soon as it is to end: what fails from then on is not said."""
 
     @property
     def environments(self) -> Mapping[str, Mapping[str, str]]:
@@ -300,15 +269,15 @@ class Product:
     def simulate(self, stopping: Event) -> None:
         """Simulate the last hour, so that there is something to see; and from then on the present, if it is to."""
         say(f"Functions     ingest, average, simulate, watch at {self._address}")
+        told = "off, as SIMULATE says"
         if self._simulates:
             started = time.monotonic()
             emitted = self._emit(backfill="1h").get("emitted", 0)
-            seconds = time.monotonic() - started
-            say(f"Simulator     {emitted} readings of the last hour in {seconds:.1f} s; more every minute")
-        else:
-            say("Simulator     off, as SIMULATE says")
+            told = f"{emitted} readings of the last hour in {time.monotonic() - started:.1f} s; more every minute"
         self._has_readings.set()
-        _explain(self._address, self._log_file)
+        if not self.ending.is_set():
+            say(f"Simulator     {told}")
+            _explain(self._address, self._log_file)
         while self._simulates and not stopping.wait(TIMER_SECONDS):
             # One more than the period holds: a run that is late leaves no gap, and the same readings are stored once.
             self._emit(count=TIMER_SECONDS // READING_SECONDS + 1)
@@ -346,7 +315,7 @@ class Product:
             ).json()
         except (httpx2.HTTPError, ValueError) as error:
             answer = {"detail": f"no answer ({type(error).__name__})"}
-        if "detail" in answer:
+        if "detail" in answer and not self.ending.is_set():
             say(f"{name:14}{answer['detail']}")
         return answer
 

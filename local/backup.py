@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -21,7 +22,8 @@ from pathlib import Path
 
 import psycopg
 
-from local import leftovers, user
+from local import endings, leftovers, user
+from local.folder import held
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
@@ -260,6 +262,7 @@ def _recover(folder: Path, until: datetime | None) -> None:
 
 def main() -> None:
     """Restore what BACKUP_DIR has to DATA_DIR, up to UNTIL if it is set. Raises SettingError."""
+    endings.as_ctrl_c()
     folder, until = settings.text("BACKUP_DIR"), settings.text("UNTIL")
     if not folder:
         raise SettingError("BACKUP_DIR is not set: the folder that has the backup")
@@ -268,10 +271,14 @@ def main() -> None:
     except ValueError:
         raise SettingError(f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z") from None
     data = Path(settings.text("DATA_DIR", "data"))
-    data.mkdir(parents=True, exist_ok=True)
+    with held(data):
+        _restore(data, Path(folder), instant)
+
+
+def _restore(data: Path, folder: Path, instant: datetime | None) -> None:
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=print)
     try:
-        backup = restore(postgres, Path(folder), instant)
+        backup = restore(postgres, folder, instant)
         with psycopg.connect(postgres.url(OWNER), autocommit=True) as connection:
             [(count, latest)] = connection.execute(
                 "SELECT count(*), max(timestamp) AT TIME ZONE 'UTC' FROM temperatures"
@@ -279,6 +286,10 @@ def main() -> None:
         print(f"Restored {backup} to {data}: {count} readings, the latest of {latest} UTC. Start it: make run")
     except (PostgresError, OSError) as error:
         raise SettingError(str(error)) from None
+    except KeyboardInterrupt:
+        advice = f"Start it, and it goes on: make run. To restore it anew, move {postgres.folder} away"
+        print(f"Stopped. {advice if postgres.has_data else 'Nothing was restored'}", file=sys.stderr)
+        raise
     finally:
         postgres.stop()
 
@@ -310,4 +321,7 @@ def _is_backup(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt as stop:
+        sys.exit(stop.args[0] if stop.args else 128 + signal.SIGINT)

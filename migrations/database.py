@@ -30,6 +30,8 @@ _SETTINGS = """
         ('statement_timeout', '0'), ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
         -- That a commit is on the primary only is a warning.
         ('client_min_messages', 'warning'), ('jit', 'off'),
+        -- Rows that a policy hides from the owner too would be taken for none.
+        ('row_security', 'off'),
         -- psycopg and SQLAlchemy understand these.
         ('IntervalStyle', 'postgres'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC'),
         ('quote_all_identifiers', 'off')

@@ -76,6 +76,25 @@ def let_in(connection: Connection, role: str) -> None:
         log.warning("the role %s may not use the schema, and its owner alone can let it: %s", role, statement)
 
 
+def say_what_hides_rows(connection: Connection, roles: tuple[str, ...]) -> None:
+    """Warn of row level security: a function asks for all rows or none."""
+    hidden = text(
+        "SELECT quote_ident(rolname), string_agg(pg_class.oid::regclass::text, ', ' ORDER BY relname)"
+        " FROM pg_class CROSS JOIN pg_roles"
+        " WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relrowsecurity AND rolname = ANY(:roles)"
+        " AND NOT rolbypassrls AND NOT pg_has_role(pg_roles.oid, relowner, 'USAGE')"
+        " AND has_any_column_privilege(pg_roles.oid, pg_class.oid, 'SELECT, INSERT, UPDATE') GROUP BY rolname"
+    )
+    for role, tables in connection.execute(hidden, {"roles": list(roles)}).all():
+        log.warning(
+            "row level security keeps the role %s from %s, and what needs that is answered 503. A superuser can let it"
+            " pass: ALTER ROLE %s BYPASSRLS",
+            role,
+            tables,
+            role,
+        )
+
+
 def grant(connection: Connection, privilege: str, relations: list[str], role: str) -> None:
     """Give the role this privilege on the relations."""
     if not _exists(connection, role):

@@ -230,3 +230,4 @@ def _grant(connection: Connection, settings: Settings) -> None:
     roles.grant(connection, "SELECT", ["removals"], settings.admin)
     roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in REMOVAL_FUNCTIONS], settings.admin)
     roles.grant(connection, "EXECUTE", [f"FUNCTION {name}" for name in HEALTH_FUNCTIONS], settings.monitor)
+    roles.say_what_hides_rows(connection, settings.roles)

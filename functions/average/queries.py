@@ -300,6 +300,9 @@ class Temperatures:
             return await within(self._deadline_seconds, self._rows(statement, parameters, progress))
         except psycopg.errors.QueryCanceled as error:
             raise unavailable("deadline", TOO_LONG) from error
+        except psycopg.errors.TransactionTimeout as error:
+            # Whether it computed or waited, nobody knows.
+            raise unavailable("deadline", _Stage.ROWS.value, 5) from error
         except psycopg.Error as error:
             raise unanswered(error, "ask again") from error
         except TimeoutError as error:

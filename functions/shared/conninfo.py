@@ -1,7 +1,7 @@
 """The settings that say where the database is: DATABASE_URL and its like, which may hold a password."""
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
+from psycopg import ProgrammingError, pq
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shared import settings
 
@@ -9,6 +9,9 @@ FORMS = (
     "Write postgresql://USER:PASSWORD@HOST:PORT/NAME, each special character of the password as % and its two"
     " hexadecimal digits (@ is %40, / is %2F), or host=HOST dbname=NAME user=USER password='PASSWORD'"
 )
+
+_NOWHERE = {"host": "/dev/null", "hostaddr": ""}
+"""No folder of a socket: libpq is ready with it before it reaches a network."""
 
 
 def load(name: str = "DATABASE_URL") -> str:
@@ -31,6 +34,13 @@ def load(name: str = "DATABASE_URL") -> str:
     if parts is None or (is_url and not _whole(rest)) or not _numbers(str(parts.get("port", ""))):
         raise settings.SettingError(f"{name} is not a connection string that can be used. {FORMS}")
     return url
+
+
+def own_options(url: str) -> str:
+    """The `options` that libpq would ask the server for: of the URL, of the service that it names, or of PGOPTIONS."""
+    attempt = pq.PGconn.connect_start(make_conninfo(url, **_NOWHERE).encode())
+    found = {option.keyword: option.val for option in attempt.info}
+    return (found[b"options"] or b"").decode()
 
 
 def _whole(rest: str) -> bool:

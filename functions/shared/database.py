@@ -9,7 +9,6 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.adapt import Dumper, Loader
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.postgres import types
 from psycopg.pq import Format
 from starlette.requests import Request
@@ -108,8 +107,8 @@ class Database:
             # Who waits for a lock sees what was committed meanwhile.
             "default_transaction_isolation": r"read\ committed",
         }
-        # Those of the URL, such as a search_path, would be replaced.
-        own = str(conninfo_to_dict(self.url).get("options") or "")
+        # Those of the administrator, such as a search_path, would be replaced.
+        own = conninfo.own_options(self.url)
         return {
             **options,
             "prepare_threshold": 0,
@@ -141,6 +140,8 @@ class Database:
             "idle_in_transaction_session_timeout": IDLE_TRANSACTION_SECONDS * 1000,
             # That a commit is on the primary only is a warning, which a role or database may have turned off.
             "client_min_messages": "warning",
+            # Rows that a policy hides would be missing in an answer without a word.
+            "row_security": "off",
             # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
             "jit": "off",
             # None where the function has none, whatever the role or database says: a statement ends anyway.

@@ -1,5 +1,6 @@
 """The HTTP edge of every function."""
 
+import asyncio
 import functools
 import gc
 import logging
@@ -17,7 +18,7 @@ from starlette.responses import Response
 
 from shared import answers, origins, prefix
 from shared.metrics import REQUESTS
-from shared.problems import Problem
+from shared.problems import Problem, stopping
 
 Function = Callable[[Request], Awaitable[Response]]
 GET, POST, DELETE = ("GET", "HEAD"), ("POST",), ("DELETE",)
@@ -60,6 +61,10 @@ def answered(function: Function) -> Function:
         except Problem as problem:
             failure = problem.__cause__
             response, reason = problem.response(), problem.reason
+        except asyncio.CancelledError as error:
+            # The server ends, and waits no longer.
+            failure, refusal = error, stopping()
+            response, reason = refusal.response(), refusal.reason
         except Exception as error:  # noqa: BLE001 - every request is answered
             failure = error
             response = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled").response()

@@ -79,3 +79,8 @@ def unavailable(reason: str, detail: str, retry_after: int = 1) -> Problem:
     """503: the request was fine, and may be sent again after `retry_after` seconds."""
     headers = {"Retry-After": str(retry_after)}
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers, reason=reason)
+
+
+def stopping() -> Problem:
+    """503: the instance ends before the request could be handled."""
+    return unavailable("stopping", "This instance ends; send it again")

@@ -4,6 +4,8 @@
 """
 
 import asyncio
+import socket
+import struct
 import sys
 from http import HTTPStatus
 from pathlib import Path
@@ -20,7 +22,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared import settings
-from shared.problems import Problem, unavailable
+from shared.problems import Problem, stopping
 
 KEEP_ALIVE_SECONDS = 120
 """An idle connection is closed after so long. Knative's proxy closes its own after 90 seconds, so it is always first.
@@ -237,8 +239,7 @@ class Protocol(HttpToolsProtocol):
         super().shutdown()
         if not self._is_complete and not self._ignores_input and not self.transport.is_closing():
             self._stop_waiting()
-            stopping = unavailable("stopping", "This instance ends; send it again")
-            self._arrival_timer = self.loop.call_later(STOP_SECONDS, self._refuse, stopping)
+            self._arrival_timer = self.loop.call_later(STOP_SECONDS, self._refuse, stopping())
 
     def on_message_begin(self) -> None:
         """Note that a request begins."""
@@ -271,6 +272,8 @@ class Protocol(HttpToolsProtocol):
             # Which has no interim answers (RFC 9110, 10.1.1).
             self.expect_100_continue = False
         super().on_headers_complete()
+        if version == "1.0":
+            self.cycle.__class__ = _WithoutChunks
 
     def on_message_complete(self) -> None:
         """Note that a request is there."""
@@ -278,6 +281,45 @@ class Protocol(HttpToolsProtocol):
         if self._arrival_timer is not None:
             self._stop_waiting()
         super().on_message_complete()
+
+
+class _WithoutChunks(RequestResponseCycle):
+    """An answer to HTTP/1.0, which knows no chunks: one of unknown length lasts until the connection is closed.
+
+    uvicorn would send it chunked (RFC 9112, 6.1 forbids that), and the client would take the lengths for content.
+    """
+
+    _length_is_unknown = False
+
+    async def send(self, message: Any) -> None:
+        """Send what the application answers."""
+        if message["type"] == "http.response.start":
+            self._length_is_unknown = all(name.lower() != b"content-length" for name, _ in message["headers"])
+            if self._length_is_unknown:
+                self.chunked_encoding = False
+                self.keep_alive = False
+                self.transport = _Resetting(self)  # type: ignore[assignment]
+        elif self._length_is_unknown:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+
+class _Resetting:
+    """A transport whose end is the end of an answer; one that breaks off is reset, so that the client notices."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self.write = cycle.transport.write
+        self.is_closing = cycle.transport.is_closing
+        self._transport = cycle.transport
+        self._cycle = cycle
+
+    def close(self) -> None:
+        if self._cycle.response_complete:
+            self._transport.close()
+        else:
+            connection: socket.socket = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
 
 
 class _Lingering:

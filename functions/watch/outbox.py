@@ -1,14 +1,15 @@
 """Hands the events of alarms to a sink: each at least once, in the order of its alarm, with the same id each time.
 
-A batch of events is claimed for a while, so that no other instance sends them meanwhile, and nothing is locked while a
-sink takes its time. An instance that ends or hangs leaves its claim to run out.
+A batch of events is claimed for a while, so that no other instance sends them meanwhile, and no connection is held
+while a sink takes its time. An instance that ends or hangs leaves its claim to run out.
 """
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -97,6 +98,10 @@ class Message:
         return room_event(EVENT_TYPE, data, f"{self.alarm}/{self.state}", instant, attributes)
 
 
+_Outcomes = dict[Message, Failure | None]
+"""What became of events: why a sink did not take them, or None."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """How many events the sink took, how many are left, and why the sink did not take them."""
@@ -111,36 +116,72 @@ async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
 
     Raises TimeoutError or psycopg.Error if the database does not answer.
     """
-    async with connected(database, database.options) as connection:
-        return await _Outbox(connection, database, sink, dataschema).send()
+    ends = time.monotonic() + SENDING_SECONDS
+    sent = 0
+    messages: Sequence[Message] = []
+    outcomes: _Outcomes = {}
+    for turn in count():
+        # A connection that is idle while a sink takes its time may be ended by the database, or by what is before it.
+        async with connected(database, database.options) as connection:
+            outbox = _Outbox(connection, database, sink)
+            if turn == 0:
+                await outbox.expire()
+            failures = await outbox.note(messages, outcomes) if messages else []
+            sent += len(outcomes) - len(failures)
+            reason = next((failure.reason for failure in failures), "")
+            seconds = ends - time.monotonic()
+            messages = [] if reason or seconds <= 0 else await outbox.claim(dataschema)
+            if not messages:
+                return Sent(sent, await outbox.unsent(), reason)
+        outcomes = await _deliver(messages, sink, seconds)
+    raise AssertionError("it goes on until nothing is due")
+
+
+async def _deliver(messages: Sequence[Message], sink: Sink, seconds: float) -> _Outcomes:
+    """What became of each that was tried. No two of them are of one alarm."""
+    outcomes: _Outcomes = {}
+    await delivery.emit(
+        messages, lambda message: message.event(sink.extensions), sink, seconds=seconds, done=outcomes.__setitem__
+    )
+    return outcomes
 
 
 class _Outbox:
-    def __init__(self, connection: psycopg.AsyncConnection, database: Database, sink: Sink, dataschema: str) -> None:
+    """The events in the database, for a moment."""
+
+    def __init__(self, connection: psycopg.AsyncConnection, database: Database, sink: Sink) -> None:
         self._connection = connection
         self._confirm = confirming(connection)
         self._database = database
         self._sink = sink
-        self._dataschema = dataschema
 
-    async def send(self) -> Sent:
-        ends = time.monotonic() + SENDING_SECONDS
-        sent, reason = 0, ""
+    async def expire(self) -> None:
+        """Give up what no sink took for too long."""
         await self._run(_EXPIRE, given_up_after=GIVEN_UP_AFTER)
-        while (seconds := ends - time.monotonic()) > 0 and not reason and (messages := await self._claim()):
-            outcomes = await self._deliver(messages, seconds)
-            failures = {message: failure for message, failure in outcomes.items() if failure}
-            await self._forget([message for message in outcomes if message not in failures])
-            for message in messages:
-                if message in failures:
-                    await self._fail(message, failures[message])
-                elif message not in outcomes:
-                    await self._release(message)
-            sent += len(outcomes) - len(failures)
-            reason = next((failure.reason for failure in failures.values()), "")
+
+    async def note(self, messages: Sequence[Message], outcomes: _Outcomes) -> Sequence[Failure]:
+        """Write down what became of events that were claimed, and return what failed."""
+        failures = {message: failure for message, failure in outcomes.items() if failure}
+        await self._forget([message for message in outcomes if message not in failures])
+        for message in messages:
+            if message in failures:
+                await self._fail(message, failures[message])
+            elif message not in outcomes:
+                await self._release(message)
+        return [*failures.values()]
+
+    async def unsent(self) -> int:
+        """How many events are left."""
         [(_, unsent)] = await self._run(UNSENT)
         self._confirm()
-        return Sent(sent, int(unsent), reason)
+        return int(unsent)
+
+    async def claim(self, dataschema: str) -> list[Message]:
+        """The next events that are due, which no other instance sends for a while."""
+        rows = await self._run(_CLAIM, dataschema=dataschema, seconds=CLAIM_SECONDS, limit=MOST_EVENTS_CLAIMED)
+        # Nobody is told of what a failover could undo.
+        self._confirm()
+        return [Message(*row) for row in rows]
 
     async def _run(self, statement: str, **parameters: Any) -> list[Any]:
         """The rows of a statement, with its parameters by name."""
@@ -148,24 +189,6 @@ class _Outbox:
             self._connection, self._database.bounds, statement.encode(), {"sink": self._sink.digest, **parameters}
         )
         return await within(self._database.deadline_seconds, work)
-
-    async def _claim(self) -> list[Message]:
-        rows = await self._run(_CLAIM, dataschema=self._dataschema, seconds=CLAIM_SECONDS, limit=MOST_EVENTS_CLAIMED)
-        # Nobody is told of what a failover could undo.
-        self._confirm()
-        return [Message(*row) for row in rows]
-
-    async def _deliver(self, messages: list[Message], seconds: float) -> dict[Message, Failure | None]:
-        """What became of each that was tried. No two of them are of one alarm."""
-        outcomes: dict[Message, Failure | None] = {}
-        await delivery.emit(
-            messages,
-            lambda message: message.event(self._sink.extensions),
-            self._sink,
-            seconds=seconds,
-            done=outcomes.__setitem__,
-        )
-        return outcomes
 
     async def _forget(self, taken: list[Message]) -> None:
         await self._run(_TAKEN, alarms=[each.alarm for each in taken], states=[each.state for each in taken])

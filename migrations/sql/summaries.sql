@@ -32,8 +32,8 @@ END
 $$;
 
 -- Sums up the readings of rooms anew, of each since <= timestamp < before, hour by hour. Hours of which readings were
--- dropped keep what they have, and get what came since. Says how many readings there are, which days of which rooms have
--- other hours now, and which hours of which buildings may have lost their lowest or highest reading.
+-- dropped keep what they have, and get what came since. Says for how many readings that was work, which days of which
+-- rooms have other hours now, and which hours of which buildings may have lost their lowest or highest reading.
 CREATE OR REPLACE FUNCTION summarize_hours(
     buildings text[], names text[], sinces timestamptz[], befores timestamptz[],
     OUT readings bigint, OUT day_buildings text[], OUT day_rooms text[], OUT days timestamptz[],
@@ -119,7 +119,8 @@ BEGIN
         SELECT array_agg(building_id) AS buildings, array_agg(room_id) AS rooms, array_agg(day) AS days
         FROM (SELECT DISTINCT building_id, room_id, date_bin('1 day', hour, '2000-01-03 00:00+00') AS day FROM new) AS day
     )
-    SELECT (SELECT coalesce(sum(count), 0) FROM found), touched.buildings, rooms, touched.days, shrunk.buildings, hours
+    -- To write an hour takes as long as to read ten readings.
+    SELECT (SELECT coalesce(sum(count + 10), 0) FROM found), touched.buildings, rooms, touched.days, shrunk.buildings, hours
     INTO readings, day_buildings, day_rooms, days, shrunk_buildings, shrunk_hours
     FROM touched CROSS JOIN shrunk;
 END
@@ -202,7 +203,7 @@ AS $$
 $$;
 
 -- Brings up to `hours` hours of some rooms up to date. Rooms that a writer has locked are left out, unless it is to wait
--- for them. Returns how many readings it looked at, and whether there is more to do for these rooms.
+-- for them. Returns for how many readings that was work, and whether there is more to do for these rooms.
 CREATE OR REPLACE FUNCTION summarize_rooms(
     buildings text[], names text[], hours integer, patient boolean, OUT readings bigint, OUT more boolean
 )

@@ -5,16 +5,20 @@ CREATE SEQUENCE IF NOT EXISTS summarized;
 -- Brings all summaries up to date, and drops what is older than the retention: as a job of TimescaleDB, whose arguments
 -- it has, or by CALL summarize(). It commits often, and holds up a writer for less than 0.1 s each time; it may end
 -- anywhere, and run twice at once, when one of the two leaves the work to the other. {"seconds": 5} in `config` says how
--- long it goes on at most.
+-- long it goes on at most; it is over well before a `statement_timeout` would end it.
 CREATE OR REPLACE PROCEDURE summarize(job_id integer DEFAULT 0, config jsonb DEFAULT '{}')
 LANGUAGE plpgsql AS $$
 DECLARE
-    deadline constant timestamptz := clock_timestamp()
-        + make_interval(secs => coalesce((config ->> 'seconds')::double precision, 50));
+    deadline constant timestamptz := clock_timestamp() + least(
+        make_interval(secs => coalesce((config ->> 'seconds')::double precision, 50)),
+        nullif(current_setting('statement_timeout')::interval, '0') / 2
+    );
     most_rooms constant integer := 500;
     -- For one transaction. A processor takes 1.4 µs for a reading, or 2 in the columnstore.
     readings_wanted constant integer := 15000;
     few_room_hours constant integer := 16;
+    -- So many may turn out to have a reading each, behind some that had none.
+    most_room_hours constant integer := 10000;
     room_hours integer := few_room_hours;
     buildings text[];
     names text[];
@@ -43,7 +47,7 @@ BEGIN
         -- Plans without sequential scans seem costly enough to compile them, which takes longer than the work.
         PERFORM set_config('jit', 'off', true);
         LOOP
-            width := least(room_hours, most_rooms);
+            width := least(room_hours, most_rooms, cardinality(buildings) - next + 1);
             -- The hours before may have had one reading each, or none.
             EXIT WHEN room_hours <= few_room_hours OR NOT more_readings(
                 buildings[next : next + width - 1], names[next : next + width - 1], room_hours / width,
@@ -60,7 +64,7 @@ BEGIN
             next := next + width;
         END IF;
         room_hours := CASE
-            WHEN done.readings < readings_wanted / 2 THEN least(2 * room_hours, 100000)
+            WHEN done.readings < readings_wanted / 2 THEN least(2 * room_hours, most_room_hours)
             WHEN done.readings > readings_wanted THEN greatest(1, room_hours / 2)
             ELSE room_hours
         END;

@@ -34,6 +34,24 @@ def test_a_plus_sign_that_was_not_encoded_is_one(visit: Visit, offset: str) -> N
     expect(tile(page, "Average")).to_have_text("22.00 \u00b0C")
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "first"),
+    [
+        ("2024-12-01", "2024-12-02", "2024-12-01T00:00"),
+        ("2024-12-01T01:00", "2024-12-01T02:00:00", "2024-12-01T01:00"),
+        ("2024-12-01 01:15", "2024-12-01 02:00", "2024-12-01T01:15"),
+        ("2024-12-01T06:00Z", "2024-12-01T07:00+00", "2024-12-01T01:00"),
+    ],
+)
+def test_a_local_date_or_time_is_that_of_the_zone_as_the_api_has_it(
+    visit: Visit, since: str, until: str, first: str
+) -> None:
+    for query in (f"tz=America/New_York&start={since}&end={until}", f"start={since}&end={until}&tz=America/New_York"):
+        page = shown(visit(f"/?building_id=B1&room_id=101&{query}"))
+        expect(page.get_by_label("From", exact=True)).to_have_value(first)
+        expect(tile(page, "Readings")).to_have_text("1")
+
+
 def test_what_of_an_address_makes_no_sense_is_said(visit: Visit) -> None:
     nonsense = {
         "room_id=7": "has no building_id before it",
@@ -42,6 +60,8 @@ def test_what_of_an_address_makes_no_sense_is_said(visit: Visit) -> None:
         "last=toString": "is none of hour, day, week, month, year",
         "before=constructor": "is none of week, year",
         "start=yesterday": "is no timestamp, such as 2024-12-01T12:34:56Z",
+        "start=5": "is no timestamp, such as 2024-12-01T12:34:56Z",
+        "start=2026-02-30T00:00:00Z": "is no timestamp, such as 2024-12-01T12:34:56Z",
     }
     rooms = "&".join(["building_id=<b>"] * 9)
     page = shown(visit(f"/?{quote('&'.join([*nonsense, rooms, f'end={START}']), safe='&=:')}"))

@@ -269,3 +269,14 @@ def test_a_question_that_is_too_heavy_is_told_so_and_one_that_waits_is_not(
             assert detail() == "The database does not answer; ask again"
         owner.execute(HEAVY)
         assert detail() == "The answer took too long to compute; ask for a shorter interval"
+
+
+def test_a_question_that_the_administrator_gives_no_more_time_is_told_so(serve: Serve, plain: Urls) -> None:
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(f"ALTER DATABASE {superuser.info.dbname} SET transaction_timeout = '300ms'")
+    average = serve("average", DATABASE_URL=plain(READER))
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(HEAVY)
+    answer = average.get("/v1/temperature/average", params={"building_id": "B1", "room_id": "101"})
+    sentence = "The database did not answer in time; ask again, or for a shorter interval"
+    assert (answer.status_code, answer.json()["detail"]) == (503, sentence)

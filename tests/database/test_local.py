@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 
-from local.postgres import OWNER
+from local.postgres import DATABASE, OWNER
 from tests.sink import Sink
 from tests.support import ROOT, Urls, free_port, python, wait_until
 
@@ -161,14 +163,42 @@ def test_readings_posted_and_simulated_are_answered_and_outlive_a_restart(start:
     assert (again.average()["average_temperature"], again.average()["count"]) == (22.5, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_other_ways_to_stop_it_leave_no_process_either(start: Callable[..., Stack], number: signal.Signals) -> None:
     stack = start()
     stack.wait_for("Functions")
     postgres = _postmaster(stack.folder)
     assert postgres is not None
-    stack.stop(number)
+    # What fails since it ends is nothing to be told.
+    assert stack.stop(number).splitlines()[-1] == "Stopping"
     assert (stack.process.returncode, _alive(postgres)) == (128 + signal.SIGTERM, False)
+
+
+def test_who_still_waits_when_it_ends_is_told_to_send_it_again(start: Callable[..., Stack]) -> None:
+    stack = start()
+    stack.wait_for("  Look")
+    place = (stack.folder / "postgres" / "postmaster.pid").read_text().splitlines()[4]
+    with (
+        psycopg.connect(host=place, user=OWNER, dbname=DATABASE) as owner,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        owner.execute("LOCK TABLE temperatures")
+        waiting = pool.submit(stack.post, READING)
+        wait_until(lambda: owner.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount)
+        stack.process.send_signal(signal.SIGTERM)
+        answer = waiting.result()
+    assert (answer.status_code, answer.json()["detail"]) == (503, "This instance ends; send it again")
+
+
+def test_below_nohup_it_outlives_the_terminal(start: Callable[..., Stack]) -> None:
+    stack = start(who={"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)})
+    stack.wait_for("Functions")
+    stack.process.send_signal(signal.SIGHUP)
+    assert stack.post(READING).status_code == 201
+    stack.wait_for("Log in")
+    assert stack.average()["count"] == 1
+    stack.stop()
+    assert stack.process.returncode == 0
 
 
 def test_ctrl_c_again_and_again_leaves_no_process_either(start: Callable[..., Stack]) -> None:
@@ -208,7 +238,9 @@ def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Cal
     stack = start()
     stack.wait_for("Functions")
     second = start()
-    assert "Another `make run` is at work on the folder" in second.process.communicate(timeout=20)[0]
+    assert (
+        "Another `make run`, or a `make restore`, is at work on the folder" in second.process.communicate(timeout=20)[0]
+    )
     assert second.process.returncode == 1
     assert stack.average()["count"] == 0
 
@@ -221,7 +253,9 @@ def test_a_second_run_that_gets_to_the_same_data_by_another_way_says_so_too(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "postgres").symlink_to(stack.folder / "postgres")
     second = start(folder=tmp_path / "other")
-    assert "Another `make run` is at work on the folder" in second.process.communicate(timeout=20)[0]
+    assert (
+        "Another `make run`, or a `make restore`, is at work on the folder" in second.process.communicate(timeout=20)[0]
+    )
     assert stack.average()["count"] == 0
 
 

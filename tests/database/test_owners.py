@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from local.postgres import READER, WATCHER, WRITER, Postgres
 from migrations.database import explained
 from shared.settings import SettingError
-from tests.support import SUPERUSER, Urls, migrate
+from tests.support import SUPERUSER, Urls, migrate, python
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 30.5, "timestamp": "2024-12-01T12:34:56Z"}
 DAY = {"building_id": "B1", "start": "2024-12-01T00:00:00Z", "end": "2024-12-02T00:00:00Z"}
@@ -205,6 +205,55 @@ def test_a_database_that_is_not_migrated_yet_is_said_and_needs_no_restart(
     assert [answer.status_code for answer in asked()] == [201, 200, 200, 200]
 
 
+ROW_SECURITY_FOR_ALL = """
+    CREATE FUNCTION secure_rows() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE made record;
+    BEGIN
+        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE command_tag = 'CREATE TABLE' LOOP
+            EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', made.object_identity);
+        END LOOP;
+    END $$;
+    CREATE EVENT TRIGGER secure_rows ON ddl_command_end EXECUTE FUNCTION secure_rows();
+"""
+"""As some services have it."""
+
+
+def test_no_answer_lacks_rows_that_a_policy_hides(
+    service: Callable[..., Urls], serve: Callable[..., TestClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    urls = service(f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}", ROW_SECURITY_FOR_ALL)
+    migrated(urls(MINE))
+    for role in (WRITER, READER, WATCHER):
+        assert f"row level security keeps the role {role} from " in caplog.text
+        assert f"A superuser can let it pass: ALTER ROLE {role} BYPASSRLS" in caplog.text
+    rules = '[{"above": 28}]'
+    ingest, watch, average = (
+        serve(function, DATABASE_URL=urls(role), DEADLINE_SECONDS="1", DATABASE_POOLER=pooled, ALARM_RULES=rules)
+        for function, role, pooled in (
+            ("ingest", WRITER, "false"),
+            ("watch", WATCHER, "true"),
+            ("average", READER, "false"),
+        )
+    )
+
+    def asked() -> list[int]:
+        questions = {"average": DAY, "rooms": {}, "readings": DAY, "alarms": {}}
+        answers = [average.get(f"/v1/temperature/{path}", params=query) for path, query in questions.items()]
+        return [answer.status_code for answer in (ingest.post("/", json=READING), watch.post("/"), *answers)]
+
+    assert set(asked()) == {503}
+    with psycopg.connect(urls(MINE), autocommit=True) as owner:
+        # Who sees some of the rows is told of none.
+        owner.execute(f"CREATE POLICY some_rooms ON rooms TO {READER} USING (building_id <> 'B1')")
+    assert set(asked()) == {503}
+    with psycopg.connect(urls(SUPERUSER), autocommit=True) as superuser:
+        for allowed in ("BYPASSRLS", "NOBYPASSRLS"):
+            for role in (WRITER, READER, WATCHER):
+                superuser.execute(f"ALTER ROLE {role} {allowed}")
+            if allowed == "BYPASSRLS":
+                assert asked() == [201, 200, 200, 200, 200, 200]
+
+
 def test_who_may_act_for_the_owner_of_the_tables_may_migrate(service: Callable[..., Urls]) -> None:
     urls = service(f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}")
     migrated(urls(MINE))
@@ -235,3 +284,17 @@ def test_migrations_go_on_for_longer_than_the_statements_of_their_role_may(servi
         timer.start()
         migrated(urls(MINE))
         timer.join()
+
+
+def test_a_backlog_is_summed_up_however_short_the_statements_of_the_owner_must_be(service: Callable[..., Urls]) -> None:
+    urls = service(f"ALTER DATABASE DATABASE_NAME OWNER TO {MINE}")
+    migrated(urls(MINE))
+    with psycopg.connect(urls(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, timestamptz '2024-12-01Z' + number * interval '30 s', 20"
+            " FROM generate_series(1, 4) AS room CROSS JOIN generate_series(1, 75000) AS number"
+        )
+        superuser.execute(f"ALTER ROLE {MINE} SET statement_timeout = '1s'")
+        timer = python("-m", "migrations", "summarize", DATABASE_URL=urls(MINE))
+        assert (timer.returncode, timer.stdout) == (0, ""), timer.stderr
+        assert superuser.execute("SELECT sum(count) FROM room_hours").fetchone() == (300_000,)

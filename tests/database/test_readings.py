@@ -295,9 +295,9 @@ def test_readings_that_come_and_go_meanwhile_break_no_download(plain: Urls) -> N
             asyncio.run(play(connection))
 
 
-def request(port: int, path: str) -> socket.socket:
+def request(port: int, path: str, version: str = "1.1") -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port))
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    connection.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
     return connection
 
 
@@ -346,6 +346,28 @@ def test_a_download_that_the_database_fails_is_visibly_broken_off(served: Served
     with asked(served.port, f"{DOWNLOAD}&after={quote(kept[-1])}") as answer:
         kept += answer.read().splitlines(keepends=True)
     assert len(kept) == len(set(kept)) == 300_000
+
+
+def test_a_client_of_http_1_0_gets_the_lines_alone(served: Served) -> None:
+    with request(served.port, DOWNLOAD, "1.0") as connection, connection.makefile("rb") as answer:
+        head, _, lines = answer.read().partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower()
+    assert (lines.count(b"\n"), lines.count(b"\n{") + 1) == (300_000, 300_000)
+    with request(served.port, f"{DOWNLOAD}&limit=0", "1.0") as connection, connection.makefile("rb") as answer:
+        assert b"\r\ncontent-length: " in answer.read()
+
+
+def test_a_client_of_http_1_0_notices_too_that_a_download_is_broken_off(served: Served, plain: Urls) -> None:
+    with (
+        psycopg.connect(plain(OWNER), autocommit=True) as owner,
+        request(served.port, DOWNLOAD, "1.0") as connection,
+        connection.makefile("rb") as answer,
+    ):
+        assert answer.read(100_000)
+        owner.execute("ALTER TABLE temperatures RENAME TO gone")
+        with pytest.raises(ConnectionResetError):
+            answer.read()
+        owner.execute("ALTER TABLE gone RENAME TO temperatures")
 
 
 def test_lost_connections_to_the_database_break_no_download(served: Served, plain: Urls) -> None:

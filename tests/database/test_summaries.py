@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
@@ -24,17 +26,23 @@ LONGEST_WAIT_SECONDS = 0.5
 MOST_READINGS_OF_A_STEP = 16 * 3600
 """Those of the hours that are always summed up together, of a room with a reading each second."""
 NOTE_STEPS = """
-    CREATE TABLE steps (since timestamptz, before timestamptz);
+    CREATE TABLE steps (
+        building_id text, room_id text, since timestamptz, before timestamptz, step xid8 DEFAULT pg_current_xact_id()
+    );
     CREATE FUNCTION note_step() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        INSERT INTO steps VALUES (OLD.summed_until, NEW.summed_until);
+        INSERT INTO steps VALUES (NEW.building_id, NEW.room_id, OLD.summed_until, NEW.summed_until);
         RETURN NULL;
     END $$;
     CREATE TRIGGER note_step AFTER UPDATE ON rooms FOR EACH ROW WHEN (OLD.summed_until < NEW.summed_until)
     EXECUTE FUNCTION note_step()
 """
 READINGS_OF_STEPS = """
-    SELECT count(*), max(readings) FROM steps CROSS JOIN LATERAL (
-        SELECT count(*) AS readings FROM temperatures WHERE timestamp >= since AND timestamp < before
+    SELECT count(*), max(readings)::int FROM (
+        SELECT sum(readings) AS readings FROM steps CROSS JOIN LATERAL (
+            SELECT count(*) AS readings FROM temperatures
+            WHERE building_id = steps.building_id AND room_id = steps.room_id
+              AND timestamp >= since AND timestamp < before
+        ) AS of_room GROUP BY step
     ) AS step
 """
 SUMMED_UP = "SELECT coalesce(sum(count), 0)::bigint FROM room_hours"
@@ -86,6 +94,33 @@ def test_no_writer_waits_for_a_backlog_however_unevenly_it_is_spread(plain: Urls
         # A writer waits for one step.
         assert most <= MOST_READINGS_OF_A_STEP
         assert max(waits) < max(LONGEST_WAIT_SECONDS, seconds / 3)
+
+
+@pytest.mark.parametrize(
+    ("readings", "most_steps", "most_readings"),
+    [
+        # As of a clock that was never set.
+        ("VALUES ('B1', '101', timestamptz '2000-01-01Z', 20.1), ('B1', '101', now(), 20.1)", 50, 1),
+        (
+            "SELECT 'B1', room::text, timestamptz '2024-01-01Z' + hour * interval '1:00', 20.1"
+            " FROM generate_series(1, 20) AS room CROSS JOIN generate_series(1, 1000) AS hour",
+            50,
+            2000,
+        ),
+    ],
+    ids=["nearly none", "one an hour"],
+)
+def test_a_step_of_a_backlog_takes_as_long_however_few_readings_an_hour_has(
+    plain: Urls, readings: str, most_steps: int, most_readings: int
+) -> None:
+    with owner(plain) as connection:
+        connection.execute(NOTE_STEPS.encode())
+        connection.execute(f"INSERT INTO temperatures {readings}".encode())
+        connection.execute("CALL summarize()")
+        steps, most = connection.execute(READINGS_OF_STEPS).fetchone() or (0, 0)
+        assert steps <= most_steps
+        assert most <= most_readings
+        assert not one(connection, "SELECT count(*) FROM unsummarized")
 
 
 def test_a_reading_outside_of_time_is_refused(plain: Urls) -> None:
@@ -205,11 +240,27 @@ def test_each_schema_of_a_database_has_summaries_of_its_own(two_schemas: Callabl
         assert one(connection, SUMMED_UP) == 2
 
 
-def test_the_functions_find_the_schema_that_the_url_names(
-    two_schemas: Callable[[str], Urls], serve: Callable[..., TestClient]
+@pytest.mark.parametrize("place", ["URL", "PGOPTIONS", "PGSERVICE", "service of the URL"])
+def test_the_functions_find_the_schema_that_libpq_is_told(
+    two_schemas: Callable[[str], Urls],
+    plain: Urls,
+    serve: Callable[..., TestClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
 ) -> None:
-    urls = two_schemas("temps")
-    ingest, average = serve("ingest", DATABASE_URL=urls(WRITER)), serve("average", DATABASE_URL=urls(READER))
+    """They ask for settings of their own in the same parameter."""
+    urls = two_schemas("temps") if place == "URL" else plain
+    services = tmp_path / "services"
+    services.write_text("[temperatures]\noptions=-csearch_path=temps\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    if place.startswith("PG"):
+        monkeypatch.setenv(place, {"PGOPTIONS": "-csearch_path=temps", "PGSERVICE": "temperatures"}[place])
+    service = "temperatures" if place == "service of the URL" else None
+    ingest, average = (
+        serve(name, DATABASE_URL=make_conninfo(urls(role), service=service))
+        for name, role in (("ingest", WRITER), ("average", READER))
+    )
     reading = {"building_id": "Büro", "room_id": "1", "temperature": 20.5, "timestamp": "2026-01-01T05:00:00Z"}
     assert ingest.post("/", json=reading).status_code == 201
     query = {"building_id": "Büro", "start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}

@@ -875,19 +875,33 @@ def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
         with ThreadPoolExecutor(1) as pool:
             checked = pool.submit(function.post, "/")
             wait_until(lambda: sink.attempts)
-            # Nothing is locked while a sink takes its time.
-            assert superuser.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND state LIKE 'idle in%%'", (WATCHER,)
-            ).fetchone() == (0,)
-            # The sink has it, and the function ends before it could write that down.
-            superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (WATCHER,))
+            # The sink has it, and the function cannot write that down.
+            superuser.execute(f"ALTER DATABASE {superuser.info.dbname} CONNECTION LIMIT 0")
             sink.open.set()
             assert checked.result().status_code == 503
+            superuser.execute(f"ALTER DATABASE {superuser.info.dbname} CONNECTION LIMIT -1")
     assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 1}
     make_due(plain)
     assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 1, "unsent": 0}
     first, again = sink.events
     assert (first["source"], first["id"], data(first)) == (again["source"], again["id"], data(again))
+
+
+def test_no_connection_waits_for_a_sink_that_takes_its_time(
+    watch: Watch, store: Store, sink: Sink, plain: Urls
+) -> None:
+    """The database, a pooler or a network may end one that is idle; the same would be told again and again."""
+    function = watch(RULE, ALARM_SINK_URL=sink.url)
+    store((5, 29))
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        sink.open.clear()
+        with ThreadPoolExecutor(1) as pool:
+            checked = pool.submit(function.post, "/")
+            wait_until(lambda: sink.attempts)
+            sessions = f"SELECT FROM pg_stat_activity WHERE usename = {WATCHER!r}"
+            wait_until(lambda: not superuser.execute(sessions).rowcount)
+            sink.open.set()
+            assert checked.result().json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """What is stored can be brought back from another disk, to the last second, and to an instant before."""
 
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,10 +18,11 @@ import psycopg
 import pytest
 
 from local.backup import Backup, begun, newest, restore
+from local.folder import held
 from local.postgres import Postgres
 from local.user import PostgresError
 from tests.local.machine import place, running, serving
-from tests.support import wait_until
+from tests.support import ROOT, python, wait_until
 
 
 @contextmanager
@@ -313,3 +317,35 @@ def test_nothing_is_restored_over_what_is_there_or_from_nothing() -> None:
         with pytest.raises(PostgresError, match="later than UNTIL"):
             restore(other, folder / "elsewhere", datetime(2020, 1, 1, tzinfo=UTC))
         assert found(server) == [1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_restore_that_is_stopped_leaves_no_server_and_goes_on_with_the_next_start(number: signal.Signals) -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        with backed_up(server, folder / "elsewhere"):
+            store(server, 1)
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
+        variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "to")}
+        restoring = subprocess.Popen(
+            [sys.executable, "-m", "local.backup"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": "functions:.", **variables},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until((folder / "to" / "postgres" / "postmaster.pid").exists)
+        restoring.send_signal(number)
+        said = restoring.communicate()[1]
+        code = 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+        assert (restoring.returncode, said.partition(" Start it, and it goes on")[0]) == (code, "Stopped.")
+        assert not (folder / "to" / "postgres" / "postmaster.pid").exists()
+        with serving(folder / "to" / "postgres") as restored:
+            assert found(restored) == [1]
+
+
+def test_a_restore_is_alone_on_its_folder() -> None:
+    """`make run` beside it would stop its server."""
+    with place() as folder, held(folder / "to"):
+        done = python("-m", "local.backup", BACKUP_DIR=str(folder / "elsewhere"), DATA_DIR=str(folder / "to"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Another `make run`, or a `make restore`, is at work on the folder {folder / 'to'}.")

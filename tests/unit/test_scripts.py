@@ -192,3 +192,16 @@ def test_the_status_of_a_cluster_says_what_is_wrong(tmp_path: Path, answers: dic
     lines = status(tmp_path, **answers).splitlines()
     assert len(lines) == len(said)
     assert [line for line, beginning in zip(lines, said, strict=True) if not line.startswith(beginning)] == []
+
+
+def test_a_setting_on_the_command_line_of_make_is_what_it_says() -> None:
+    name = "$1 a$word$(x)#'\""
+    # The packages are here.
+    run = subprocess.run(
+        ["make", "--silent", "--old-file", ".venv/run", "import", f"FILE={name}"],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        text=True,
+    )
+    assert f"{name} cannot be read" in run.stderr

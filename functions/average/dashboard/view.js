@@ -1,6 +1,6 @@
 // What is looked at. The address bar holds all of it, so a view can be shared, kept, and gone back to.
 
-import { DAY, atWall, later, named, wall } from "./zones.js";
+import { DAY, atWall, later, named, use, wall } from "./zones.js";
 
 const HOUR = 3600e3;
 export const PERIODS = { hour: HOUR, day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
@@ -13,7 +13,10 @@ export const BEFORE = { week: { days: -7 }, year: { months: -12 } };
 export function read(search) {
   const view = { rooms: [], last: "hour", start: null, end: null, tz: null, before: null, weighting: null, above: null, below: null, faults: [] };
   const refuse = (name, value, why) => view.faults.push(`${name}=${value} ${why}`);
-  for (const [name, value] of new URLSearchParams(search)) {
+  const query = new URLSearchParams(search);
+  // Local times are those of the zone, which may be named behind them.
+  use(named(query.getAll("tz").pop() ?? ""));
+  for (const [name, value] of query) {
     if (name === "building_id") {
       if (!value) refuse(name, value, "names no building");
       else if (view.rooms.length === MOST_ROOMS) refuse(name, value, `is one more than the ${MOST_ROOMS} that fit`);
@@ -27,9 +30,9 @@ export function read(search) {
       if (Object.keys(PERIODS).includes(value)) view.last = value;
       else refuse(name, value, `is none of ${Object.keys(PERIODS).join(", ")}`);
     } else if (name === "start" || name === "end") {
-      const instant = new Date(repaired(value));
-      if (Number.isNaN(+instant)) refuse(name, value, "is no timestamp, such as 2024-12-01T12:34:56Z");
-      else view[name] = instant;
+      const instant = timestamp(repaired(value));
+      if (instant) view[name] = instant;
+      else refuse(name, value, "is no timestamp, such as 2024-12-01T12:34:56Z");
     } else if (name === "tz") {
       const zone = named(value);
       if (zone) view.tz = zone;
@@ -58,7 +61,19 @@ export function read(search) {
 export const isLimit = (text) => text.trim() !== "" && Math.abs(Number(text)) <= 50;
 
 // A plus sign that was not encoded arrives as a space.
-const repaired = (timestamp) => timestamp.replace(/ (?=\d\d(:?\d\d)?$)/, "+");
+const repaired = (timestamp) => timestamp.replace(/(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (?=\d\d(?::?\d\d)?$)/, "$1+");
+
+// An instant, or a local date or time of the zone, as the API takes them; null for anything else. Browsers alone take
+// much more, each in its own way, and times without an offset for those of the reader.
+const TIMESTAMP = /^(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(?:([Zz])|([+-])(\d\d):?(\d\d)?)?)?$/;
+function timestamp(text) {
+  const [, day, time = "00:00", utc, sign, hours, minutes = 0] = TIMESTAMP.exec(text) || [];
+  const clocks = new Date(`${day}T${time}Z`);
+  // The 30th of February would be the 1st of March.
+  if (Number.isNaN(+clocks) || !clocks.toISOString().startsWith(day)) return null;
+  if (!utc && !sign) return atWall(+clocks);
+  return new Date(clocks - (sign ? Number(`${sign}1`) * (60 * hours + Number(minutes)) * 60e3 : 0));
+}
 
 export function write({ rooms, last, start, end, tz, before, weighting, above, below }) {
   const query = new URLSearchParams();
