@@ -30,7 +30,10 @@ FUNCTIONS_ON_READINGS = (
     "readings_summary(text, text[], timestamptz, timestamptz, interval)",
     "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
     "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
-    "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
+    *(
+        f"{name}(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)"
+        for name in ("courses", "courses_now")
+    ),
     "latest_reading(text, text, timestamptz)",
     "remove_slice(removals, rooms, integer, integer, tstzrange)",
     "find_latest(removals, text, tstzrange)",
@@ -43,7 +46,7 @@ FUNCTIONS_ON_READINGS = (
 
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
-    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin;
+    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_now;
     DROP SEQUENCE IF EXISTS summarized
 """
 """Removes what no revision knows of and all of the rest would leave behind."""
@@ -129,6 +132,9 @@ compressed is not there. Whatever is stored, summed up or removed is behind this
 def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> None:
     mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
+        # They have placeholders of their own.
+        "@courses@": _courses("courses", "STABLE"),
+        "@courses_now@": _courses("courses_now", "VOLATILE"),
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
         "@exact_sum@": _read("exact_sum"),
         "@mark_all@": mark.replace("@chosen@", ""),
@@ -148,6 +154,10 @@ def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> No
 
 def _roll_up(whole: str, width: str, *, part: str) -> str:
     return _read("roll_up").replace("@whole@", whole).replace("@width@", width).replace("@part@", part).rstrip()
+
+
+def _courses(name: str, volatility: str) -> str:
+    return _read("course").replace("@name@", name).replace("@volatility@", volatility).rstrip()
 
 
 def _read(name: str) -> str:

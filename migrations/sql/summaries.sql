@@ -51,7 +51,7 @@ BEGIN
             SELECT building_id, tstzmultirange(tstzrange(since, before)) AS span, array_agg(room_id) AS among
             FROM slice GROUP BY building_id, since, before
         ) AS part
-        CROSS JOIN LATERAL courses(building_id, among, span) AS course
+        CROSS JOIN LATERAL courses_now(building_id, among, span) AS course
     ), kept AS MATERIALIZED (
         SELECT hours.* FROM slice CROSS JOIN LATERAL (
             SELECT * FROM room_hours

@@ -1,6 +1,8 @@
 """Readings in the columnstore come in order, also where a chunk was written to and compressed again."""
 
+import os
 import re
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +11,7 @@ import psycopg
 import pytest
 
 from local.postgres import OWNER
-from tests.support import ROOT, Urls, compress, migrate
+from tests.support import ROOT, Urls, compress, migrate, wait_for_locks
 
 Connection = psycopg.Connection[Any]
 CHUNK = datetime(2024, 2, 29, tzinfo=UTC)
@@ -71,3 +73,27 @@ def test_chunks_of_the_order_of_an_earlier_version_are_named_and_can_be_put_in_o
     caplog.clear()
     migrate(community(OWNER))
     assert "out of order" not in caplog.text
+
+
+@pytest.mark.skipif("TIMESCALE_URL" not in os.environ, reason="PGlite is one session")
+def test_readings_that_are_compressed_while_they_are_summed_up_are_not_missed(
+    owner: Connection, community: Urls
+) -> None:
+    store(owner, *FIRST)
+    owner.execute("CALL summarize()")
+    compress(owner)
+    store(owner, *BETWEEN_AND_WARMER)
+    with (
+        psycopg.connect(community(OWNER), autocommit=True) as runner,
+        psycopg.connect(community(OWNER)) as policy,
+    ):
+        # It waits for the readings when it has begun to look for what is to be summed up.
+        policy.execute("LOCK TABLE ONLY temperatures")
+        summarized = threading.Thread(target=runner.execute, args=("CALL summarize()",))
+        summarized.start()
+        wait_for_locks(community)
+        policy.execute("SELECT compress_chunk(chunk) FROM show_chunks('temperatures') AS chunk")
+        policy.commit()
+        summarized.join()
+    found = owner.execute("SELECT sum(count)::bigint, (SELECT count(*) FROM unsummarized) FROM room_hours").fetchall()
+    assert found == [(len(FIRST + BETWEEN_AND_WARMER), 0)]
