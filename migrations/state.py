@@ -52,6 +52,10 @@ FORGET = f"""
 """Removes what no revision knows of and all of the rest would leave behind."""
 
 _SQL = Path(__file__).parent / "sql"
+_TRIGGERS_WORK = """
+    SELECT count(*) = 2 FROM pg_trigger
+    WHERE tgname IN ('mark_rooms', 'forget_rooms') AND tgrelid = 'temperatures'::regclass AND tgenabled <> 'D'
+"""
 _FROM_READINGS = """
     SELECT {bucket} AS bucket, building_id, room_id, avg(temperature) AS avg_temp,
            sum(temperature) AS sum, count(*) AS count, min(temperature) AS min, max(temperature) AS max
@@ -106,10 +110,10 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
     connection.exec_driver_sql(
         f"CREATE OR REPLACE FUNCTION standbys_meant() RETURNS integer LANGUAGE sql IMMUTABLE RETURN {settings.standbys}"
     )
-    if not connection.scalar(
-        text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")
-    ):
+    if not connection.scalar(text(_TRIGGERS_WORK)):
         _run(connection, "triggers", path, in_chunks=in_chunks)
+        # Readings that came without them are in no room.
+        connection.exec_driver_sql("UPDATE upkeep SET rooms_known = false")
     # On a hypertable a generic plan has a part for each chunk, of which one or two are meant.
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
     for function in FUNCTIONS_ON_READINGS:
