@@ -367,8 +367,9 @@ BEGIN
             looked := most;
         END IF;
     END IF;
-    IF part.above IS NULL AND part.below IS NULL AND part.until > now() AND part.writers = '{}' THEN
-        -- Nothing comes to where it was.
+    IF part.above IS NULL AND part.below IS NULL AND part.writers = '{}'
+       AND part.until > clock_timestamp() + interval '1 minute' THEN
+        -- Nothing comes to where it was, for longer than this step takes.
         emptied := tstzrange(part.since, greatest(part.since, least(part.before, part.asked)));
     END IF;
     WHILE part.finished IS NULL AND looked < most AND clock_timestamp() < ends LOOP

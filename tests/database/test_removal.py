@@ -566,6 +566,28 @@ def test_an_alarm_is_withdrawn_with_the_only_reading_of_its_room(
     assert average.get("/v1/temperature/alarms").json()["alarms"] == []
 
 
+def test_what_comes_back_during_the_last_step_is_not_lost(
+    average: TestClient, owner: psycopg.Connection[Any], plain: Urls
+) -> None:
+    owner.execute(
+        "INSERT INTO temperatures SELECT 'B1', '101', timestamptz '2024-10-20' + n * interval '1 minute', 20"
+        " FROM generate_series(1, 3000) AS n"
+    )
+    [(removal,)] = owner.execute(
+        "SELECT begin_removal('B1', '101', NULL, NULL, NULL, NULL, '', '', interval '1 second')"
+    ).fetchall()
+    step = "SELECT is_finished FROM continue_removal(%s)"
+    assert owner.execute(step, (removal,)).fetchall() == [(False,)]
+    with psycopg.connect(plain(OWNER)) as slow:
+        slow.execute("SELECT now()")
+        over = "SELECT FROM removals WHERE until < clock_timestamp()"
+        wait_until(lambda: owner.execute(over).rowcount)
+        store(owner, ("B1", "101", at(0), 20.0))
+        assert slow.execute(step, (removal,)).fetchall() == [(True,)]
+    assert [room["room_id"] for room in average.get(ROOMS).json()["rooms"]] == ["101"]
+    assert asked(average, building_id="B1", **EVERYTHING)[0] == 1
+
+
 def test_a_removal_that_is_asked_for_again_reads_nothing_that_was_removed(
     average: TestClient, owner: psycopg.Connection[Any], plain: Urls
 ) -> None:
