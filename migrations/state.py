@@ -30,7 +30,10 @@ FUNCTIONS_ON_READINGS = (
     "readings_summary(text, text[], timestamptz, timestamptz, interval)",
     "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
     "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
-    "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
+    *(
+        f"{name}(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)"
+        for name in ("courses", "courses_now")
+    ),
     "latest_reading(text, text, timestamptz)",
     "remove_slice(removals, rooms, integer, integer, tstzrange)",
     "find_latest(removals, text, tstzrange)",
@@ -43,12 +46,16 @@ FUNCTIONS_ON_READINGS = (
 
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
-    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin;
+    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_now;
     DROP SEQUENCE IF EXISTS summarized
 """
 """Removes what no revision knows of and all of the rest would leave behind."""
 
 _SQL = Path(__file__).parent / "sql"
+_TRIGGERS_WORK = """
+    SELECT count(*) = 2 FROM pg_trigger
+    WHERE tgname IN ('mark_rooms', 'forget_rooms') AND tgrelid = 'temperatures'::regclass AND tgenabled <> 'D'
+"""
 _FROM_READINGS = """
     SELECT {bucket} AS bucket, building_id, room_id, avg(temperature) AS avg_temp,
            sum(temperature) AS sum, count(*) AS count, min(temperature) AS min, max(temperature) AS max
@@ -103,10 +110,10 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
     connection.exec_driver_sql(
         f"CREATE OR REPLACE FUNCTION standbys_meant() RETURNS integer LANGUAGE sql IMMUTABLE RETURN {settings.standbys}"
     )
-    if not connection.scalar(
-        text("SELECT 1 FROM pg_trigger WHERE tgname = 'mark_rooms' AND tgrelid = 'temperatures'::regclass")
-    ):
+    if not connection.scalar(text(_TRIGGERS_WORK)):
         _run(connection, "triggers", path, in_chunks=in_chunks)
+        # Readings that came without them are in no room.
+        connection.exec_driver_sql("UPDATE upkeep SET rooms_known = false")
     # On a hypertable a generic plan has a part for each chunk, of which one or two are meant.
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
     for function in FUNCTIONS_ON_READINGS:
@@ -129,6 +136,9 @@ compressed is not there. Whatever is stored, summed up or removed is behind this
 def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> None:
     mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
+        # They have placeholders of their own.
+        "@courses@": _courses("courses", "STABLE"),
+        "@courses_now@": _courses("courses_now", "VOLATILE"),
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
         "@exact_sum@": _read("exact_sum"),
         "@mark_all@": mark.replace("@chosen@", ""),
@@ -148,6 +158,10 @@ def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> No
 
 def _roll_up(whole: str, width: str, *, part: str) -> str:
     return _read("roll_up").replace("@whole@", whole).replace("@width@", width).replace("@part@", part).rstrip()
+
+
+def _courses(name: str, volatility: str) -> str:
+    return _read("course").replace("@name@", name).replace("@volatility@", volatility).rstrip()
 
 
 def _read(name: str) -> str:

@@ -119,13 +119,21 @@ def exact_average(total: Decimal, count: int, lowest: float, highest: float) -> 
     return min(max(numerator / (denominator * count), lowest), highest)
 
 
+def extreme(temperature: float) -> float:
+    """A lowest or highest temperature, in which zero has no sign.
+
+    0 and -0 are the same reading to PostgreSQL, and which of the two it finds depends on the order.
+    """
+    return temperature + 0.0
+
+
 def values(course: Course, options: CourseOptions, zone: tzinfo | None) -> dict[str, Any]:
     """What is answered of a course."""
     answer: dict[str, Any] = {
         "average_temperature": course.average_over_time if options.by_time else course.average,
         "count": course.readings,
-        "min": course.min,
-        "max": course.max,
+        "min": None if course.min is None else extreme(course.min),
+        "max": None if course.max is None else extreme(course.max),
     }
     if options.holds:
         answer["covered_seconds"] = _seconds(course.covered)

@@ -101,9 +101,8 @@ class _Bucket(NamedTuple):
 
     @property
     def summary(self) -> Summary:
-        return Summary(
-            self.readings, courses.exact_average(self.sum, self.readings, self.min, self.max), self.min, self.max
-        )
+        lowest, highest = courses.extreme(self.min), courses.extreme(self.max)
+        return Summary(self.readings, courses.exact_average(self.sum, self.readings, lowest, highest), lowest, highest)
 
 
 class Room(NamedTuple):

@@ -223,7 +223,12 @@ class _Check:
         forgotten = ALARMS_AT_ONCE
         # Of those that ended and of those that were removed, each as many at most.
         while forgotten >= ALARMS_AT_ONCE and not self._time_is_up:
-            [(forgotten,)] = await self._slice(statements.FORGET, retention=retention, limit=ALARMS_AT_ONCE)
+            [(forgotten,)] = await self._slice(
+                statements.FORGET,
+                retention=retention,
+                given_up_after=statements.GIVEN_UP_AFTER,
+                limit=ALARMS_AT_ONCE,
+            )
 
     async def _waiting(self, after: Room) -> list[_WaitingRoom]:
         """The next rooms after one that are to be looked at."""

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,7 @@ from shared.delivery import Failure
 from shared.events import room_event
 from shared.readings import written
 from shared.sink import Sink
-from watch.statements import UNSENT
+from watch.statements import GIVEN_UP_AFTER, UNSENT
 
 log = logging.getLogger("watch")
 
@@ -44,8 +44,6 @@ MOST_ATTEMPTS = 10
 """At an event that the sink refuses. Then it is given up: after three hours where it is refused from the beginning."""
 MOST_FAILURES_COUNTED = 4
 """Of those that say nothing about the event, as while the sink is away. The pause is the longest by then."""
-GIVEN_UP_AFTER = timedelta(days=7)
-"""An event that no sink has taken by then is not sent any more."""
 
 SEVERITY_NUMBERS: Mapping[Severity, int] = {"info": 9, "warning": 13, "critical": 17}
 """The numbers of OpenTelemetry, as the extension of CloudEvents for severity has them."""

@@ -3,7 +3,12 @@
 What is alarming is said by `watch.thresholds`.
 """
 
+from datetime import timedelta
+
 from watch import thresholds
+
+GIVEN_UP_AFTER = timedelta(days=7)
+"""An event that no sink has taken by then is not sent any more."""
 
 _TO_TAKE = "look_high OR look_low OR came_from IS NOT NULL OR watched_until < until - interval '1 hour'"
 """A calm room keeps the note that readings came for up to an hour: to erase it takes a write."""
@@ -155,6 +160,10 @@ FORGET = """
         DELETE FROM alarms WHERE id IN (
             SELECT id FROM alarms
             WHERE cleared < now() - %(retention)s::interval AND noticed < now() - %(retention)s::interval
+              AND NOT EXISTS (
+                  SELECT FROM alarm_events
+                  WHERE alarm = id AND given_up IS NULL AND made > now() - %(given_up_after)s::interval
+              )
             LIMIT %(limit)s
         ) OR id IN (
             SELECT id FROM alarms WHERE removed IS NOT NULL AND NOT EXISTS (
@@ -166,8 +175,8 @@ FORGET = """
     )
     SELECT count(*) FROM forgotten
 """
-"""Deletes alarms that ended, and were noticed, longer ago than the retention. It also deletes alarms whose readings
-were removed, once the sink knows that they are over."""
+"""Deletes alarms that ended, and were noticed, longer ago than the retention; not while a sink is still to be told of
+one. It also deletes alarms whose readings were removed, once the sink knows that they are over."""
 
 NOTE_CHECK = """
     UPDATE watching SET

@@ -150,7 +150,8 @@ BEGIN
 END
 $$;
 
--- Forgets hours of a room, before an instant, of which only summaries are left: up to so many. Returns how many.
+-- Forgets hours of a room of which only summaries are left: those before an instant, and those whose readings somebody
+-- deleted by hand. Up to so many; returns how many.
 CREATE OR REPLACE FUNCTION forget_hours(building text, room text, until timestamptz, most integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -158,16 +159,31 @@ AS $$
 DECLARE
     width constant interval := avg_temperature_bucket_width();
     name constant text := room;
+    hours timestamptz[] := ARRAY(
+        SELECT hour FROM room_hours WHERE building_id = building AND room_id = room AND hour < until
+        ORDER BY hour LIMIT most
+    );
     forgotten record;
     first timestamptz;
     reached timestamptz;
     averages text;
 BEGIN
+    PERFORM FROM room_hours WHERE building_id = building AND room_id = room AND hour >= until LIMIT 1;
+    IF FOUND THEN
+        hours := hours || ARRAY(
+            SELECT hour FROM room_hours
+            WHERE building_id = building AND room_id = room
+              AND hour >= (SELECT greatest(until, dropped_before) FROM upkeep)
+              AND NOT EXISTS (
+                  SELECT FROM temperatures AS reading
+                  WHERE reading.building_id = building AND reading.room_id = room
+                    AND reading.timestamp >= hour AND reading.timestamp < hour + interval '1 hour'
+              )
+            ORDER BY hour LIMIT most - cardinality(hours)
+        );
+    END IF;
     WITH gone AS (
-        DELETE FROM room_hours WHERE building_id = building AND room_id = room AND hour < coalesce((
-            SELECT hour FROM room_hours WHERE building_id = building AND room_id = room AND hour < until
-            ORDER BY hour OFFSET most LIMIT 1
-        ), until)
+        DELETE FROM room_hours WHERE building_id = building AND room_id = room AND hour = ANY (hours)
         RETURNING hour, count, sum, min, max
     ), of_building AS (
         UPDATE building_hours AS kept SET count = kept.count - gone.count, sum = kept.sum - gone.sum
@@ -223,9 +239,7 @@ BEGIN
         )
         UNION ALL
         (
-            SELECT hour, max FROM room_hours
-            WHERE building_id = building AND room_id = room AND hour < (SELECT dropped_before FROM upkeep)
-            ORDER BY hour DESC LIMIT 1
+            SELECT hour, max FROM room_hours WHERE building_id = building AND room_id = room ORDER BY hour DESC LIMIT 1
         )
     ) AS found
     ORDER BY 1 DESC, 2 DESC LIMIT 1;
@@ -353,8 +367,9 @@ BEGIN
             looked := most;
         END IF;
     END IF;
-    IF part.above IS NULL AND part.below IS NULL AND part.until > now() AND part.writers = '{}' THEN
-        -- Nothing comes to where it was.
+    IF part.above IS NULL AND part.below IS NULL AND part.writers = '{}'
+       AND part.until > clock_timestamp() + interval '1 minute' THEN
+        -- Nothing comes to where it was, for longer than this step takes.
         emptied := tstzrange(part.since, greatest(part.since, least(part.before, part.asked)));
     END IF;
     WHILE part.finished IS NULL AND looked < most AND clock_timestamp() < ends LOOP
@@ -524,9 +539,14 @@ BEGIN
         WHILE clock_timestamp() < deadline LOOP
             BEGIN
                 EXIT WHEN (continue_removal(unfinished.id)).is_finished;
-            EXCEPTION WHEN lock_not_available THEN
-                -- The next run tries again.
-                EXIT;
+            EXCEPTION
+                WHEN lock_not_available THEN
+                    -- The next run tries again.
+                    EXIT;
+                WHEN OTHERS THEN
+                    -- So it does, and everything else goes on.
+                    RAISE WARNING 'the removal % failed: %', unfinished.id, SQLERRM;
+                    EXIT;
             END;
             SELECT * INTO place FROM removals WHERE id = unfinished.id;
             -- So it does where the step had to wait for somebody.

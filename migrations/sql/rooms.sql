@@ -11,6 +11,11 @@ DECLARE
     part record;
 BEGIN
     @need_timescaledb@;
+    -- No client can hold others, and who asks for all rooms, or looks for alarms, would get no answer.
+    PERFORM FROM added WHERE timestamp < '0001-01-01 00:00+00' OR timestamp >= '10000-01-01 00:00+00' LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'a timestamp must be of the years 1 to 9999 in UTC' USING ERRCODE = 'check_violation';
+    END IF;
     PERFORM FROM removals WHERE until > now() LIMIT 1;
     IF FOUND THEN
         -- What is measured now is later than every removal was asked for.

@@ -51,7 +51,7 @@ BEGIN
             SELECT building_id, tstzmultirange(tstzrange(since, before)) AS span, array_agg(room_id) AS among
             FROM slice GROUP BY building_id, since, before
         ) AS part
-        CROSS JOIN LATERAL courses(building_id, among, span) AS course
+        CROSS JOIN LATERAL courses_now(building_id, among, span) AS course
     ), kept AS MATERIALIZED (
         SELECT hours.* FROM slice CROSS JOIN LATERAL (
             SELECT * FROM room_hours
@@ -133,9 +133,10 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
     DELETE FROM building_hours AS kept USING unnest(buildings, hours) AS shrunk (building_id, hour)
     WHERE kept.building_id = shrunk.building_id AND kept.hour = shrunk.hour AND kept.count = 0;
-    UPDATE building_hours AS kept SET min = extremes.min, max = extremes.max
+    -- Of rooms that somebody deleted by hand there are hours only.
+    UPDATE building_hours AS kept SET min = coalesce(extremes.min, kept.min), max = coalesce(extremes.max, kept.max)
     FROM unnest(buildings, hours) AS shrunk (building_id, hour) CROSS JOIN LATERAL (
-        SELECT min(of_room.min), max(of_room.max)
+        SELECT min(of_room.min) AS min, max(of_room.max) AS max
         FROM rooms JOIN room_hours AS of_room USING (building_id, room_id)
         WHERE rooms.building_id = shrunk.building_id AND of_room.hour = shrunk.hour
     ) AS extremes

@@ -525,8 +525,8 @@ def test_averages_built_anew_with_other_buckets_stay_exact(average: TestClient, 
 def test_a_reading_of_a_year_that_python_has_not_is_no_fault_of_the_function(
     serve: Callable[..., TestClient], plain: Urls
 ) -> None:
-    """Somebody may store one by SQL."""
+    """An earlier version let somebody store one by SQL."""
     with psycopg.connect(plain(OWNER), autocommit=True) as owner:
-        owner.execute("INSERT INTO temperatures VALUES ('B1', '101', '20000-01-01', 20)")
+        owner.execute("INSERT INTO rooms VALUES ('B1', '101', '20000-01-01', 20, '20000-01-01')")
     answer = serve("average", DATABASE_URL=plain(READER)).get("/v1/temperature/rooms")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

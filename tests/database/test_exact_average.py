@@ -45,6 +45,21 @@ def test_a_series_of_a_zone_is_exact_whatever_happens_to_its_clocks(
         calendars.assert_exact(_client(serve, plain), connection, data.draw(calendars.histories(zone, change)))
 
 
+def test_zero_has_no_sign_whatever_the_answer_is_made_of(plain: Urls, serve: Callable[..., TestClient]) -> None:
+    average = serve("average", DATABASE_URL=plain(READER))
+    query = {"building_id": "B1", "start": "2024-01-01T00:00:00Z", "end": "2024-01-02T00:00:00Z"}
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for room, temperature in (("101", 0.0), ("102", -0.0), ("103", 0.0), ("104", -0.0)):
+            connection.execute(
+                "INSERT INTO temperatures VALUES ('B1', %s, %s, %s)", (room, query["start"], temperature)
+            )
+        for _ in range(2):
+            for more in ({}, {"weighting": "time"}, {"room_id": "102"}, {"room_id": "102", "statistics": "stddev"}):
+                answer = average.get("/v1/temperature/average", params=query | more).json()
+                assert [repr(answer[name]) for name in ("average_temperature", "min", "max")] == ["0.0"] * 3, more
+            connection.execute("CALL summarize()")
+
+
 _clients: dict[str, TestClient] = {}
 
 

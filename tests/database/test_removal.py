@@ -299,6 +299,55 @@ def test_a_room_that_is_forgotten_takes_its_extremes_along_although_its_readings
     assert asked(average, building_id="B1", **EVERYTHING) == (1, 20.0, 20.0, 20.0)
 
 
+@pytest.mark.parametrize("by_hand", ["room_id = '101'", "room_id = '101' AND timestamp < '2024-10-20 12:00+00'"])
+def test_what_somebody_deleted_by_hand_is_forgotten_with_its_room(
+    average: TestClient, owner: psycopg.Connection[Any], by_hand: str
+) -> None:
+    for room, degrees in (("101", 10.0), ("102", 20.0)):
+        store(owner, *(("B1", room, at(60 * hour), degrees + hour) for hour in range(24)))
+    owner.execute("CALL summarize()")
+    owner.execute(f"DELETE FROM temperatures WHERE {by_hand}")
+    # Their summaries stay, and their room with these.
+    assert remove(average, building_id="B1", room_id="101", **EVERYTHING)["finished"]
+    assert [room["room_id"] for room in average.get(ROOMS).json()["rooms"]] == ["101", "102"]
+    assert remove(average, ROOMS, building_id="B1", room_id="101")["finished"]
+    assert [room["room_id"] for room in average.get(ROOMS).json()["rooms"]] == ["102"]
+    assert asked(average, building_id="B1", **EVERYTHING) == (24, 31.5, 20.0, 43.0)
+    assert remove(average, ROOMS, building_id="B1")["removed"] == 24
+    for table in ("room_hours", "room_days", "room_weeks", "building_hours", "building_days", "rooms"):
+        assert owner.execute(f"SELECT * FROM {table}").fetchall() == [], table
+
+
+def test_what_is_left_of_a_room_that_somebody_deleted_by_hand_holds_up_nothing(
+    average: TestClient, owner: psycopg.Connection[Any]
+) -> None:
+    store(owner, ("B1", "101", at(0), 10.0), ("B1", "102", at(0), 20.0))
+    owner.execute("CALL summarize()")
+    owner.execute("DELETE FROM temperatures WHERE room_id = '101'; DELETE FROM rooms WHERE room_id = '101'")
+    assert remove(average, building_id="B1", room_id="102", **EVERYTHING)["finished"]
+    store(owner, ("B1", "103", at(0), 30.0))
+    owner.execute("CALL summarize()")
+    assert owner.execute("SELECT * FROM unsummarized").fetchall() == []
+
+
+def test_a_removal_that_fails_does_not_keep_summaries_waiting(
+    average: TestClient, owner: psycopg.Connection[Any]
+) -> None:
+    owner.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'not %', OLD.room_id USING ERRCODE = 'check_violation'; END $$"
+    )
+    owner.execute("CREATE TRIGGER mine BEFORE DELETE ON temperatures FOR EACH ROW EXECUTE FUNCTION refuse()")
+    store(owner, ("B1", "101", at(0), 20.0))
+    remove(average, building_id="B1", status=503, **EVERYTHING)
+    owner.execute("CALL summarize()")
+    assert asked(average, building_id="B1", **EVERYTHING)[0] == 1
+    assert owner.execute("SELECT * FROM unsummarized").fetchall() == []
+    owner.execute("DROP TRIGGER mine ON temperatures")
+    owner.execute("CALL summarize()")
+    assert asked(average, building_id="B1", **EVERYTHING)[0] == 0
+
+
 def test_of_what_is_left_the_highest_reading_of_the_last_instant_is_the_latest(
     average: TestClient, owner: psycopg.Connection[Any]
 ) -> None:
@@ -515,6 +564,28 @@ def test_an_alarm_is_withdrawn_with_the_only_reading_of_its_room(
     query: dict[str, Any] = {"start": instant, "end": instant + timedelta(minutes=1)}
     assert remove(average, building_id="B1", **query, above=40)["finished"]
     assert average.get("/v1/temperature/alarms").json()["alarms"] == []
+
+
+def test_what_comes_back_during_the_last_step_is_not_lost(
+    average: TestClient, owner: psycopg.Connection[Any], plain: Urls
+) -> None:
+    owner.execute(
+        "INSERT INTO temperatures SELECT 'B1', '101', timestamptz '2024-10-20' + n * interval '1 minute', 20"
+        " FROM generate_series(1, 3000) AS n"
+    )
+    [(removal,)] = owner.execute(
+        "SELECT begin_removal('B1', '101', NULL, NULL, NULL, NULL, '', '', interval '1 second')"
+    ).fetchall()
+    step = "SELECT is_finished FROM continue_removal(%s)"
+    assert owner.execute(step, (removal,)).fetchall() == [(False,)]
+    with psycopg.connect(plain(OWNER)) as slow:
+        slow.execute("SELECT now()")
+        over = "SELECT FROM removals WHERE until < clock_timestamp()"
+        wait_until(lambda: owner.execute(over).rowcount)
+        store(owner, ("B1", "101", at(0), 20.0))
+        assert slow.execute(step, (removal,)).fetchall() == [(True,)]
+    assert [room["room_id"] for room in average.get(ROOMS).json()["rooms"]] == ["101"]
+    assert asked(average, building_id="B1", **EVERYTHING)[0] == 1
 
 
 def test_a_removal_that_is_asked_for_again_reads_nothing_that_was_removed(

@@ -72,6 +72,31 @@ def test_a_database_of_any_revision_comes_to_the_newest_with_all_that_is_in_it(
         alembic(plain(OWNER), "check")
 
 
+@pytest.mark.parametrize("trigger", ["dropped", "disabled"])
+def test_readings_that_came_without_a_trigger_are_found_by_the_next_migrations(
+    plain: Urls, serve: Callable[..., TestClient], trigger: str
+) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        upgrade.store(
+            connection, [("B1", "101", START + number * timedelta(minutes=97), 20.1) for number in range(300)]
+        )
+        connection.execute("CALL summarize()")
+        if trigger == "dropped":
+            # The revisions before removals do.
+            alembic(plain(OWNER), "downgrade", "0006")
+        else:
+            connection.execute("ALTER TABLE temperatures DISABLE TRIGGER USER")
+        upgrade.store(connection, [("B1", room, START + timedelta(minutes=1), 20.1) for room in ("101", "102")])
+        migrate(plain(OWNER))
+        upgrade.store(connection, [("B1", "103", START, 20.1)])
+        average = assert_summed_up(serve, plain, connection, 303)
+        assert [room["room_id"] for room in average.get("/v1/temperature/rooms").json()["rooms"]] == [
+            "101",
+            "102",
+            "103",
+        ]
+
+
 def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls) -> None:
     with psycopg.connect(plain(OWNER), autocommit=True) as connection:
         connection.execute(

@@ -657,6 +657,23 @@ def test_alarms_are_forgotten_after_a_year_or_as_the_settings_say(watch: Watch, 
         assert connection.execute("SELECT count(*) FROM alarms").fetchone() == (1,)
 
 
+def test_an_alarm_is_not_forgotten_before_the_sink_was_told(
+    watch: Watch, store: Store, plain: Urls, sink: Sink
+) -> None:
+    function = watch(RULE, ALARM_SINK_URL=sink.url, ALARM_RETENTION_DAYS="1")
+    sink.refuse(1, 500)
+    store((5, 29), (4, 21))
+    assert function.post("/").status_code == 502
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for column in ("raised", "cleared", "noticed"):
+            connection.execute(f"UPDATE alarms SET {column} = {column} - interval '2 days'")
+        connection.execute("UPDATE alarm_events SET made = made - interval '2 days', next_attempt = now()")
+        assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 2, "unsent": 0}
+        assert events(sink) == [("raised", "high"), ("cleared", "high")]
+        check(function)
+        assert connection.execute("SELECT count(*) FROM alarms").fetchone() == (0,)
+
+
 def test_a_check_waits_for_another_one_no_longer_than_the_deadline(
     watch: Watch, store: Store, plain: Urls, sink: Sink
 ) -> None:

@@ -1,17 +1,21 @@
 """Readings in the columnstore come in order, also where a chunk was written to and compressed again."""
 
+import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from starlette.testclient import TestClient
 
-from local.postgres import OWNER
-from tests.support import ROOT, Urls, compress, migrate
+from local.postgres import OWNER, READER
+from tests.support import ROOT, Urls, compress, migrate, wait_for_locks
 
 Connection = psycopg.Connection[Any]
+needs_sessions = pytest.mark.skipif("TIMESCALE_URL" not in os.environ, reason="PGlite is one session")
 CHUNK = datetime(2024, 2, 29, tzinfo=UTC)
 EARLIER_ORDER = "ALTER TABLE temperatures SET (timescaledb.orderby = 'timestamp, temperature')"
 
@@ -40,6 +44,17 @@ def days(owner: Connection, direction: str = "ASC") -> list[int]:
     return [(instant - CHUNK).days for (instant,) in found]
 
 
+def put_in_order(owner: Connection) -> None:
+    """Do what the documentation says about chunks of the order of an earlier version."""
+    text = (ROOT / "docs" / "upgrades.md").read_text()
+    [(settings, chunks)] = re.findall(
+        r"^(SELECT set_config\(.+?);\n(SELECT format\(.+?)\\gexec$", text, re.MULTILINE | re.DOTALL
+    )
+    owner.execute(settings)
+    for (statement,) in owner.execute(chunks).fetchall():
+        owner.execute(statement)
+
+
 FIRST = (0, 10.0), (4, -30.0)
 BETWEEN_AND_WARMER = (1, 27.0), (3, 28.0)
 
@@ -63,11 +78,59 @@ def test_chunks_of_the_order_of_an_earlier_version_are_named_and_can_be_put_in_o
     assert "1 chunks may be out of order in the columnstore" in caplog.text
     store(owner, *BETWEEN_AND_WARMER)
     compress(owner)
-    text = (ROOT / "docs" / "upgrades.md").read_text()
-    (put_in_order,) = re.findall(r"^(SELECT format\(.+?)\\gexec$", text, re.MULTILINE | re.DOTALL)
-    for (statement,) in owner.execute(put_in_order).fetchall():
-        owner.execute(statement)
+    put_in_order(owner)
     assert days(owner) == [1, 3, 4]
     caplog.clear()
     migrate(community(OWNER))
     assert "out of order" not in caplog.text
+
+
+@needs_sessions
+def test_who_asks_while_a_chunk_is_put_in_order_sees_its_readings(
+    owner: Connection, community: Urls, serve: Callable[..., TestClient]
+) -> None:
+    average = serve("average", DATABASE_URL=community(READER))
+    query = {"building_id": "B1", "start": CHUNK.isoformat(), "end": (CHUNK + timedelta(days=7)).isoformat()}
+    compress(owner)
+    owner.execute(EARLIER_ORDER)
+    store(owner, *FIRST)
+    owner.execute("SELECT compress_chunk(chunk) FROM show_chunks('temperatures') AS chunk")
+    migrate(community(OWNER))
+    store(owner, *BETWEEN_AND_WARMER)
+    answers: list[int] = []
+    with psycopg.connect(community(OWNER)) as operator:
+        # The question has its snapshot, and waits for the readings.
+        operator.execute("LOCK TABLE ONLY temperatures")
+        asking = threading.Thread(
+            target=lambda: answers.append(average.get("/v1/temperature/average", params=query).json()["count"])
+        )
+        asking.start()
+        wait_for_locks(community)
+        put_in_order(operator)
+        operator.commit()
+        asking.join()
+    assert answers == [len(FIRST + BETWEEN_AND_WARMER)]
+
+
+@needs_sessions
+def test_readings_that_are_compressed_while_they_are_summed_up_are_not_missed(
+    owner: Connection, community: Urls
+) -> None:
+    store(owner, *FIRST)
+    owner.execute("CALL summarize()")
+    compress(owner)
+    store(owner, *BETWEEN_AND_WARMER)
+    with (
+        psycopg.connect(community(OWNER), autocommit=True) as runner,
+        psycopg.connect(community(OWNER)) as policy,
+    ):
+        # It waits for the readings when it has begun to look for what is to be summed up.
+        policy.execute("LOCK TABLE ONLY temperatures")
+        summarized = threading.Thread(target=runner.execute, args=("CALL summarize()",))
+        summarized.start()
+        wait_for_locks(community)
+        policy.execute("SELECT compress_chunk(chunk) FROM show_chunks('temperatures') AS chunk")
+        policy.commit()
+        summarized.join()
+    found = owner.execute("SELECT sum(count)::bigint, (SELECT count(*) FROM unsummarized) FROM room_hours").fetchall()
+    assert found == [(len(FIRST + BETWEEN_AND_WARMER), 0)]

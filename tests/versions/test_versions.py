@@ -108,7 +108,7 @@ def test_an_older_version_is_refused_with_a_sentence() -> None:
 def play(urls: Urls, serve: Callable[..., TestClient]) -> None:
     """Store, store again, summarize, drop and ask in any order, and compare with what a reference says."""
     ingests = [serve("ingest", DATABASE_URL=urls(WRITER), DATABASE_POOLER=pooled) for pooled in ("true", "false")]
-    average = serve("average", DATABASE_URL=urls(READER))
+    average = history.served(serve, urls)
     room = {"building_id": "B1", "room_id": "日本"}
     readings = [
         {**room, "temperature": 20.1 + index / 7, "timestamp": (NOW - index * timedelta(hours=7)).isoformat()}
