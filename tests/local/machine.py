@@ -70,7 +70,7 @@ def python_of_all() -> tuple[str, str]:
     for found in (sys.executable, "/usr/bin/python3"):
         with suppress(OSError, subprocess.CalledProcessError):
             subprocess.run(
-                [found, "-c", "import psycopg, starlette"],
+                [found, "-c", "import pydantic_core, starlette"],
                 env={"PYTHONPATH": packages},
                 user=DAEMON,
                 check=True,
