@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -118,13 +117,12 @@ async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
     sent = 0
     messages: Sequence[Message] = []
     outcomes: _Outcomes = {}
-    for turn in count():
+    while True:
         # A connection that is idle while a sink takes its time may be ended by the database, or by what is before it.
         async with connected(database, database.options) as connection:
             outbox = _Outbox(connection, database, sink)
-            if turn == 0:
-                await outbox.expire()
-            failures = await outbox.note(messages, outcomes) if messages else []
+            await outbox.expire()
+            failures = await outbox.note(messages, outcomes)
             sent += len(outcomes) - len(failures)
             reason = next((failure.reason for failure in failures), "")
             seconds = ends - time.monotonic()
@@ -132,7 +130,6 @@ async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
             if not messages:
                 return Sent(sent, await outbox.unsent(), reason)
         outcomes = await _deliver(messages, sink, seconds)
-    raise AssertionError("it goes on until nothing is due")
 
 
 async def _deliver(messages: Sequence[Message], sink: Sink, seconds: float) -> _Outcomes:
@@ -160,7 +157,8 @@ class _Outbox:
     async def note(self, messages: Sequence[Message], outcomes: _Outcomes) -> Sequence[Failure]:
         """Write down what became of events that were claimed, and return what failed."""
         failures = {message: failure for message, failure in outcomes.items() if failure}
-        await self._forget([message for message in outcomes if message not in failures])
+        if taken := [message for message in outcomes if message not in failures]:
+            await self._forget(taken)
         for message in messages:
             if message in failures:
                 await self._fail(message, failures[message])
