@@ -197,16 +197,9 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
     Raises PostgresError, and leaves a data folder that is there as it is.
     """
     backups = _whole(folder.absolute())
-    if not backups:
-        raise PostgresError(f"{folder} has no backup")
-    before = [each for each in backups if until is None or whole_at(each) < until]
-    if not before:
-        raise PostgresError(
-            f"The first backup in {folder} was whole at {whole_at(backups[0]):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL"
-        )
+    backup = _latest(backups, folder, until)
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
-    backup = before[-1]
     _copy(backup, postgres.folder, until)
     if until is not None:
         # One that cannot be written to is not added to either.
@@ -226,6 +219,18 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
             connection.execute(f"ALTER SYSTEM RESET {name}")
     shutil.rmtree(postgres.folder / "restored-wal", ignore_errors=True)
     return backup
+
+
+def _latest(backups: Sequence[Path], folder: Path, until: datetime | None) -> Path:
+    """The last of the backups in the folder that was whole before an instant. Raises PostgresError if none was."""
+    if not backups:
+        raise PostgresError(f"{folder} has no backup")
+    before = [each for each in backups if until is None or whole_at(each) < until]
+    if not before:
+        raise PostgresError(
+            f"The first backup in {folder} was whole at {whole_at(backups[0]):%Y-%m-%dT%H:%M:%SZ}, later than UNTIL"
+        )
+    return before[-1]
 
 
 def _copy(backup: Path, folder: Path, until: datetime | None) -> None:

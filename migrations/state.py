@@ -91,16 +91,20 @@ def _say_what_is_outdated(connection: Connection) -> None:
         log.warning("%s", fault)
 
 
-def _make_functions(connection: Connection, edition: Edition, settings: Settings) -> None:
+def _search_path(connection: Connection) -> str:
+    """Of the functions: their own schema, and that of the extension for what is called in there."""
     schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
-    # That of the extension is for what is called in there.
     extension = connection.scalar(
         text(
             "SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace"
             " WHERE extname = 'timescaledb'"
         )
     )
-    path = ", ".join(dict.fromkeys(filter(None, (schema, extension, "pg_temp"))))
+    return ", ".join(dict.fromkeys(filter(None, (schema, extension, "pg_temp"))))
+
+
+def _make_functions(connection: Connection, edition: Edition, settings: Settings) -> None:
+    path = _search_path(connection)
     run(connection, f"SET LOCAL search_path = {path}")
     in_chunks = has_hypertable(connection)
     kind = "hypertable" if in_chunks else "table"

@@ -53,16 +53,10 @@ async def parse(validator: SchemaValidator, content_type: str, body: bytes) -> S
     character set, 422 for columns that are not those of readings, and for readings that break a rule, with every fault.
     """
     parameters = _parameters(content_type)
-    charset = parameters.get("charset", "utf-8").lower()
-    if charset not in CODEC_OF_CHARSET:
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"CSV with the charset {charset} cannot be read; send it as utf-8, or as one of "
-            f"{', '.join(CODEC_OF_CHARSET)}",
-        )
+    codec = _codec(parameters.get("charset", "utf-8").lower())
     if body.count(b"\n") > MOST_LINES or body.count(b"\r") > MOST_LINES:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"CSV holds at most {MOST_LINES} lines; send it in parts")
-    table = _Table(body, CODEC_OF_CHARSET[charset], header=parameters.get("header", "present").lower() != "absent")
+    table = _Table(body, codec, header=parameters.get("header", "present").lower() != "absent")
     names_are_guarded = b"'" in body
     readings: list[Reading] = []
     try:
@@ -175,6 +169,17 @@ async def _refusal(validator: SchemaValidator, table: _Table, names_are_guarded:
 def _not_csv(number: int, index: int, error: csv.Error) -> Problem:
     fault: Fault = {"index": index, "line": number, "field": "", "message": f"is not CSV: {error}"}
     return Problem(HTTPStatus.BAD_REQUEST, f"Line {number} is not CSV: {error}", faults=[fault])
+
+
+def _codec(charset: str) -> str:
+    """Python's name of a character set. Raises Problem 415 for one that is not read."""
+    if charset not in CODEC_OF_CHARSET:
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"CSV with the charset {charset} cannot be read; send it as utf-8, or as one of "
+            f"{', '.join(CODEC_OF_CHARSET)}",
+        )
+    return CODEC_OF_CHARSET[charset]
 
 
 def _parameters(content_type: str) -> dict[str, str]:

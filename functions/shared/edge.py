@@ -58,16 +58,9 @@ def answered(function: Function) -> Function:
         reason = ""
         try:
             response = await function(request)
-        except Problem as problem:
-            failure = problem.__cause__
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every request is answered
+            problem, failure = _problem(error)
             response, reason = problem.response(), problem.reason
-        except asyncio.CancelledError as error:
-            # The server ends, and waits no longer.
-            failure, refusal = error, stopping()
-            response, reason = refusal.response(), refusal.reason
-        except Exception as error:  # noqa: BLE001 - every request is answered
-            failure = error
-            response = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled").response()
         status = int(response.status_code)
         requests(status, reason).inc()
         if status >= HTTPStatus.BAD_REQUEST:
@@ -79,6 +72,16 @@ def answered(function: Function) -> Function:
         return response
 
     return answering
+
+
+def _problem(error: BaseException) -> tuple[Problem, BaseException | None]:
+    """The problem that answers a request which ended with the error, and what is to be logged of it."""
+    if isinstance(error, Problem):
+        return error, error.__cause__
+    if isinstance(error, asyncio.CancelledError):
+        # The server ends, and waits no longer.
+        return stopping(), error
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled"), error
 
 
 def _log(request: Request, status: int, started: float, failure: BaseException | None) -> str:
