@@ -10,7 +10,7 @@ need_cluster
 status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
-    faults=$(database_faults; node_faults; health_faults; backup_faults; timer_faults; function_faults)
+    faults=$(database_faults; node_faults; pooler_faults; health_faults; backup_faults; timer_faults; function_faults)
     printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
 }
 
@@ -63,6 +63,13 @@ node_faults() {
             -o jsonpath='{range .items[*]}{.spec.nodeName}{"\t"}{.metadata.name}{"\n"}{end}' |
         awk -F '\t' 'NF > 1 { pods[$1] = pods[$1] (number[$1]++ ? ", " : "") $2 }
             END { for (node in pods) if (number[node] > 1) print "The node " node " has " number[node] " instances of the database, and they are lost with it: " pods[node] ". docs/kubernetes.md#when-something-goes-wrong-on-the-cluster" }'
+}
+
+# The functions reach the database through them, where the overlay says so.
+pooler_faults() {
+    k -n temperature get deployment -l cluster-name=temperature-db,application=db-connection-pooler \
+        -o jsonpath='{range .items[*]}{.metadata.name}{"\t"}{.spec.replicas}{"\t"}{.status.readyReplicas}{"\n"}{end}' |
+        awk -F '\t' 'NF > 1 && $3 + 0 < $2 { print "The pooler " $1 " has " $3 + 0 " of " $2 " instances. Why: kubectl -n temperature describe pod -l connection-pooler=" $1 }'
 }
 
 # What the database knows of itself, and how full its volumes are.

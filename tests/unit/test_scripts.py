@@ -117,6 +117,7 @@ case "$*" in
     *"get crd pingsources"*) [ -n "$SOURCES" ] ;;
     *"get pingsource"*) printf "$SOURCES" ;;
     *"get deployment health"*) printf '%s' "$HEALTH" ;;
+    *db-connection-pooler*) printf "$POOLERS" ;;
     *"get ksvc -o jsonpath"*) printf "$FUNCTIONS" ;;
 esac
 """
@@ -126,6 +127,7 @@ WELL = {
     "SUSPENDED": "",
     "SOURCES": "",
     "HEALTH": "1",
+    "POOLERS": "",
     "FUNCTIONS": r"ingest\tTrue\t\n",
     "NODES": r"node/n1\nnode/n2\n",
     "PLACES": r"n1\ttemperature-db-0\nn2\ttemperature-db-1\n",
@@ -184,6 +186,11 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
         ),
         # Who may not list nodes hears it too.
         ({"PLACES": TOGETHER, "NODES": ""}, ["The node n2 has 2 instances"]),
+        ({"POOLERS": r"temperature-db-pooler\t2\t1\n"}, ["The pooler temperature-db-pooler has 1 of 2 instances. Why"]),
+        (
+            {"POOLERS": r"temperature-db-pooler\t2\t2\ntemperature-db-pooler-repl\t2\t\n"},
+            ["The pooler temperature-db-pooler-repl has 0 of 2 instances. Why"],
+        ),
         ({"HEALTH": ""}, ["Nothing asks the database how it is, for a Prometheus: kubectl"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
