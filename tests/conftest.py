@@ -1,6 +1,7 @@
 """The databases that tests run on, each real, and the functions as functions-framework serves them."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +19,13 @@ from local.postgres import OWNER, Postgres
 from shared import server
 from tests.sink import Sink, listening
 from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, copied, embedded, migrate, timescale
+
+
+def pytest_configure() -> None:
+    """Take the signals of a terminal, also where a shell has its background jobs ignore them, and programs of theirs."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
