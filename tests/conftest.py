@@ -22,7 +22,7 @@ from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, copied, e
 
 
 def pytest_configure() -> None:
-    """Take the signals of a terminal, also where a shell has its background jobs ignore them, and programs of theirs."""
+    """Take the signals of a terminal, also where a shell has what runs in the background ignore them."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
