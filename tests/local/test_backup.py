@@ -280,7 +280,10 @@ def test_the_end_does_not_wait_for_a_copy_that_is_being_made() -> None:
     with place() as folder, serving(folder / "postgres") as server:
         # A copy begins with a checkpoint, which this one makes.
         [checkpointer] = [
-            each for each in psutil.Process(server.process.pid).children() if "checkpointer" in " ".join(each.cmdline())
+            each
+            for each in psutil.Process(server.process.pid).children()
+            # One that has just ended has no command line.
+            if "checkpointer" in " ".join(each.as_dict(["cmdline"])["cmdline"] or ())
         ]
         checkpointer.suspend()
         at_last = threading.Timer(10, checkpointer.resume)
