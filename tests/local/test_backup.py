@@ -281,9 +281,9 @@ def test_the_end_does_not_wait_for_a_copy_that_is_being_made() -> None:
         # A copy begins with a checkpoint, which this one makes.
         [checkpointer] = [
             each
-            for each in psutil.Process(server.process.pid).children()
-            # One that has just ended has no command line.
-            if "checkpointer" in " ".join(each.as_dict(["cmdline"])["cmdline"] or ())
+            # Those that end meanwhile are left out, and have no command line.
+            for each in psutil.process_iter(["ppid", "cmdline"])
+            if each.info["ppid"] == server.process.pid and "checkpointer" in " ".join(each.info["cmdline"] or ())
         ]
         checkpointer.suspend()
         at_last = threading.Timer(10, checkpointer.resume)
