@@ -117,13 +117,17 @@ async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
     sent = 0
     messages: Sequence[Message] = []
     outcomes: _Outcomes = {}
+    failures: Sequence[Failure] = []
     while True:
         # A connection that is idle while a sink takes its time may be ended by the database, or by what is before it.
         async with connected(database, database.options) as connection:
             outbox = _Outbox(connection, database, sink)
-            await outbox.expire()
-            failures = await outbox.note(messages, outcomes)
-            sent += len(outcomes) - len(failures)
+            if messages:
+                failures = await outbox.note(messages, outcomes)
+                sent += len(outcomes) - len(failures)
+            else:
+                # Once: it looks through all that is left.
+                await outbox.expire()
             reason = next((failure.reason for failure in failures), "")
             seconds = ends - time.monotonic()
             messages = [] if reason or seconds <= 0 else await outbox.claim(dataschema)
