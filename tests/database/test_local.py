@@ -25,6 +25,7 @@ READING: dict[str, Any] = {
     "temperature": 22.5,
     "timestamp": "2024-12-01T12:34:56.000Z",
 }
+AT_WORK = "Another `make run`, or a `make restore`, is at work on the folder"
 ASKED = {"building_id": "B9", "room_id": "901", "start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
 
 
@@ -238,9 +239,7 @@ def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Cal
     stack = start()
     stack.wait_for("Functions")
     second = start()
-    assert (
-        "Another `make run`, or a `make restore`, is at work on the folder" in second.process.communicate(timeout=20)[0]
-    )
+    assert AT_WORK in second.process.communicate(timeout=20)[0]
     assert second.process.returncode == 1
     assert stack.average()["count"] == 0
 
@@ -253,9 +252,7 @@ def test_a_second_run_that_gets_to_the_same_data_by_another_way_says_so_too(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "postgres").symlink_to(stack.folder / "postgres")
     second = start(folder=tmp_path / "other")
-    assert (
-        "Another `make run`, or a `make restore`, is at work on the folder" in second.process.communicate(timeout=20)[0]
-    )
+    assert AT_WORK in second.process.communicate(timeout=20)[0]
     assert stack.average()["count"] == 0
 
 

@@ -247,11 +247,14 @@ def test_no_answer_lacks_rows_that_a_policy_hides(
         owner.execute(f"CREATE POLICY some_rooms ON rooms TO {READER} USING (building_id <> 'B1')")
     assert set(asked()) == {503}
     with psycopg.connect(urls(SUPERUSER), autocommit=True) as superuser:
-        for allowed in ("BYPASSRLS", "NOBYPASSRLS"):
+        for role in (WRITER, READER, WATCHER):
+            superuser.execute(f"ALTER ROLE {role} BYPASSRLS")
+        try:
+            assert asked() == [201, 200, 200, 200, 200, 200]
+        finally:
+            # The roles are those of the other tests too.
             for role in (WRITER, READER, WATCHER):
-                superuser.execute(f"ALTER ROLE {role} {allowed}")
-            if allowed == "BYPASSRLS":
-                assert asked() == [201, 200, 200, 200, 200, 200]
+                superuser.execute(f"ALTER ROLE {role} NOBYPASSRLS")
 
 
 def test_who_may_act_for_the_owner_of_the_tables_may_migrate(service: Callable[..., Urls]) -> None:

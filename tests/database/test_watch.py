@@ -5,7 +5,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,19 @@ def link(plain: Urls) -> Iterator[Link]:
     between = Link(lambda: Path(str(conninfo_to_dict(plain(WATCHER))["host"])) / ".s.PGSQL.5432")
     yield between
     between.close()
+
+
+@contextmanager
+def telling(function: TestClient, sink: Sink) -> Iterator[Future[Any]]:
+    """The answer of a check whose event the sink has, and takes at the end of the context."""
+    sink.open.clear()
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(function.post, "/")
+        wait_until(lambda: sink.attempts)
+        try:
+            yield checked
+        finally:
+            sink.open.set()
 
 
 Store = Callable[..., None]
@@ -679,15 +693,11 @@ def test_a_check_waits_for_another_one_no_longer_than_the_deadline(
 ) -> None:
     function = watch(RULE, ALARM_SINK_URL=sink.url, DEADLINE_SECONDS="1")
     store((5, 29))
-    sink.open.clear()
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(function.post, "/")
-        wait_until(lambda: sink.attempts)
-        answer = pool.submit(function.post, "/").result()
+    with telling(function, sink) as first:
+        answer = function.post("/")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
         assert answer.json()["detail"] == "Another check is still going on; check again"
-        sink.open.set()
-        assert first.result().status_code == 200
+    assert first.result().status_code == 200
 
 
 # The sink
@@ -888,15 +898,11 @@ def test_a_sink_that_was_not_heard_is_told_again_with_the_same_id(
     function = watch(RULE, ALARM_SINK_URL=sink.url)
     store((5, 29))
     with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
-        sink.open.clear()
-        with ThreadPoolExecutor(1) as pool:
-            checked = pool.submit(function.post, "/")
-            wait_until(lambda: sink.attempts)
+        with telling(function, sink) as checked:
             # The sink has it, and the function cannot write that down.
             superuser.execute(f"ALTER DATABASE {superuser.info.dbname} CONNECTION LIMIT 0")
-            sink.open.set()
-            assert checked.result().status_code == 503
-            superuser.execute(f"ALTER DATABASE {superuser.info.dbname} CONNECTION LIMIT -1")
+        assert checked.result().status_code == 503
+        superuser.execute(f"ALTER DATABASE {superuser.info.dbname} CONNECTION LIMIT -1")
     assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 1}
     make_due(plain)
     assert function.post("/").json() == {"raised": 0, "cleared": 0, "sent": 1, "unsent": 0}
@@ -910,15 +916,10 @@ def test_no_connection_waits_for_a_sink_that_takes_its_time(
     """The database, a pooler or a network may end one that is idle; the same would be told again and again."""
     function = watch(RULE, ALARM_SINK_URL=sink.url)
     store((5, 29))
-    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
-        sink.open.clear()
-        with ThreadPoolExecutor(1) as pool:
-            checked = pool.submit(function.post, "/")
-            wait_until(lambda: sink.attempts)
-            sessions = f"SELECT FROM pg_stat_activity WHERE usename = {WATCHER!r}"
-            wait_until(lambda: not superuser.execute(sessions).rowcount)
-            sink.open.set()
-            assert checked.result().json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0}
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser, telling(function, sink) as checked:
+        sessions = f"SELECT FROM pg_stat_activity WHERE usename = {WATCHER!r}"
+        wait_until(lambda: not superuser.execute(sessions).rowcount)
+    assert checked.result().json() == {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0}
 
 
 @pytest.mark.parametrize(
@@ -951,13 +952,9 @@ def test_more_than_a_batch_is_sent_by_one_check(watch: Watch, store: Store, sink
 def test_one_instance_sends_at_a_time(watch: Watch, store: Store, sink: Sink) -> None:
     first, second = (watch(RULE, ALARM_SINK_URL=sink.url) for _ in range(2))
     store((5, 29))
-    sink.open.clear()
-    with ThreadPoolExecutor(1) as pool:
-        checked = pool.submit(first.post, "/")
-        wait_until(lambda: sink.attempts)
+    with telling(first, sink) as checked:
         assert second.post("/").json() == {"raised": 0, "cleared": 0, "sent": 0, "unsent": 1}
-        sink.open.set()
-        assert checked.result().json()["sent"] == 1
+    assert checked.result().json()["sent"] == 1
     assert len(sink.events) == 1
 
 
