@@ -15,7 +15,7 @@ export function read(search) {
   const refuse = (name, value, why) => view.faults.push(`${name}=${value} ${why}`);
   const query = new URLSearchParams(search);
   // Local times are those of the zone, which may be named behind them.
-  use(named(query.getAll("tz").pop() ?? ""));
+  use(query.getAll("tz").map(named).filter(Boolean).pop() ?? null);
   for (const [name, value] of query) {
     if (name === "building_id") {
       if (!value) refuse(name, value, "names no building");
