@@ -243,6 +243,9 @@ def test_files_that_lost_their_end_are_told_or_do_no_harm(folder: Path, made: Pa
         assert (hurt.stat().st_size == length) or hurt.name == "postgresql.auto.conf"
         lost = before - {path for path in folder.rglob("*") if path.is_file()}
         assert {path.name for path in lost} <= {"postmaster.pid", "pg_internal.init"}
+    except psycopg.Error:
+        # The server runs, and its database does not answer: the migration that comes next tells what it says.
+        assert hurt.parent != folder
     assert time.monotonic() - began < 30
 
 
