@@ -47,7 +47,8 @@ BEGIN
         -- Plans without sequential scans seem costly enough to compile them, which takes longer than the work.
         PERFORM set_config('jit', 'off', true);
         LOOP
-            width := least(room_hours, most_rooms, cardinality(buildings) - next + 1);
+            -- A day that is summed up in parts is put together anew for each.
+            width := least(greatest(1, room_hours / 24), most_rooms, cardinality(buildings) - next + 1);
             -- The hours before may have had one reading each, or none.
             EXIT WHEN room_hours <= few_room_hours OR NOT more_readings(
                 buildings[next : next + width - 1], names[next : next + width - 1], room_hours / width,

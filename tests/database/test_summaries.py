@@ -123,6 +123,18 @@ def test_a_step_of_a_backlog_takes_as_long_however_few_readings_an_hour_has(
         assert not one(connection, "SELECT count(*) FROM unsummarized")
 
 
+def test_a_day_of_a_backlog_is_summed_up_in_few_parts_beside_however_many_rooms(plain: Urls) -> None:
+    with owner(plain) as connection:
+        connection.execute(NOTE_STEPS.encode())
+        connection.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, timestamptz '2024-01-01Z' + hour * interval '1:00', 20.1"
+            " FROM generate_series(1, 200) AS room CROSS JOIN generate_series(0, 10 * 24 - 1) AS hour"
+        )
+        connection.execute("CALL summarize()")
+        assert one(connection, "SELECT count(*) FROM steps") < 2 * 200 * 10
+        assert not one(connection, "SELECT count(*) FROM unsummarized")
+
+
 def test_a_reading_outside_of_time_is_refused(plain: Urls) -> None:
     outside = ("infinity", "-infinity", "0001-12-31 23:59:59.999999+00 BC", "10000-01-01 00:00+00")
     with psycopg.connect(plain(WRITER), autocommit=True) as writer:
