@@ -13,7 +13,6 @@ DECLARE
         make_interval(secs => coalesce((config ->> 'seconds')::double precision, 50)),
         nullif(current_setting('statement_timeout')::interval, '0') / 2
     );
-    most_rooms constant integer := 500;
     -- For one transaction. A processor takes 1.4 µs for a reading, or 2 in the columnstore.
     readings_wanted constant integer := 15000;
     few_room_hours constant integer := 16;
@@ -48,7 +47,7 @@ BEGIN
         PERFORM set_config('jit', 'off', true);
         LOOP
             -- A day that is summed up in parts is put together anew for each.
-            width := least(greatest(1, room_hours / 24), most_rooms, cardinality(buildings) - next + 1);
+            width := least(greatest(1, room_hours / 24), cardinality(buildings) - next + 1);
             -- The hours before may have had one reading each, or none.
             EXIT WHEN room_hours <= few_room_hours OR NOT more_readings(
                 buildings[next : next + width - 1], names[next : next + width - 1], room_hours / width,
