@@ -39,7 +39,8 @@ def send(url: str, token: str, readings: list[str]) -> tuple[list[str], float]:
     except (OSError, http.client.HTTPException) as error:
         print(f"no answer: {error}", file=sys.stderr)
         return readings, 5
-    if status < 400:
+    # Behind a redirect a page may answer 200, and has stored nothing.
+    if status == 201:
         return [], 0
     if status in {400, 422} and (broken := faulty(answer)):
         # Nothing of the request is stored. What breaks a rule never will be; the others are sent without it.
@@ -53,7 +54,7 @@ def post(request: urllib.request.Request) -> tuple[int, str, str]:
     """The status of the answer, what is in a refusal, and its header Retry-After. Raises OSError or HTTPException."""
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, "", ""
+            return answer.status, "this is no acknowledgement, which is 201", ""
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(errors="replace"), error.headers.get("Retry-After", "")
 

@@ -43,6 +43,9 @@ def download(url: str, query: dict[str, str], token: str, file: Path) -> None:
     request = urllib.request.Request(f"{url}?{urllib.parse.urlencode(query)}", headers=headers)
     with urllib.request.urlopen(request, timeout=60) as answer, file.open("ab") as output:
         shutil.copyfileobj(answer, output)
+        if answer.length:
+            # The connection ended before the answer did, which urllib does not say.
+            raise http.client.IncompleteRead(b"", answer.length)
 
 
 def main() -> None:

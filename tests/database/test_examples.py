@@ -105,6 +105,50 @@ def test_the_device_outlives_whatever_answers_it(tmp_path: Path) -> None:
     assert (tmp_path / "unsent.ndjson").read_text() == ""
 
 
+def answering(server: socket.socket, *answers: str) -> list[str]:
+    """Answer the next requests of a server with these, each over a connection of its own; return their first lines."""
+    asked = []
+    server.settimeout(20)
+    for answer in answers:
+        connection, _ = server.accept()
+        with connection:
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            while head.startswith(b"POST") and not body.endswith(b"}"):
+                body += connection.recv(65536)
+            connection.sendall(answer.encode())
+        asked.append(head.decode().partition(" HTTP")[0])
+    return asked
+
+
+# As many a proxy leads from http to https, and a client turns the POST into a GET of a page.
+REDIRECTED = (
+    "HTTP/1.1 301 Moved\r\nLocation: /page\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+)
+
+
+def test_the_device_keeps_what_a_redirect_led_to_a_page(tmp_path: Path) -> None:
+    file = tmp_path / "unsent.ndjson"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        device(f"http://127.0.0.1:{server.getsockname()[1]}/", file, "--count", "1") as measuring,
+    ):
+        assert answering(server, *REDIRECTED) == ["POST /", "GET /page"]
+        assert measuring.stderr and measuring.stderr.readline() == "200: this is no acknowledgement, which is 201\n"
+        measuring.kill()
+    assert file.read_text().count("\n") == 1
+
+
+def test_the_event_of_the_sdk_does_not_go_where_a_redirect_leads() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        arguments = [sys.executable, str(EXAMPLES / "event.py"), address]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as sending:
+            assert answering(server, REDIRECTED[0]) == ["POST /"]
+            assert sending.communicate(timeout=20)[0].startswith("301")
+            assert sending.returncode == 1
+
+
 @pytest.mark.parametrize("cut", ['{"building_id": "B1", "room_', "\0\0\0\0", "nonsense"])
 def test_the_device_gives_up_a_line_that_was_cut(
     addresses: dict[str, str], plain: Urls, tmp_path: Path, cut: str
@@ -189,6 +233,35 @@ def test_the_download_goes_on_where_it_broke_off(
         file.write_bytes(whole[:place])
         assert download() == whole, place
     assert download() == whole
+
+
+def test_a_download_that_was_cut_off_before_its_end_is_not_taken_for_whole(tmp_path: Path) -> None:
+    file, header, line = (
+        tmp_path / "readings.csv",
+        "building_id,room_id,timestamp,temperature\r\n",
+        "B1,1,2024-12-01Z,1\r\n",
+    )
+    length = len(header + 2 * line)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        arguments = [
+            sys.executable,
+            str(EXAMPLES / "download.py"),
+            address,
+            str(file),
+            "2024-12-01Z",
+            "2024-12-02Z",
+            "B1",
+        ]
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as downloading:
+            # A proxy that ends closes the connection, and says nothing.
+            cut = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{header}{line}"
+            rest = f"HTTP/1.1 200 OK\r\nContent-Length: {len(line)}\r\n\r\n{line}"
+            first, second = answering(server, cut, rest)
+            said = downloading.communicate(timeout=20)[1]
+    assert (downloading.returncode, "broken off" in said) == (0, True)
+    assert ("after=" in first, "after=B1%2C1" in second) == (False, True)
+    assert file.read_bytes() == (header + 2 * line).encode()
 
 
 def test_the_query_of_grafana_runs_as_the_reader(plain: Urls) -> None:
