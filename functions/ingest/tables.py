@@ -4,6 +4,7 @@ Imported once such a body comes: a start would pay for it.
 """
 
 import asyncio
+import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -54,8 +55,6 @@ async def parse(validator: SchemaValidator, content_type: str, body: bytes) -> S
     """
     parameters = _parameters(content_type)
     codec = _codec(parameters.get("charset", "utf-8").lower())
-    if body.count(b"\n") > MOST_LINES or body.count(b"\r") > MOST_LINES:
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"CSV holds at most {MOST_LINES} lines; send it in parts")
     table = _Table(body, codec, header=parameters.get("header", "present").lower() != "absent")
     names_are_guarded = b"'" in body
     readings: list[Reading] = []
@@ -82,14 +81,14 @@ class _Table:
     """The columns of CSV, and its rows."""
 
     def __init__(self, body: bytes, charset: str, *, header: bool) -> None:
-        """Raises Problem 400 for a body that is not in the character set, 422 for columns that are not understood."""
+        """Raises Problem.
+
+        400 for a body that is not in the character set, 413 for one of too many lines, 422 for columns that are not
+        understood.
+        """
         self._arguments = body, charset, header
         self.line = 1
-        try:
-            body.decode(charset)
-        except UnicodeError as error:
-            number = body.count(b"\n", 0, getattr(error, "start", 0)) + 1
-            raise Problem(HTTPStatus.BAD_REQUEST, f"Line {number} is not {charset}; name its charset") from None
+        _check_text(body, charset)
         self.rows = csv.reader(io.TextIOWrapper(io.BytesIO(body), charset, newline=""), strict=True)
         self.columns: Sequence[str] = _header(self.rows) if header else READING_COLUMNS
         self.ordered = itemgetter(*(self.columns.index(column) for column in READING_COLUMNS))
@@ -107,6 +106,22 @@ class _Table:
             if row:
                 yield self.line, row
             self.line = self.rows.line_num + 1
+
+
+def _check_text(body: bytes, charset: str) -> None:
+    """Raise Problem 400 for a body that is not in the character set, 413 for one of too many lines."""
+    if charset == "utf-16" and not body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "CSV in utf-16 must begin with a byte order mark, which says its byte order"
+        )
+    try:
+        # Not of the bytes: those of an end of a line are in many letters of UTF-16, such as the Gujarati ones.
+        text = body.decode(charset)
+    except UnicodeDecodeError as error:
+        number = body[: error.start].decode(charset).count("\n") + 1
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Line {number} is not {charset}; name its charset") from None
+    if text.count("\n") > MOST_LINES or text.count("\r") > MOST_LINES:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"CSV holds at most {MOST_LINES} lines; send it in parts")
 
 
 def _header(rows: "Iterator[list[str]]") -> Sequence[str]:

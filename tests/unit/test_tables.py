@@ -75,6 +75,24 @@ def test_the_character_set_can_be_said(ingest: TestClient, charset: str, codec: 
     assert post(ingest, body, f"text/csv; charset={charset}; header=present").status_code == 503
 
 
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_utf_16_says_its_byte_order(ingest: TestClient, codec: str) -> None:
+    body = f"{HEADER}\n{GOOD}\n".encode(codec)
+    answer = post(ingest, body, "text/csv; charset=utf-16")
+    words = "CSV in utf-16 must begin with a byte order mark, which says its byte order"
+    assert (answer.status_code, answer.json()["detail"]) == (400, words)
+    assert post(ingest, "\ufeff".encode(codec) + body, "text/csv; charset=utf-16").status_code == 503
+
+
+def test_letters_of_utf_16_are_no_lines(ingest: TestClient) -> None:
+    # Each of the ten letters has a byte that is LF in ASCII.
+    line = "\u0a93\u0ab0\u0aa1\u0acb \u0a85\u0a97\u0abf\u0aaf\u0abe\u0ab0,1,2024-12-01T12:34:56Z,22.5\n"
+    assert post(ingest, (f"{HEADER}\n" + 9_500 * line).encode("utf-16"), "text/csv; charset=utf-16").status_code == 503
+    cut = (f"{HEADER}\n{line}".encode("utf-16") + b"\x00\xd8").ljust(1_000, b"A")
+    answer = post(ingest, cut, "text/csv; charset=utf-16")
+    assert (answer.status_code, answer.json()["detail"]) == (400, "Line 3 is not utf-16; name its charset")
+
+
 def test_another_character_set_is_refused(ingest: TestClient) -> None:
     answer = post(ingest, HEADER, "text/csv; charset=punycode")
     assert (answer.status_code, answer.json()["detail"][:41]) == (415, "CSV with the charset punycode cannot be r")
