@@ -271,13 +271,21 @@ def main() -> None:
     folder, until = settings.text("BACKUP_DIR"), settings.text("UNTIL")
     if not folder:
         raise SettingError("BACKUP_DIR is not set: the folder that has the backup")
-    try:
-        instant = datetime.fromisoformat(until).astimezone(UTC) if until else None
-    except ValueError:
-        raise SettingError(f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z") from None
+    instant = _instant(until) if until else None
     data = Path(settings.text("DATA_DIR", "data"))
     with held(data):
         _restore(data, Path(folder), instant)
+
+
+def _instant(until: str) -> datetime:
+    """The instant that UNTIL names. Raises SettingError for what is none, as a time without an offset."""
+    try:
+        instant = datetime.fromisoformat(until)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise SettingError(f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z")
+    return instant.astimezone(UTC)
 
 
 def _restore(data: Path, folder: Path, instant: datetime | None) -> None:

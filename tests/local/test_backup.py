@@ -322,6 +322,14 @@ def test_nothing_is_restored_over_what_is_there_or_from_nothing() -> None:
         assert found(server) == [1]
 
 
+@pytest.mark.parametrize("until", ["2026-11-26", "2026-11-26T08:30:00", "yesterday"])
+def test_a_restore_takes_no_time_that_could_be_of_any_zone(tmp_path: Path, until: str) -> None:
+    variables = {"BACKUP_DIR": str(tmp_path / "elsewhere"), "DATA_DIR": str(tmp_path / "to"), "UNTIL": until}
+    restored = python("-m", "local.backup", **variables)
+    words = f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z\n"
+    assert (restored.returncode, restored.stderr) == (1, words)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_restore_that_is_stopped_leaves_no_server_and_goes_on_with_the_next_start(number: signal.Signals) -> None:
     with place() as folder, serving(folder / "postgres") as server:
