@@ -66,7 +66,7 @@ def main() -> None:
     port = settings.number("PORT", 8080, least=1, most=65535)
     simulates = settings.switch("SIMULATE", default=True)
     data = Path(settings.text("DATA_DIR", "data"))
-    log_file = data / "app.log" if "DATA_DIR" in os.environ else Path("app.log")
+    log_file = Path(settings.text("LOG_FILE") or (data / "app.log" if "DATA_DIR" in os.environ else "app.log"))
     with held(data), _listening(port) as listeners:
         _check_log(log_file)
         logs.configure(log_file)
@@ -88,7 +88,7 @@ def _check_log(file: Path) -> None:
         file.open("a").close()
     except OSError as error:
         raise SettingError(
-            f"The log {file} cannot be written ({reason(error)}); choose a DATA_DIR that can, and it is there"
+            f"The log {file} cannot be written ({reason(error)}); choose another LOG_FILE, or a DATA_DIR that can"
         ) from None
 
 

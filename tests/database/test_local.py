@@ -130,6 +130,18 @@ def test_without_the_simulator_there_are_only_readings_that_are_sent(start: Call
     assert stack.average()["count"] == 1
 
 
+def test_its_log_is_where_log_file_says(start: Callable[..., Stack], tmp_path: Path) -> None:
+    refused = start(LOG_FILE=str(tmp_path / "missing" / "log"), SIMULATE="false")
+    assert refused.process.wait(20) == 1
+    assert refused.process.stdout and "choose another LOG_FILE" in refused.process.stdout.read()
+    log = tmp_path / "log"
+    stack = start(LOG_FILE=str(log), SIMULATE="false")
+    stack.wait_for(f"Log in {log}.")
+    assert stack.post(READING).status_code == 201
+    assert "stored 1 readings" in log.read_text()
+    assert not (stack.folder / "app.log").exists()
+
+
 def _postmaster(folder: Path) -> int | None:
     file = folder / "postgres" / "postmaster.pid"
     return int(file.read_text().split()[0]) if file.exists() else None
