@@ -134,8 +134,13 @@ def _thresholds(number: int, given: Mapping[str, Any]) -> Iterator[Threshold]:
 
 
 def _check_agreement(thresholds: Thresholds) -> None:
-    """Raise ValueError if a temperature is alarming both ways, or if none ends an alarm without raising another."""
+    """Raise ValueError if a temperature is alarming both ways, or if none ends an alarm without raising another.
+
+    Thresholds that never count at the same time agree.
+    """
     if not (high := thresholds.get("high")) or not (low := thresholds.get("low")):
+        return
+    if high.schedule and low.schedule and not high.schedule.may_meet(low.schedule):
         return
     if low.limit >= high.limit or low.clear > high.limit or high.clear < low.limit:
         numbers = sorted({high.number, low.number})

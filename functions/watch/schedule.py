@@ -56,6 +56,14 @@ class Schedule:
         """The minutes as an int4multirange of PostgreSQL."""
         return "{" + ",".join(f"[{begin},{end})" for begin, end in self.spans) + "}"
 
+    def may_meet(self, other: Self) -> bool:
+        """Whether both may count at one instant: in two zones they may, which change their clocks apart."""
+        return self.zone != other.zone or any(
+            begin < other_end and other_begin < end
+            for begin, end in self.spans
+            for other_begin, other_end in other.spans
+        )
+
     def includes(self, instant: datetime) -> bool:
         """Whether the rule counts at an instant."""
         local = instant.astimezone(zones.load(self.zone))

@@ -373,6 +373,10 @@ def test_an_alarm_of_another_rule_begins_and_ends_with_readings(watch: Watch, st
             '[{"building_id": "B1", "below": 16}, {"building_id": "B1", "room_id": "101", "above": 20, "clear": 15}]',
             "rules 1 and 2 leave no temperature that is no alarm",
         ),
+        (
+            '[{"below": 20, "hours": "mon 07:00-18:00"}, {"above": 17, "hours": "mon 17:00-19:00"}]',
+            "rules 1 and 2 leave no temperature that is no alarm",
+        ),
         ('[{"above": 28, "clear": 29}]', "rule 1 ends where it has not begun: clear must not be above 28"),
         ('[{"below": 16, "clear": 15.5}]', "rule 1 ends where it has not begun: clear must not be below 16"),
         ('[{"above": 28, "below": 16, "clear": 20}]', "rule 1 has clear and must have one of above and below"),
@@ -476,6 +480,19 @@ def test_a_rule_counts_in_its_hours_in_its_zone(
     ] == [
         (31, "2026-10-23T05:00:00+00:00", "2026-10-23T16:00:00+00:00"),
         (32, "2026-10-26T06:00:00+00:00", "2026-10-26T07:00:00+00:00"),
+    ]
+
+
+def test_what_is_too_cold_by_day_may_be_too_warm_at_night(watch: Watch, plain: Urls) -> None:
+    function = watch({"below": 20, "hours": "mon-fri 07:00-18:00"}, {"above": 17, "hours": "mon-fri 19:00-06:00"})
+    readings = [("2026-10-26T10:00:00Z", 18), ("2026-10-26T20:00:00Z", 18.5), ("2026-10-27T08:00:00Z", 21)]
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        for reading in readings:
+            connection.execute("INSERT INTO temperatures VALUES ('B1', '101', %s, %s)", reading)
+    assert check(function) == (2, 2)
+    assert [(kind, raised.isoformat(), cleared.isoformat()) for _, kind, *_, raised, cleared in alarms(plain)] == [
+        ("low", "2026-10-26T10:00:00+00:00", "2026-10-26T20:00:00+00:00"),
+        ("high", "2026-10-26T20:00:00+00:00", "2026-10-27T08:00:00+00:00"),
     ]
 
 

@@ -36,6 +36,22 @@ def test_hours_go_on_into_the_next_day_and_the_next_week() -> None:
 
 
 @pytest.mark.parametrize(
+    ("hours", "zone", "may"),
+    [
+        ("mon 07:00-18:00", "UTC", True),
+        ("mon 17:59-18:00", "UTC", True),
+        ("mon 18:00-19:00, sat 07:00-18:00", "UTC", False),
+        ("sun 22:00-07:01", "UTC", True),
+        ("sun 22:00-07:00", "UTC", False),
+        ("sat 07:00-18:00", "Europe/Berlin", True),
+    ],
+)
+def test_hours_meet_where_both_may_count(hours: str, zone: str, may: bool) -> None:
+    schedule, other = Schedule.parse("mon-fri 07:00-18:00", "UTC"), Schedule.parse(hours, zone)
+    assert (schedule.may_meet(other), other.may_meet(schedule)) == (may, may)
+
+
+@pytest.mark.parametrize(
     "hours", ["", "mon", "mon 7-8", "mon 08:00-08:00", "moo 07:00-08:00", "mon 07:00-24:01", "mon 07:00-08:00,"]
 )
 def test_other_hours_are_refused(hours: str) -> None:
