@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from local.postgres import MONITOR
 from migrations import health
 from tests.monitoring.files import panels, rules
-from tests.support import DOCUMENTS
+from tests.support import DOCUMENTS, ROOT
 
 
 def _names(text: str) -> set[str]:
@@ -50,6 +50,26 @@ def test_the_documentation_lists_the_metrics_that_there_are(serve: Callable[...,
         if name.removesuffix("_limit") not in OF_THE_DATABASE - {name}
     }
     assert listed == there_are | OF_THE_DATABASE
+
+
+def test_the_documentation_lists_the_reasons_of_answers_and_what_to_do() -> None:
+    code = "".join(path.read_text() for folder in ("functions", "local") for path in (ROOT / folder).rglob("*.py"))
+    of_503 = set(re.findall(r'unavailable\(\s*"(\w+)"', code))
+    of_403 = set(re.findall(r'reason="(\w+)"', code))
+    assert {"deadline", "read_only", "queue_full"} <= of_503 and {"off", "other_host"} <= of_403
+    documents = "".join(path.read_text() for path in DOCUMENTS)
+    (metric,) = re.findall(r"^\| `temperature_requests_total` \| (.+) \|$", documents, re.MULTILINE)
+    assert set(re.findall(r"`([a-z_]+)`", metric)) - {
+        "function",
+        "status",
+        "reason",
+        "ingest",
+        "watch",
+        "simulate",
+    } == (of_503 | of_403)
+    runbook = documents.partition("\n### Requests fail\n")[2].partition("\n### ")[0]
+    # Which is no fault of a function.
+    assert of_503 - {"not_ready"} == {reason for reason in of_503 if f"`{reason}`" in runbook}
 
 
 def test_the_alarms_and_the_dashboard_use_metrics_that_there_are(serve: Callable[..., TestClient]) -> None:
