@@ -190,13 +190,14 @@ class Session:
 
 
 def copies(synchronous_commit: str, synchronous_standby_names: str) -> int:
-    """How many copies of a commit there are before it succeeds: 0 if not even the server's own is on its disk.
+    """How many disks have a commit before it succeeds: 0 if not even the server's own does.
 
     Both are settings of PostgreSQL, as it shows them.
     """
     if synchronous_commit == "off":
         return 0
-    if synchronous_commit == "local" or not synchronous_standby_names.strip():
+    # With remote_write a standby has it in memory only.
+    if synchronous_commit in {"local", "remote_write"} or not synchronous_standby_names.strip():
         return 1
     number = re.match(r"\s*(?:ANY|FIRST)?\s*(\d+)\s*\(", synchronous_standby_names, re.IGNORECASE)
     return 1 + int(number[1] if number else 1)

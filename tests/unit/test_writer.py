@@ -227,6 +227,7 @@ def test_a_request_is_refused_for_what_waits_and_not_for_its_size() -> None:
         ("on", " ", 1),
         ("off", "*", 0),
         ("local", "*", 1),
+        ("remote_write", "*", 1),
         ("on", "*", 2),
         ("remote_apply", '"temperature-db-1"', 2),
         ("on", "a, b", 2),
