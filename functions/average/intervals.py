@@ -34,7 +34,7 @@ def floor(instant: datetime, width: timedelta) -> datetime:
 
 
 def default_start(end: datetime, alignment: timedelta) -> datetime:
-    """The start of an interval that names none: the boundary before `end`, minus one alignment interval.
+    """The start of an interval that names none: one alignment interval before the last boundary not after `end`.
 
     Raises OverflowError if that is before the year 1.
     """

@@ -1,5 +1,6 @@
 """A database of the version before is brought to the newest schema while it is in use, on plain PostgreSQL."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import migrations.__main__ as migrations
 from local.postgres import OWNER, READER
 from tests import upgrade
 from tests.exactness import assert_exact
-from tests.support import Urls, alembic, migrate, wait_until
+from tests.support import ROOT, Urls, alembic, migrate, wait_until
 
 START = datetime(2026, 10, 20, tzinfo=UTC)
 
@@ -95,6 +96,23 @@ def test_readings_that_came_without_a_trigger_are_found_by_the_next_migrations(
             "102",
             "103",
         ]
+
+
+def test_readings_that_came_past_a_trigger_are_found_by_migrations_that_are_told(
+    plain: Urls, serve: Callable[..., TestClient]
+) -> None:
+    (command,) = re.findall("`(UPDATE upkeep SET .+?)`", (ROOT / "docs" / "summaries.md").read_text())
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        upgrade.store(
+            connection, [("B1", "101", START + number * timedelta(minutes=97), 20.1) for number in range(300)]
+        )
+        connection.execute("CALL summarize()")
+        with psycopg.connect(plain("postgres"), autocommit=True) as superuser:
+            superuser.execute("SET session_replication_role = replica")
+            upgrade.store(superuser, [("B1", room, START + timedelta(minutes=1), 20.1) for room in ("101", "102")])
+        connection.execute(command)
+        migrate(plain(OWNER))
+        assert_summed_up(serve, plain, connection, 302)
 
 
 def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls) -> None:
