@@ -123,9 +123,11 @@ def _line(fields: Mapping[str, Any]) -> str:
 def _level(status: int) -> int:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return logging.ERROR
-    if status > HTTPStatus.INTERNAL_SERVER_ERROR:
-        return logging.WARNING
-    return logging.INFO if status >= HTTPStatus.BAD_REQUEST else logging.DEBUG
+    if status < HTTPStatus.BAD_REQUEST:
+        return logging.DEBUG
+    # 501 is for what nobody has to understand.
+    refused = status < HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.NOT_IMPLEMENTED
+    return logging.INFO if refused else logging.WARNING
 
 
 def by_method(*routes: Route) -> Route:
