@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from local.files import Block, Content, Fault, Format, Record, blocks, opened, recognized
 from shared import settings, sink
-from shared.backoff import Backoff, retry_after_seconds
+from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
 from shared.formulas import READING_COLUMNS, guarded
 from shared.settings import SettingError
 
@@ -133,7 +133,7 @@ class Ingest:
                 else 0
             )
             pause = max(backoff.pause_seconds(), asked)
-            is_final = answer is not None and answer.status_code not in _RETRIED_STATUSES
+            is_final = answer is not None and answer.status_code not in PASSING_STATUSES
             if is_final or self.stopped.is_set() or time.monotonic() + pause > until:
                 raise SettingError(f"{self._url} {reason}")
             self.stopped.wait(pause)
@@ -152,13 +152,6 @@ _ANSWERED_STATUSES = {
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
-}
-_RETRIED_STATUSES = {
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
 }
 
 

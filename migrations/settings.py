@@ -14,7 +14,7 @@ class Settings:
     url: str
     """The database, as its owner: DATABASE_URL; without it libpq's own variables count (PGHOST ...)."""
     bucket: timedelta
-    """Width of the finest average: BUCKET_MINUTES, a divisor of 60. 2 suits a demonstration, 15 production."""
+    """Width of a bucket of `avg_temperature_time_interval`: BUCKET_MINUTES, a divisor of 60. 15 suits production."""
     columnstore_after: timedelta | None
     """Age from which readings are kept in TimescaleDB's columnstore: COLUMNSTORE_AFTER_DAYS, 0 for never."""
     retention: timedelta | None

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
@@ -16,7 +15,7 @@ import aiohttp
 from cloudevents.conversion import to_binary
 from cloudevents.http import CloudEvent
 
-from shared.backoff import Backoff, retry_after_seconds
+from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
 from shared.sink import Sink, is_on_this_machine
 
 CONNECTIONS = 8
@@ -27,12 +26,6 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 10
 """Between two attempts at an event."""
 MOST_FAILURES_IN_A_ROW = 20
 """So many events that failed mean that the sink is not there, or takes no such events."""
-_RETRIED_STATUSES = {
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
-}
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -60,7 +53,7 @@ class Failure:
     @property
     def may_pass(self) -> bool:
         """Whether another attempt may succeed."""
-        return self.status is None or self.status in _RETRIED_STATUSES
+        return self.status is None or self.status in PASSING_STATUSES
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from cloudevents.http import CloudEvent
 
 from shared import delivery
 from shared.alarms import Kind, Severity, Transition
-from shared.backoff import Backoff
+from shared.backoff import PASSING_STATUSES, Backoff
 from shared.confirmation import confirming
 from shared.database import Database, connected, fetch, within
 from shared.delivery import Failure
@@ -47,8 +47,6 @@ MOST_FAILURES_COUNTED = 4
 SEVERITY_NUMBERS: Mapping[Severity, int] = {"info": 9, "warning": 13, "critical": 17}
 """The numbers of OpenTelemetry, as the extension of CloudEvents for severity has them."""
 SEVERITY_TEXTS: Mapping[Severity, str] = {"info": "INFO", "warning": "WARN", "critical": "ERROR"}
-_STATUSES_THAT_PASS = {408, 425, 429}
-"""Of `4xx`: they say nothing about the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +215,7 @@ class _Outbox:
 def _refuses_the_event(failure: Failure) -> bool:
     """Whether the sink is there and does not take this very event."""
     status = failure.status
-    return status is not None and 400 <= status < 500 and status not in _STATUSES_THAT_PASS
+    return status is not None and 400 <= status < 500 and status not in PASSING_STATUSES
 
 
 _CLAIM = """

@@ -423,6 +423,12 @@ def test_attempts_that_a_busy_sink_refuses_are_repeated_and_counted(function: Te
     assert len({(event["source"], event["id"]) for event in sink.events}) == len(sink.events) == 30
 
 
+@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
+def test_what_says_nothing_about_a_reading_is_no_refusal(function: TestClient, sink: Sink, status: int) -> None:
+    sink.refuse(1, status)
+    assert function.post("/").json() == {"emitted": 3, "retried": 1, "failed": 0}
+
+
 def test_a_sink_says_when_to_come_again(function: TestClient, sink: Sink) -> None:
     sink.refuse(1, 429, retry_after="1")
     started = time.monotonic()
