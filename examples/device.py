@@ -76,7 +76,7 @@ def faulty(answer: str) -> set[int]:
     """Which readings of a request an answer names as faulty."""
     try:
         return {fault["index"] for fault in json.loads(answer).get("errors", [])}
-    except ValueError:
+    except (ValueError, AttributeError, TypeError, KeyError):
         # It is not from the function, but from something in between.
         return set()
 

@@ -88,6 +88,10 @@ def test_the_device_outlives_whatever_answers_it(tmp_path: Path) -> None:
     answers = [
         f"HTTP/1.1 503 Unavailable\r\n{date}\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 503 Unavailable\r\nRetry-After: 1\r\nContent-Length: 9\r\n\r\n",
+        *(
+            f"HTTP/1.1 400 Bad Request\r\nRetry-After: 1\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+            for body in ("null", "[]", '{"errors": null}', '{"errors": ["of a proxy"]}', '{"errors": [{}]}')
+        ),
         "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
     ]
     with socket.create_server(("127.0.0.1", 0)) as server:
