@@ -26,7 +26,7 @@ import uvicorn
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import endings, gateway, observer
-from local.backup import Backup, newest
+from local.backup import Backup, newest, shares_a_disk
 from local.folder import held, reason
 from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
@@ -158,6 +158,9 @@ def _own_database(data: Path) -> Iterator[Connections]:
         _migrate(postgres.url(OWNER))
         jobs: list[Job] = [Keeper(postgres, say).keep]
         if backups:
+            if shares_a_disk(backups, postgres.folder):
+                # As where another one was to be mounted, and was not.
+                say(f"Backup        {backups} is on the disk of the data, and is lost with it")
             backup = Backup(postgres, backups, say)
             jobs.append(backup.keep)
         started = datetime.now(UTC)

@@ -184,6 +184,13 @@ def newest(folder: Path) -> Path | None:
     return next(reversed(_whole(folder)), None)
 
 
+def shares_a_disk(folder: Path, data: Path) -> bool:
+    """Whether backups in a folder, which need not be there yet, are lost with the disk of the data."""
+    folder = folder.absolute()
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    return there.stat().st_dev == data.stat().st_dev
+
+
 def _whole(folder: Path) -> Sequence[Path]:
     """The whole backups in a folder, the newest last."""
     with suppress(FileNotFoundError):

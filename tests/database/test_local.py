@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -140,6 +141,18 @@ def test_its_log_is_where_log_file_says(start: Callable[..., Stack], tmp_path: P
     assert stack.post(READING).status_code == 201
     assert "stored 1 readings" in log.read_text()
     assert not (stack.folder / "app.log").exists()
+
+
+def test_a_backup_that_is_lost_with_the_data_is_told(start: Callable[..., Stack], tmp_path: Path) -> None:
+    stack = start(SIMULATE="false", BACKUP_DIR=str(tmp_path / "not" / "mounted"))
+    assert "is on the disk of the data" in stack.wait_for("Backup")
+    stack.stop()
+    memory = Path("/dev/shm")
+    if memory.is_dir() and memory.stat().st_dev != tmp_path.stat().st_dev:
+        with TemporaryDirectory(dir=memory) as elsewhere:
+            stack = start(SIMULATE="false", BACKUP_DIR=elsewhere)
+            assert "and all that is written from now on" in stack.wait_for("Backup")
+            stack.stop()
 
 
 def _postmaster(folder: Path) -> int | None:
