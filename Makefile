@@ -125,7 +125,7 @@ upgrade: requirements ## the same with the newest versions
 
 clean: ## remove what was installed and cached; data/ stays
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache $(NODE:=/node_modules)
-	find functions local migrations tests -name __pycache__ -prune -exec rm -rf {} +
+	find bench functions knative local migrations openapi tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
 	@python="$(PYTHON)"; \

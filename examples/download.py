@@ -42,6 +42,9 @@ def download(url: str, query: dict[str, str], token: str, file: Path) -> None:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"{url}?{urllib.parse.urlencode(query)}", headers=headers)
     with urllib.request.urlopen(request, timeout=60) as answer, file.open("ab") as output:
+        # Behind a redirect a page may answer 200, and has no readings.
+        if not (kind := answer.headers.get_content_type()).endswith(query["format"]):
+            sys.exit(f"{answer.url} answered with {kind}, not with readings")
         shutil.copyfileobj(answer, output)
         if answer.length:
             # The connection ended before the answer did, which urllib does not say.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Has backups of the cluster's database kept, on a volume of their own, from now on.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings the product on the cluster to the images of build/ and the manifests of an overlay: database, schema, functions.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 . kind/needs.sh
@@ -14,7 +14,7 @@ overlay=knative/overlays/$OVERLAY
 need_cluster
 need_images
 # Kustomize takes no absolute paths, but goes where a link leads to.
-ln -sfn "$(cd "$overlay" && pwd)" build/overlay
+ln -sfn "$(CDPATH='' cd "$overlay" && pwd)" build/overlay
 render overlay >build/objects.yaml
 needs=$(lacking build/objects.yaml)
 [ -z "$needs" ] || fail "Nothing was changed. The cluster of $CONTEXT lacks:" "$needs"

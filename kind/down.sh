@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Removes the cluster, its registry and the images that were built for it.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Adds Knative Eventing to the cluster.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images, pushes them, and leaves in build/ which ones the cluster is to run.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What an operator looks at: status, with what is wrong in words, logs, psql, urls.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 
@@ -11,6 +11,8 @@ status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
     faults=$(database_faults; node_faults; pooler_faults; health_faults; backup_faults; timer_faults; function_faults)
+    # Somebody else's cluster may be the current one.
+    faults=${faults//kubectl -n /kubectl --context $CONTEXT -n }
     printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
 }
 
@@ -32,7 +34,11 @@ standby_fault() {
 
 database_faults() {
     local wanted pods pod leader following names
-    wanted=$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.numberOfInstances}')
+    wanted=$(k -n temperature get postgresql temperature-db --ignore-not-found -o jsonpath='{.spec.numberOfInstances}')
+    if [ -z "$wanted" ]; then
+        echo "There is no database: make deploy"
+        return
+    fi
     pods=$(k -n temperature get pod -l cluster-name=temperature-db,application=spilo \
         --field-selector status.phase=Running -o jsonpath='{.items[*].metadata.name}')
     [ "$(wc -w <<<"$pods")" -ge "$wanted" ] ||

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Replaces the cluster's database with its newest backup, up to the instant UNTIL or all of it.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 
@@ -11,10 +11,10 @@ need_images
 database=(-n temperature get postgresql temperature-db)
 k -n temperature get pvc backup >/dev/null 2>&1 ||
     fail "The namespace temperature of $CONTEXT has no volume backup, which make backup fills."
-[ "${REPLACE:-}" = true ] ||
-    fail "This removes the database of $CONTEXT, and puts its backup in the place. If you mean it: make recover REPLACE=true"
 instant='^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2})$'
 [[ -z "$UNTIL" || "$UNTIL" =~ $instant ]] || fail "UNTIL is $UNTIL; it must be an instant, such as 2026-11-26T08:30:00Z"
+[ "${REPLACE:-}" = true ] ||
+    fail "This removes the database of $CONTEXT, and puts its backup in the place. If you mean it: make recover REPLACE=true CONTEXT=$CONTEXT${UNTIL:+ UNTIL=$UNTIL}"
 instances=$(k "${database[@]}" -o jsonpath='{.spec.numberOfInstances}')
 # Where an earlier attempt ended half done; make deploy brings as many as the overlay says.
 [ "$instances" -gt 0 ] || instances=1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A kind cluster with Knative Serving, Kourier and the Postgres operator, and a registry that it pulls from.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd "$(dirname "$0")/.."
 . kind/settings.sh
 . kind/steps.sh
 

@@ -194,6 +194,42 @@ def test_drawing_over_the_chart_narrows_the_interval_and_shows_more_detail(visit
     expect(page.locator("#caption")).to_have_text(re.compile("Average per minute"))
 
 
+def test_no_interval_is_narrowed_to_nothing(visit: Visit, product: Product) -> None:
+    product.send(reading("Narrow", "1", 20, datetime.fromisoformat("2024-12-01T10:00:03.400Z")))
+    page = shown(visit(view(("Narrow", "1"), start="2024-12-01T10:00:00Z", end="2024-12-01T10:00:10Z")))
+    box = page.locator("#plot .u-over").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] * 0.27, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.33, box["y"] + 50, steps=5)
+    page.mouse.up()
+    shown(page)
+    expect(tile(page, "Readings")).to_have_text("1")
+    assert asked(page)[2:] == [("start", "2024-12-01T10:00:03Z"), ("end", "2024-12-01T10:00:04Z")]
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_where_there_is_no_reading_the_keyboard_widens_the_interval(visit: Visit) -> None:
+    interval = {"start": "2024-11-01T10:00:00Z", "end": "2024-11-01T11:00:00Z"}
+    page = shown(visit(view(("B1", "101"), **interval)))
+    expect(page.get_by_text("No readings in this interval.")).to_be_visible()
+    plot(page).focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("-")
+    shown(page)
+    assert asked(page)[2:] == [("start", "2024-11-01T09:30:00Z"), ("end", "2024-11-01T11:30:00Z")]
+
+
+def test_there_is_nothing_later_than_now_however_fast_it_is_asked_for(visit: Visit) -> None:
+    now = datetime.now().astimezone()
+    before = {"start": (now - timedelta(hours=2)).isoformat(), "end": (now - timedelta(minutes=50)).isoformat()}
+    page = shown(visit(view(("B1", "101"), **before)))
+    page.evaluate("for (let times = 0; times < 3; times += 1) document.getElementById('later').click()")
+    shown(page)
+    start, _ = (datetime.fromisoformat(value) for _, value in asked(page)[2:])
+    assert now - start > timedelta(minutes=45)
+
+
 def test_the_mouse_reads_a_value(visit: Visit, product: Product) -> None:
     page = shown(visit(view(("B1", "101"), ("B1", "102"), **DAY)))
     box = page.locator("#plot .u-over").bounding_box()

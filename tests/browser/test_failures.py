@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Product, Visit, keep
-from tests.browser.support import ask_again, plot, reading, room_of, shown, tile, view
+from tests.browser.support import ask_again, plot, reading, room_of, saved, shown, tile, view
 
 ROOMS = [("B1", "101"), ("B1", "102")]
 PROBLEM = "application/problem+json"
@@ -94,6 +94,20 @@ def test_one_question_that_fails_from_the_start_leaves_the_rest(visit: Visit, pa
     expect(page.locator("#nothing")).to_be_hidden()
 
 
+def test_a_file_that_is_wanted_too_early_is_there_later(visit: Visit) -> None:
+    page = visit("/docs")
+    held: list[Route] = []
+    page.route("**/rooms?*", lambda route: held.append(route))
+    page.goto(page.url.replace("/docs", view(ROOMS[0], last="hour")))
+    for name in ("CSV", "Readings"):
+        page.get_by_role("button", name=name).click()
+    expect(page.locator("#old")).to_be_hidden()
+    held.pop().continue_()
+    page.unroute("**/rooms?*")
+    shown(page)
+    assert saved(page, "Readings")[1].startswith("\ufeffbuilding_id,")
+
+
 def test_what_was_known_stays_and_is_said_to_be_old(visit: Visit) -> None:
     page = shown(visit(view(ROOMS[0], last="hour")))
     expect(tile(page, "Average")).to_have_text("21.00 \u00b0C")
@@ -133,6 +147,69 @@ def test_a_browser_of_2020_shows_it_all(visit: Visit) -> None:
     page.keyboard.press("End")
     expect(page.locator("#tip")).to_be_visible()
     expect(page.locator("#old")).to_be_hidden()
+
+
+def test_a_zone_that_the_browser_cannot_name_is_utc(visit: Visit) -> None:
+    page = visit("/docs")
+    page.context.add_init_script("""
+        const asked = Intl.DateTimeFormat.prototype.resolvedOptions;
+        Intl.DateTimeFormat.prototype.resolvedOptions = function () {
+            const found = asked.call(this);
+            return { ...found, timeZone: found.timeZone === "Europe/Berlin" ? "Etc/Unknown" : found.timeZone };
+        };
+    """)
+    page.goto(page.url.replace("/docs", view(ROOMS[0], last="hour")))
+    shown(page)
+    expect(page.locator("#when")).to_contain_text("Times are those of UTC (UTC+00:00)")
+    expect(page.locator("#old")).to_be_hidden()
+
+
+def test_a_browser_that_keeps_nothing_of_this_page_shows_it_all(visit: Visit) -> None:
+    page = visit("/docs")
+    page.context.add_init_script("""
+        Object.defineProperty(window, "sessionStorage", { get() { throw new DOMException("no", "SecurityError"); } });
+    """)
+    page.goto(page.url.replace("/docs", view(ROOMS[0], last="hour")))
+    shown(page)
+    expect(tile(page, "Average")).to_have_text("21.00 \u00b0C")
+    fail(page, "average", 401)
+    ask_again(page)
+    page.get_by_label("Token").fill("some-token-0123456789")
+    page.unroute("**/average?*")
+    with page.expect_request(lambda each: each.headers.get("authorization") == "Bearer some-token-0123456789"):
+        page.get_by_role("button", name="Continue").click()
+    shown(page)
+
+
+def test_what_is_typed_for_a_token_stays_while_somebody_looks_it_up(visit: Visit) -> None:
+    page = shown(visit(view(ROOMS[0], last="hour")))
+    fail(page, "average", 401)
+    ask_again(page)
+    page.get_by_label("Token").fill("wrong-token-0123456789")
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_text("This token does not allow reading")).to_be_visible()
+    page.get_by_label("Token").fill("half-a-tok")
+    with page.expect_response("**/average?*"):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_label("Token")).to_have_value("half-a-tok")
+    expect(page.get_by_text("This token does not allow reading")).to_be_visible()
+
+
+def test_it_says_that_it_tries_again_only_where_it_does(visit: Visit) -> None:
+    page = shown(visit(view(ROOMS[0], last="hour")))
+    live = page.get_by_role("button", name="Live")
+    live.click()
+    page.wait_for_load_state("networkidle")
+    times = fail(page, "alarms")
+    ask_again(page)
+    page.wait_for_timeout(500)
+    assert times == []
+    page.get_by_label("Day").check()
+    expect(page.locator("#notice")).to_contain_text("Too much at once.")
+    expect(page.locator("#notice")).not_to_contain_text("Trying again")
+    live.click()
+    expect(page.locator("#notice")).to_contain_text("Trying again every 5 seconds.")
 
 
 @pytest.mark.parametrize("script", ["let = ;", "await 0; null.f()"])

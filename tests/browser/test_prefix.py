@@ -64,6 +64,14 @@ def test_the_dashboard_fills(visit: Visit, proxy: str, way: str) -> None:
     expect(page.locator(".opblock").first).to_be_visible()
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_without_any_reading_the_command_sends_one_there(visit: Visit, proxy: str, way: str) -> None:
+    page = visit(f"/{way}/docs", proxy)
+    page.route("**/rooms?*", lambda route: route.fulfill(json={"rooms": [], "next": None}))
+    page.goto(f"{proxy}/{way}/")
+    expect(page.locator("#command")).to_contain_text(f"curl {proxy}/{way}/v1/temperature ")
+
+
 @pytest.mark.parametrize(("way", "slash"), [*zip(WAYS, ["", "/"], strict=True)])
 def test_a_request_is_tried_from_the_docs(visit: Visit, proxy: str, way: str, slash: str) -> None:
     page = visit(f"/{way}/docs{slash}", proxy)

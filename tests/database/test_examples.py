@@ -259,13 +259,27 @@ def test_a_download_that_was_cut_off_before_its_end_is_not_taken_for_whole(tmp_p
         ]
         with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as downloading:
             # A proxy that ends closes the connection, and says nothing.
-            cut = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{header}{line}"
-            rest = f"HTTP/1.1 200 OK\r\nContent-Length: {len(line)}\r\n\r\n{line}"
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length:"
+            cut = f"{head} {length}\r\n\r\n{header}{line}"
+            rest = f"{head} {len(line)}\r\n\r\n{line}"
             first, second = answering(server, cut, rest)
             said = downloading.communicate(timeout=20)[1]
     assert (downloading.returncode, "broken off" in said) == (0, True)
     assert ("after=" in first, "after=B1%2C1" in second) == (False, True)
     assert file.read_bytes() == (header + 2 * line).encode()
+
+
+def test_the_download_takes_no_page_for_readings(tmp_path: Path) -> None:
+    file, begun = tmp_path / "readings.ndjson", b'{"building_id":"B1"}\n'
+    file.write_bytes(begun)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        arguments = [sys.executable, str(EXAMPLES / "download.py"), address, str(file), "a", "b", "B1"]
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as downloading:
+            answering(server, *REDIRECTED)
+            said = downloading.communicate(timeout=20)[1]
+    assert (downloading.returncode, file.read_bytes()) == (1, begun)
+    assert "answered with text/plain, not with readings" in said
 
 
 def test_the_query_of_grafana_runs_as_the_reader(plain: Urls) -> None:

@@ -49,7 +49,7 @@ class Deployment:
     folder: Path
     answers: dict[str, str | None] = field(default_factory=lambda: dict(COMPLETE))
 
-    def run(self, overlay: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, overlay: str, script: str = "") -> "subprocess.CompletedProcess[str]":
         """Deploy it."""
         # Differences are an error to kubectl.
         lines = [
@@ -63,8 +63,10 @@ class Deployment:
         (self.folder / "answers").write_text("".join("\t".join(line) + "\n" for line in lines))
         path = f"{self.folder}/programs:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "OVERLAY": overlay, "CONTEXT": "somewhere"}
-        command = ["bash", str(self.folder / "kind/deploy.sh")]
-        return subprocess.run(command, capture_output=True, check=False, env=environment, text=True, timeout=60)
+        command = ["bash", script or str(self.folder / "kind/deploy.sh")]
+        return subprocess.run(
+            command, capture_output=True, check=False, cwd=self.folder, env=environment, text=True, timeout=60
+        )
 
     def commands(self) -> list[str]:
         """What the cluster was asked for."""
@@ -253,6 +255,22 @@ def test_what_was_changed_on_the_cluster_is_said_before_it_is_set_back(deploymen
     assert "docs/kubernetes.md#an-overlay-of-your-own" in said
     assert said.splitlines()[-3:] == ["service.serving.knative.dev/watch", "-   value: debug", "+   value: info"]
     assert "generation" not in said and "Functions" in steps
+
+
+def test_what_a_shell_and_a_kubectl_are_told_elsewhere_changes_nothing(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder of the same name, and programs and options of one's own.
+    (deployment.folder / "src/kind").mkdir(parents=True)
+    monkeypatch.setenv("CDPATH", f".:{deployment.folder}/src")
+    monkeypatch.setenv("KUBECTL_EXTERNAL_DIFF", "colordiff")
+    program = deployment.folder / "programs/kubectl"
+    program.write_text(
+        f'{program.read_text()}printf "%s" "${{KUBECTL_EXTERNAL_DIFF}} ${{KUBERC}}" >"{deployment.folder}/told"\n'
+    )
+    run = deployment.run("kind", script="kind/deploy.sh")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (deployment.folder / "told").read_text() == " off"
 
 
 def test_an_overlay_of_ones_own_may_be_anywhere(deployment: Deployment) -> None:

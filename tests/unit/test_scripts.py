@@ -106,7 +106,7 @@ KUBECTL = """#!/bin/sh
 case "$*" in
     *deployment/health*|*"get --raw /readyz"*) ;;
     *"get endpoints temperature-db"*) printf temperature-db-0 ;;
-    *numberOfInstances*) printf 1 ;;
+    *numberOfInstances*) printf "$INSTANCES" ;;
     *"get nodes"*) printf "$NODES" ;;
     *nodeName*) printf "$PLACES" ;;
     *"get pod -l cluster-name"*) printf temperature-db-0 ;;
@@ -122,6 +122,7 @@ case "$*" in
 esac
 """
 WELL = {
+    "INSTANCES": "1",
     "FAULTS": "",
     "FULL": "41%",
     "SUSPENDED": "",
@@ -191,7 +192,12 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
             {"POOLERS": r"temperature-db-pooler\t2\t2\ntemperature-db-pooler-repl\t2\t\n"},
             ["The pooler temperature-db-pooler-repl has 0 of 2 instances. Why"],
         ),
-        ({"HEALTH": ""}, ["Nothing asks the database how it is, for a Prometheus: kubectl"]),
+        # The current context may be another.
+        (
+            {"HEALTH": "", "CONTEXT": "elsewhere"},
+            ["Nothing asks the database how it is, for a Prometheus: kubectl --context elsewhere -n temperature"],
+        ),
+        ({"INSTANCES": ""}, ["There is no database: make deploy"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -199,6 +205,24 @@ def test_the_status_of_a_cluster_says_what_is_wrong(tmp_path: Path, answers: dic
     lines = status(tmp_path, **answers).splitlines()
     assert len(lines) == len(said)
     assert [line for line, beginning in zip(lines, said, strict=True) if not line.startswith(beginning)] == []
+
+
+def test_what_is_to_be_said_again_to_replace_a_database_is_all_of_it(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "kind", tmp_path / "kind")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/images.yaml").write_text("")
+    (tmp_path / "kubectl").write_text("#!/bin/sh\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    settings = {"CONTEXT": "elsewhere", "UNTIL": "2026-11-26T08:30:00Z", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = subprocess.run(
+        ["bash", tmp_path / "kind/recover.sh"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, **settings},
+        text=True,
+    )
+    again = "make recover REPLACE=true CONTEXT=elsewhere UNTIL=2026-11-26T08:30:00Z\n"
+    assert (run.returncode, run.stderr.endswith(again)) == (1, True)
 
 
 def test_a_setting_on_the_command_line_of_make_is_what_it_says() -> None:

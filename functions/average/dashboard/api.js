@@ -18,9 +18,22 @@ export class Failure extends Error {
 // The server's time: what is asked for ends now, and the clock here may be minutes off.
 export const now = () => new Date(Date.now() + skew);
 
+// A browser may be told to keep nothing of this page. Then a token is gone when the page is loaded again.
+function stored(use) {
+  try {
+    return use(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+
+let given = stored((storage) => storage.getItem("token"));
 export const token = {
-  get: () => sessionStorage.getItem("token"),
-  set: (value) => (value ? sessionStorage.setItem("token", value) : sessionStorage.removeItem("token")),
+  get: () => given,
+  set: (value) => {
+    given = value;
+    stored((storage) => (value ? storage.setItem("token", value) : storage.removeItem("token")));
+  },
 };
 
 const readers = { "text/csv": (response) => response.text(), "application/json": (response) => response.json() };

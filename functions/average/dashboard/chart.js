@@ -112,8 +112,8 @@ export class Chart {
 
   onKey(event) {
     const { plot, stops } = this;
-    if (!plot || !stops.length || event.ctrlKey || event.metaKey || event.altKey) return;
-    const here = plot.cursor.left < 0 ? -1 : nearest(stops, plot.posToVal(plot.cursor.left, "x"));
+    if (!plot || event.ctrlKey || event.metaKey || event.altKey) return;
+    const here = plot.cursor.left < 0 || !stops.length ? -1 : nearest(stops, plot.posToVal(plot.cursor.left, "x"));
     const last = stops.length - 1;
     const page = Math.max(1, Math.round(stops.length / 10));
     const to = {
@@ -126,7 +126,7 @@ export class Chart {
       Home: 0,
       End: last,
     }[event.key];
-    if (to !== undefined) {
+    if (to !== undefined && stops.length) {
       const left = plot.valToPos(stops[Math.min(last, Math.max(0, to))], "x");
       plot.setCursor({ left, top: plot.over.clientHeight / 2 });
     } else if (event.key === "+" || event.key === "-") {

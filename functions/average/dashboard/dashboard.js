@@ -23,7 +23,7 @@ const MOST_ALARMS = 1000;
 const LENIENCE = 60e3;
 
 const $ = (id) => document.getElementById(id);
-const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: whole(end) }));
+const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: new Date(Math.max(whole(end), +whole(start) + 1000)) }));
 
 let view = read(location.search);
 // What is known: the last answers that came.
@@ -125,7 +125,8 @@ function keep(answers, within) {
 function report(failures, pause) {
   const messages = [...new Set(failures.map(({ message }) => message.replace(/\.?$/, ".")))];
   const known = shown?.at ? ` What is shown is from ${clock(shown.at, true)}.` : "";
-  notice(`${messages.join(" ")}${known} Trying again every ${Math.round(pause / 1000)} seconds.`);
+  const again = paused ? "" : ` Trying again every ${Math.round(pause / 1000)} seconds.`;
+  notice(`${messages.join(" ")}${known}${again}`);
 }
 
 const choices = () => (view.rooms.length ? view.rooms : (rooms ?? []).slice(0, 1).map(({ building_id, room_id }) => ({ building: building_id, room: room_id })));
@@ -380,7 +381,7 @@ function showTimes() {
 function showCommand() {
   const reading = JSON.stringify({ building_id: "B1", room_id: "101", temperature: 21.5, timestamp: instant(new Date(Math.floor(now() / 1000) * 1000)) });
   // On Kubernetes each function has a name of its own.
-  const address = `${location.protocol}//${location.host.replace(/^average\./, "ingest.")}/v1/temperature`;
+  const address = `${location.protocol}//${location.host.replace(/^average\./, "ingest.")}${new URL("v1/temperature", location).pathname}`;
   const bearer = token.get() ? ' -H "Authorization: Bearer $WRITE_TOKEN"' : "";
   $("command").textContent = `curl ${address}${bearer} \\\n  -H 'Content-Type: application/json' \\\n  -d '${reading}'`;
   $("copy").hidden = !navigator.clipboard;
@@ -582,7 +583,9 @@ for (const name of LIMITS) {
 $("settings").addEventListener("submit", (event) => event.preventDefault());
 
 function shift(direction) {
-  const { start, end } = interval(view, now());
+  const { start, end, open } = interval(view, now());
+  // The button says so when the answer is there, and may have been pressed again before.
+  if (open && direction > 0) return;
   const next = beside({ start: whole(start), end: whole(end) }, direction);
   go({ ...view, last: null, ...next });
 }
@@ -626,6 +629,7 @@ $("every").addEventListener("click", async () => {
 
 // Saves what is made of what is shown.
 async function save(kind, make) {
+  if (!shown) return;
   const { answers, start, end } = shown;
   try {
     const link = element("a", { href: URL.createObjectURL(await make(shown)), download: fileName(kind, answers, start, end) });
@@ -647,9 +651,12 @@ function fileName(kind, answers, start, end) {
 // --- the rest -----------------------------------------------------------------------------------------------------
 
 function askForToken() {
-  $("token-fault").textContent = token.get() ? "This token does not allow reading, or not any more." : "";
+  const refused = token.get();
   token.set("");
   notice("");
+  // Who looked it up elsewhere and comes back is asked already, and may have begun to type.
+  if (!refused && !$("token").hidden) return;
+  $("token-fault").textContent = refused ? "This token does not allow reading, or not any more." : "";
   $("dashboard").hidden = $("empty").hidden = true;
   $("token").hidden = false;
   $("token-value").value = "";
@@ -681,8 +688,10 @@ addEventListener("popstate", () => {
   showPeriod();
   refresh({ chosen: true });
 });
-addEventListener("online", () => refresh());
-document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : paused || refresh()));
+// Paused, it asks by itself for nothing but what it could not get.
+const look = () => (document.hidden ? clearTimeout(timer) : (paused && $("notice").hidden) || refresh());
+addEventListener("online", look);
+document.addEventListener("visibilitychange", look);
 setInterval(showTimes, PAUSE);
 // On paper nobody opens anything.
 addEventListener("beforeprint", () => ($("excursions").open = true));

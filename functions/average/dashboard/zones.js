@@ -8,7 +8,8 @@ const QUARTER = 15 * MINUTE;
 const MOST_KNOWN = 20e3;
 const PARTS = { hourCycle: "h23", era: "short", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" };
 
-export const own = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+// Chrome names one that it does not know Etc/Unknown, which it then does not take.
+export const own = named(Intl.DateTimeFormat().resolvedOptions().timeZone) ?? "UTC";
 let name = own;
 let parts = made(own);
 let known = new Map();
