@@ -5,9 +5,9 @@ import { apart, clock, count, day, duration, element, grouped, moment, roomName,
 import { key } from "./view.js";
 
 // The API tells without being asked of those that ended within so long.
-export const RECENT = 7 * 24 * 3600e3;
+export const RECENT_MS = 7 * 24 * 3600e3;
 const MOST_LISTED = 100;
-const SHORT = 600e3;
+const SHORT_MS = 600e3;
 
 // `shape` is drawn in a square of 10, so that no kind is told by its colour alone.
 export const KINDS = {
@@ -36,7 +36,7 @@ function lasted({ raised, cleared }) {
   const start = new Date(raised);
   if (!cleared) return `since ${day(start, !thisYear(start))}, ${clock(start)}`;
   const end = new Date(cleared);
-  return span(start, end, end - start < SHORT);
+  return span(start, end, end - start < SHORT_MS);
 }
 
 export const told = (alarm) => `${KINDS[alarm.kind].short}: ${KINDS[alarm.kind].long(alarm)}`;
@@ -88,7 +88,7 @@ export function listOfChart(place, drawn, named, onInterval) {
   const newest = [...drawn].sort((one, other) => other.from - one.from);
   fill(place, newest, [named, newest], ({ alarm, from, to }) => {
     const button = element("button", { type: "button", "aria-label": `Show ${lasted(alarm)}`, textContent: lasted(alarm) });
-    const around = Math.max(SHORT, (Math.min(to, now()) - from) / 2);
+    const around = Math.max(SHORT_MS, (Math.min(to, now()) - from) / 2);
     button.addEventListener("click", () => onInterval(new Date(from - around), to === Infinity ? null : new Date(to + around)));
     const noticed = late(alarm) ? [`, told ${day(new Date(alarm.noticed))}, ${clock(new Date(alarm.noticed))}`] : [];
     const room = named ? [roomName(placeOf(alarm))] : [];

@@ -1,8 +1,8 @@
 // Questions to the API, with the token of this tab if there is one.
 
-const PATIENCE = 30e3;
+const ANSWER_TIMEOUT_MS = 30e3;
 // However long a server asks to be left alone: a page that is looked at asks again after this.
-const LONGEST_PAUSE = 300e3;
+const LONGEST_PAUSE_MS = 300e3;
 const FIRST_ALARMS = 1000;
 let skew = 0;
 
@@ -38,11 +38,11 @@ export const token = {
 
 const readers = { "text/csv": (response) => response.text(), "application/json": (response) => response.json() };
 
-// `read` is what makes something of the response; `patience` how long all of it may take, in milliseconds.
-export async function ask(path, query, { signal, accept = "application/json", read = readers[accept], patience = PATIENCE } = {}) {
+// `read` is what makes something of the response; `timeout` how long all of it may take, in milliseconds.
+export async function ask(path, query, { signal, accept = "application/json", read = readers[accept], timeout = ANSWER_TIMEOUT_MS } = {}) {
   const headers = { Accept: accept };
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
-  const { given, done } = patient(signal, patience);
+  const { given, done } = patient(signal, timeout);
   let response;
   try {
     // Beside this page, wherever a proxy has put it.
@@ -81,10 +81,10 @@ export async function askAlarms(options) {
 }
 
 // A signal that gives up with the one that is given, or after a while.
-function patient(signal, patience) {
+function patient(signal, timeout) {
   const control = new AbortController();
   const giveUp = () => control.abort();
-  const timer = setTimeout(giveUp, patience);
+  const timer = setTimeout(giveUp, timeout);
   if (signal && signal.aborted) giveUp();
   else if (signal) signal.addEventListener("abort", giveUp);
   const done = () => {
@@ -112,5 +112,5 @@ function pause(headers) {
   const value = (headers.get("Retry-After") || "").trim();
   const sent = Date.parse(headers.get("Date"));
   const wait = /^\d+$/.test(value) ? 1000 * Number(value) : Date.parse(value) - (Number.isNaN(sent) ? Date.now() : sent);
-  return Math.min(LONGEST_PAUSE, Math.max(0, wait || 0));
+  return Math.min(LONGEST_PAUSE_MS, Math.max(0, wait || 0));
 }

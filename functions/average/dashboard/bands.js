@@ -4,14 +4,14 @@ import { KINDS } from "./alarms.js";
 import { degrees } from "./format.js";
 
 // Pixels.
-const ROW = 13;
-const LEAST_WIDTH = 2;
-const TILE = 8;
+const ROW_PX = 13;
+const LEAST_WIDTH_PX = 2;
+const TILE_PX = 8;
 // What each kind is hatched with, as lines in a tile.
 const HATCHES = {
-  high: [[0, TILE, TILE, 0]],
-  low: [[0, 0, TILE, TILE]],
-  silent: [[0, TILE / 2, TILE / 2, TILE / 2]],
+  high: [[0, TILE_PX, TILE_PX, 0]],
+  low: [[0, 0, TILE_PX, TILE_PX]],
+  silent: [[0, TILE_PX / 2, TILE_PX / 2, TILE_PX / 2]],
 };
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -30,8 +30,8 @@ export function drawBands(plot, series, colour) {
     Object.keys(KINDS).forEach((kind, row) => {
       const own = alarms.filter(({ alarm }) => alarm.kind === kind);
       const hue = alone ? style(`--${kind}`) : colour(number);
-      const top = bbox.top + ratio * ROW * (alone ? row : index);
-      const height = alone ? bbox.height - ratio * ROW * row : ratio * ROW;
+      const top = bbox.top + ratio * ROW_PX * (alone ? row : index);
+      const height = alone ? bbox.height - ratio * ROW_PX * row : ratio * ROW_PX;
       for (const [left, right] of spans(plot, own)) band(ctx, { left, right, top, height, kind, hue, alone }, ratio);
       if (alone && kind !== "silent") thresholds(plot, own, hue, ratio);
     });
@@ -40,7 +40,7 @@ export function drawBands(plot, series, colour) {
 }
 
 // How high all rows are, in pixels, so that lines need not be behind them.
-export const heightOfRows = (series) => (series.length > 1 ? ROW * series.filter(({ alarms }) => alarms.length).length : 0);
+export const heightOfRows = (series) => (series.length > 1 ? ROW_PX * series.filter(({ alarms }) => alarms.length).length : 0);
 
 // The stretches of the chart in which there is an alarm, in pixels: no more of them than it has pixels, however many
 // alarms there are.
@@ -50,7 +50,7 @@ function spans(plot, alarms) {
   for (const { from, to } of alarms) {
     const first = Math.max(left, plot.valToPos(from / 1000, "x", true));
     const last = Math.min(left + width, to === Infinity ? left + width : plot.valToPos(to / 1000, "x", true));
-    const end = Math.max(last, first + LEAST_WIDTH * devicePixelRatio);
+    const end = Math.max(last, first + LEAST_WIDTH_PX * devicePixelRatio);
     const before = found[found.length - 1];
     if (before && first <= before[1] + 1) before[1] = Math.max(before[1], end);
     else found.push([first, end]);
@@ -59,7 +59,7 @@ function spans(plot, alarms) {
 }
 
 function band(ctx, { left, right, top, height, kind, hue, alone }, ratio) {
-  const row = ratio * ROW;
+  const row = ratio * ROW_PX;
   ctx.globalAlpha = alone ? 0.08 : 0.25;
   ctx.fillStyle = hue;
   ctx.fillRect(left, top, right - left, height);
@@ -79,13 +79,13 @@ function band(ctx, { left, right, top, height, kind, hue, alone }, ratio) {
 
 function hatched(ctx, kind, hue, ratio) {
   const tile = document.createElement("canvas");
-  tile.width = tile.height = TILE * ratio;
+  tile.width = tile.height = TILE_PX * ratio;
   const pen = tile.getContext("2d");
   pen.scale(ratio, ratio);
   pen.strokeStyle = hue;
   for (const [x, y, toX, toY] of HATCHES[kind]) {
     // Beside it too, so that the corners are whole.
-    for (const shift of [-TILE, 0, TILE]) {
+    for (const shift of [-TILE_PX, 0, TILE_PX]) {
       pen.moveTo(x + shift, y);
       pen.lineTo(toX + shift, toY);
     }

@@ -10,13 +10,13 @@ const { uPlot } = window;
 // Of each room: its average, lowest, highest, and the average of before.
 const LINES = 4;
 const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
-const HOUR = 3600;
-const DAY = 24 * HOUR;
+const HOUR_SECONDS = 3600;
+const DAY_SECONDS = 24 * HOUR_SECONDS;
 // Pixels that the axis of the temperatures takes at least, and that its ticks do.
-const LEAST_AXIS = 40;
-const BESIDE = 16;
+const LEAST_AXIS_PX = 40;
+const BESIDE_AXIS_PX = 16;
 // Fewer buckets than this are shown as dots too.
-const SPARSE = 60;
+const FEW_POINTS = 60;
 
 export const dash = (index) => DASHES[index % DASHES.length];
 export const colour = (index) => getComputedStyle(document.documentElement).getPropertyValue(`--series-${index + 1}`).trim();
@@ -86,7 +86,7 @@ export class Chart {
     const apart = Math.max(76, any + 14);
     // Of few labels the first may be the last one too.
     const last = plot.width < 5 * apart ? any : later;
-    return { apart, left: Math.max(0, Math.ceil(any / 2) - LEAST_AXIS), right: Math.max(16, Math.ceil(last / 2) + 1) };
+    return { apart, left: Math.max(0, Math.ceil(any / 2) - LEAST_AXIS_PX), right: Math.max(16, Math.ceil(last / 2) + 1) };
   }
 
   lines(index) {
@@ -251,14 +251,14 @@ function aligned(start, end, seconds, series) {
 function gaps(points, seconds, length) {
   const steps = points.slice(1).map(({ at }, index) => at - points[index].at);
   const usual = [...steps].sort((a, b) => a - b)[steps.length >> 1] ?? seconds;
-  const longest = Math.max(3 * seconds, Math.min(3 * usual, Math.max(length / 8, HOUR)));
+  const longest = Math.max(3 * seconds, Math.min(3 * usual, Math.max(length / 8, HOUR_SECONDS)));
   return steps.flatMap((step, index) => (step > longest ? [points[index].at + step / 2] : []));
 }
 
 function alone(column) {
   const filled = column.flatMap((value, index) => (value === undefined ? [] : [index]));
   const values = filled.filter((index) => column[index] !== null);
-  if (values.length < SPARSE) return values;
+  if (values.length < FEW_POINTS) return values;
   return filled.filter((index, place) => column[index] !== null && column[filled[place - 1]] == null && column[filled[place + 1]] == null);
 }
 
@@ -278,7 +278,7 @@ function measured(plot, axis, labels) {
 
 // The width of an axis whose longest label fits in, with the tick beside it.
 function widest(plot, labels, axis) {
-  return Math.ceil(Math.max(LEAST_AXIS - BESIDE, measured(plot, axis, labels ?? [""]))) + BESIDE;
+  return Math.ceil(Math.max(LEAST_AXIS_PX - BESIDE_AXIS_PX, measured(plot, axis, labels ?? [""]))) + BESIDE_AXIS_PX;
 }
 
 // What may be written at the times of an interval, but for its first one.
@@ -289,8 +289,8 @@ function labels(start, end) {
   const dates = Array.from({ length: 25 }, (_, part) => new Date(+start + (length * part) / 24));
   return [
     ...dates.map((date) => day(date, years)),
-    ...(length > 300 * DAY * 1000 ? dates.map(month) : []),
-    ...(length < 10 * DAY * 1000 ? dates.map((date) => time(date, length < HOUR * 1000)) : []),
+    ...(length > 300 * DAY_SECONDS * 1000 ? dates.map(month) : []),
+    ...(length < 10 * DAY_SECONDS * 1000 ? dates.map((date) => time(date, length < HOUR_SECONDS * 1000)) : []),
     ...(changes ? [offset(start), offset(end)] : []),
   ];
 }
@@ -305,8 +305,8 @@ function times(ticks, step) {
     if (tick === null) return "";
     const date = new Date(1000 * tick);
     const before = index > 0 && new Date(1000 * ticks[index - 1]);
-    if (step >= 28 * DAY) return month(date);
-    if (step >= DAY) return before && yearOf(before) === yearOf(date) ? day(date, false) : day(date);
+    if (step >= 28 * DAY_SECONDS) return month(date);
+    if (step >= DAY_SECONDS) return before && yearOf(before) === yearOf(date) ? day(date, false) : day(date);
     const begins = !before || dayOf(date) !== dayOf(before);
     const beneath = begins ? day(date, before ? false : undefined) : twin(date) ? offset(date) : "";
     return `${time(date, step < 60)}\n${beneath}`;

@@ -4,7 +4,7 @@
 // another instance. How often follows how long the answers took, so that readers cost the database a twentieth of its
 // time at most; a hidden tab asks nothing.
 
-import { RECENT, byRoom, list, listOfChart, tally, within as alarmsWithin } from "./alarms.js";
+import { RECENT_MS, byRoom, list, listOfChart, tally, within as alarmsWithin } from "./alarms.js";
 import { Failure, ask, askAlarms, askRooms, now, token } from "./api.js";
 import { Chart, during, swatch } from "./chart.js";
 import { ago, bare, clock, count, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
@@ -12,15 +12,16 @@ import { sheet, whole as wholeFile } from "./sheet.js";
 import { MOST_ROOMS, asNow, beside, earlier, instant, interval, isLimit, key, read, write } from "./view.js";
 import { all, atWall, current, endOf, lengthOf, named, own, use, wall } from "./zones.js";
 
-const PAUSE = 5000;
-const RESTRAINT = 20;
+const SHORTEST_PAUSE_MS = 5000;
+// Times as long as the answers took.
+const PAUSE_PER_ANSWER = 20;
 // After an answer that failed, which may have been a heavy one.
-const RESTRAINT_AFTER_FAILURE = 3;
+const PAUSE_PER_FAILURE = 3;
 const MANY_ROOMS = 8;
-const LONGEST_DOWNLOAD = 3600e3;
+const DOWNLOAD_TIMEOUT_MS = 3600e3;
 // Of a room, or of a building, in the chart.
 const MOST_ALARMS = 1000;
-const LENIENCE = 60e3;
+const CLOCK_ERROR_MS = 60e3;
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: new Date(Math.max(whole(end), +whole(start) + 1000)) }));
@@ -55,7 +56,7 @@ async function refresh({ chosen = false } = {}) {
     // The first answer tells the time too, at which the interval ends, and the room that is shown without a choice.
     const first = !rooms?.length;
     if (first) await askForRoomsAndAlarms(signal, settled);
-    if (failures.length) report(failures, PAUSE);
+    if (failures.length) report(failures, SHORTEST_PAUSE_MS);
     const within = interval(view, now());
     const all = choices().length && (chosen || within.open || shown?.view !== view || shown.lacking);
     const asked = all ? choices().map((choice) => askAbout(choice, within, signal, settled)) : [];
@@ -72,9 +73,9 @@ async function refresh({ chosen = false } = {}) {
   const took = performance.now() - started;
   if (!failures.length) {
     notice("");
-    return schedule(Math.max(PAUSE, RESTRAINT * took));
+    return schedule(Math.max(SHORTEST_PAUSE_MS, PAUSE_PER_ANSWER * took));
   }
-  const pause = Math.max(PAUSE, RESTRAINT_AFTER_FAILURE * took, ...failures.map((each) => each.pause));
+  const pause = Math.max(SHORTEST_PAUSE_MS, PAUSE_PER_FAILURE * took, ...failures.map((each) => each.pause));
   report(failures, pause);
   schedule(pause);
 }
@@ -175,7 +176,7 @@ function pointsOf({ bucket, series }, within, moved) {
 }
 
 // Whether the alarms of an interval are among those that are known anyway.
-const areKnown = ({ start }) => alarms.next === null && start >= now() - RECENT - LENIENCE;
+const areKnown = ({ start }) => alarms.next === null && start >= now() - RECENT_MS - CLOCK_ERROR_MS;
 
 // --- showing ------------------------------------------------------------------------------------------------------
 
@@ -620,7 +621,7 @@ $("every").addEventListener("click", async () => {
     const files = [];
     // One after the other: each may be large, and is kept by the browser wherever it keeps such.
     for (const { choice } of answers) {
-      files.push(await ask("readings", { ...question(choice, { start, end }), format: "csv" }, { read: (response) => response.blob(), patience: LONGEST_DOWNLOAD }));
+      files.push(await ask("readings", { ...question(choice, { start, end }), format: "csv" }, { read: (response) => response.blob(), timeout: DOWNLOAD_TIMEOUT_MS }));
     }
     return wholeFile(files);
   });
@@ -692,7 +693,7 @@ addEventListener("popstate", () => {
 const look = () => (document.hidden ? clearTimeout(timer) : (paused && $("notice").hidden) || refresh());
 addEventListener("online", look);
 document.addEventListener("visibilitychange", look);
-setInterval(showTimes, PAUSE);
+setInterval(showTimes, SHORTEST_PAUSE_MS);
 // On paper nobody opens anything.
 addEventListener("beforeprint", () => ($("excursions").open = true));
 

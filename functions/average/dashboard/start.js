@@ -1,7 +1,7 @@
 // What cannot wait for the rest of the page. Written so that browsers understand it that do not understand the rest.
 
 (function () {
-  var PATIENCE = 15000;
+  var START_TIMEOUT_MS = 15000;
   var browserIsTooOld = !("noModule" in document.createElement("script"));
 
   // Where the form for an interval will be, there is room for it from the first picture on.
@@ -20,5 +20,5 @@
   });
   setTimeout(function () {
     if (!window.loaded) tell();
-  }, PATIENCE);
+  }, START_TIMEOUT_MS);
 })();
