@@ -55,6 +55,7 @@ async def parse(validator: SchemaValidator, content_type: str, body: bytes) -> S
     """
     parameters = _parameters(content_type)
     codec = _codec(parameters.get("charset", "utf-8").lower())
+    _check_text(body, codec)
     table = _Table(body, codec, header=parameters.get("header", "present").lower() != "absent")
     names_are_guarded = b"'" in body
     readings: list[Reading] = []
@@ -81,14 +82,9 @@ class _Table:
     """The columns of CSV, and its rows."""
 
     def __init__(self, body: bytes, charset: str, *, header: bool) -> None:
-        """Raises Problem.
-
-        400 for a body that is not in the character set, 413 for one of too many lines, 422 for columns that are not
-        understood.
-        """
+        """Raises Problem 422 for columns that are not understood. The body is in the character set."""
         self._arguments = body, charset, header
         self.line = 1
-        _check_text(body, charset)
         self.rows = csv.reader(io.TextIOWrapper(io.BytesIO(body), charset, newline=""), strict=True)
         self.columns: Sequence[str] = _header(self.rows) if header else READING_COLUMNS
         self.ordered = itemgetter(*(self.columns.index(column) for column in READING_COLUMNS))
