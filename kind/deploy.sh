@@ -14,7 +14,7 @@ overlay=knative/overlays/$OVERLAY
 need_cluster
 need_images
 # Kustomize takes no absolute paths, but goes where a link leads to.
-ln -sfn "$(CDPATH='' cd "$overlay" && pwd)" build/overlay
+ln -sfn "$(cd "$overlay" && pwd)" build/overlay
 render overlay >build/objects.yaml
 needs=$(lacking build/objects.yaml)
 [ -z "$needs" ] || fail "Nothing was changed. The cluster of $CONTEXT lacks:" "$needs"

@@ -1,7 +1,8 @@
 # What can be set from outside, with the public defaults; sourced by the other scripts.
 
-# What somebody has kubectl do at the prompt would change what it does and says here.
+# What somebody has kubectl and cd do at the prompt would change what they do and say here.
 export KUBERC=off KUBECTL_EXTERNAL_DIFF=
+unset CDPATH
 
 # The cluster, and the kubectl context of `make deploy` and what looks at it; for another cluster, set CONTEXT.
 : "${CLUSTER:=temperature}"
