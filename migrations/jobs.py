@@ -39,30 +39,44 @@ _OF_REFRESHES = f"""
         )
     )
 """
-_ON_READINGS = "hypertable_schema = current_schema() AND hypertable_name = 'temperatures'"
-_OF_COLUMNSTORE = f"proc_name = 'policy_compression' AND {_ON_READINGS}"
-_OF_RETENTION = f"proc_name = 'policy_retention' AND {_ON_READINGS}"
+_OF_COLUMNSTORE = "proc_schema = current_schema() AND proc_name = 'compress'"
+_REMOVALS = {
+    "policy_retention": (
+        "SELECT remove_retention_policy('temperatures')",
+        "retention policy is removed: it would drop readings before they are summed up."
+        " RETENTION_DAYS drops them afterwards",
+    ),
+    "policy_compression": (
+        "CALL remove_columnstore_policy('temperatures')",
+        "columnstore policy is removed: while it compresses a chunk again, answers may lack readings"
+        " of it that came late. COLUMNSTORE_AFTER_DAYS compresses without that",
+    ),
+}
+"""How TimescaleDB's own policies on the readings are removed, and why."""
 
 
 def keep(connection: Connection, settings: Settings) -> None:
     """Have TimescaleDB's community edition summarize, refresh and compress as the settings say."""
     if not _one(connection, _OF_SUMMARIES):
-        schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
-        connection.execute(
-            text("SELECT add_job(CAST(:procedure AS regproc), interval '1 minute', fixed_schedule => false)"),
-            {"procedure": f"{schema}.summarize"},
-        )
+        _add(connection, "summarize", timedelta(minutes=1))
     if has_aggregate(connection, BUCKET_AVERAGES):
         _keep_refresh(connection, settings)
     if has_hypertable(connection):
-        if _jobs(connection, _OF_RETENTION):
-            log.warning(
-                "TimescaleDB's own retention policy is removed: it would drop readings before they are summed up."
-                " RETENTION_DAYS drops them afterwards"
-            )
-            connection.exec_driver_sql("SELECT remove_retention_policy('temperatures')")
+        _remove_policies(connection)
         _keep_columnstore(connection, settings)
         _keep_order(connection)
+
+
+def _remove_policies(connection: Connection) -> None:
+    on_readings = text(
+        "SELECT DISTINCT proc_name FROM timescaledb_information.jobs"
+        " WHERE hypertable_schema = current_schema() AND hypertable_name = 'temperatures'"
+    )
+    for policy in connection.execute(on_readings).scalars().all():
+        if policy in _REMOVALS:
+            removal, reason = _REMOVALS[policy]
+            log.warning("TimescaleDB's own %s", reason)
+            connection.exec_driver_sql(removal)
 
 
 def _keep_refresh(connection: Connection, settings: Settings) -> None:
@@ -83,15 +97,15 @@ def _keep_refresh(connection: Connection, settings: Settings) -> None:
 
 
 def _keep_columnstore(connection: Connection, settings: Settings) -> None:
-    if not settings.columnstore_after:
-        connection.exec_driver_sql("CALL remove_columnstore_policy('temperatures', if_exists => true)")
-    elif job := _one(connection, _OF_COLUMNSTORE):
-        _set_age(connection, job, "compress_after", settings.columnstore_after)
+    if settings.columnstore_after is None:
+        for job, _ in _jobs(connection, _OF_COLUMNSTORE):
+            connection.exec_driver_sql(f"SELECT delete_job({job})")
+    elif found := _one(connection, _OF_COLUMNSTORE):
+        _set_age(connection, found, "compress_after", settings.columnstore_after)
     else:
         connection.exec_driver_sql(ENABLE_COLUMNSTORE)
-        connection.exec_driver_sql(
-            f"CALL add_columnstore_policy('temperatures', after => {interval(settings.columnstore_after)})"
-        )
+        config = f"jsonb_build_object('compress_after', {interval(settings.columnstore_after)})"
+        _add(connection, "compress", timedelta(hours=12), config)
 
 
 def _keep_order(connection: Connection) -> None:
@@ -111,6 +125,17 @@ def _keep_order(connection: Connection) -> None:
             " some of theirs. docs/upgrades.md says how to put them in order",
             chunks,
         )
+
+
+def _add(connection: Connection, procedure: str, every: timedelta, config: str = "NULL") -> None:
+    schema = connection.scalar(text("SELECT quote_ident(current_schema())"))
+    connection.execute(
+        text(
+            f"SELECT add_job(CAST(:procedure AS regproc), {interval(every)}, config => {config},"
+            " fixed_schedule => false)"
+        ),
+        {"procedure": f"{schema}.{procedure}"},
+    )
 
 
 def _jobs(connection: Connection, condition: str) -> list[tuple[int, bool]]:

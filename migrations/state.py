@@ -47,7 +47,14 @@ FUNCTIONS_ON_READINGS = (
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
     DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_now;
-    DROP SEQUENCE IF EXISTS summarized
+    DROP SEQUENCE IF EXISTS summarized;
+    DO $$ BEGIN
+        IF to_regclass('timescaledb_information.jobs') IS NOT NULL THEN
+            PERFORM delete_job(job_id) FROM timescaledb_information.jobs
+            WHERE proc_schema = current_schema() AND proc_name = 'compress';
+        END IF;
+    END $$;
+    DROP PROCEDURE IF EXISTS compress
 """
 """Removes what no revision knows of and all of the rest would leave behind."""
 
@@ -111,6 +118,8 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
     of_kind = f"room_readings_of_{kind}", f"retention_of_{kind}"
     for name in ("rooms", "readings", "courses", "summaries", "removals", *of_kind, "summarize", "health"):
         _run(connection, name, path, in_chunks=in_chunks)
+    if edition is Edition.COMMUNITY and in_chunks:
+        _run(connection, "compress", path, in_chunks=in_chunks)
     connection.exec_driver_sql(
         f"CREATE OR REPLACE FUNCTION standbys_meant() RETURNS integer LANGUAGE sql IMMUTABLE RETURN {settings.standbys}"
     )

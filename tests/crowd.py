@@ -38,8 +38,9 @@ class Writer:
 class Crowd:
     """Writers, askers and runners of summarize() on one database, for some seconds."""
 
-    def __init__(self, urls: Urls, average: TestClient, seed: int) -> None:
+    def __init__(self, urls: Urls, average: TestClient, seed: int, *, compressing: bool = False) -> None:
         self.urls = urls
+        self.compressing = compressing
         self.average = average
         self.seed = seed
         self.today = floor(datetime.now(UTC), DAY)
@@ -55,6 +56,7 @@ class Crowd:
             *(self._thread(self._write, number, writer) for number, writer in enumerate(self.writers)),
             *(self._thread(self._summarize, number) for number in range(2)),
             *(self._thread(self._ask, number) for number in range(2)),
+            *(self._thread(self._compress) for _ in range(self.compressing)),
         ]
         time.sleep(seconds)
         self._over.set()
@@ -127,6 +129,18 @@ class Crowd:
                         "UPDATE upkeep SET retention = make_interval(secs => %s)", (age.total_seconds(),)
                     )
                 connection.execute("CALL summarize(0, %s)", (chance.choice(['{"seconds": 0.05}', "{}"]),))
+                time.sleep(chance.choice([0, 0.05, 0.3]))
+
+    def _compress(self) -> None:
+        chance = random.Random(f"{self.seed} compress")
+        with psycopg.connect(self.urls(OWNER), autocommit=True) as connection:
+            while not self._over.is_set():
+                age = chance.choice([HOUR, DAY, 2 * DAY])
+                try:
+                    connection.execute("CALL compress(0, jsonb_build_object('compress_after', %s::interval))", (age,))
+                except psycopg.errors.RaiseException as refused:
+                    # Somebody held a chunk for too long.
+                    print(refused)
                 time.sleep(chance.choice([0, 0.05, 0.3]))
 
     def _ask(self, number: int) -> None:

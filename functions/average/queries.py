@@ -445,7 +445,8 @@ _ROOMS = b"""
     FROM rooms AS room
     -- Clocks go wrong: a reading of the future is the latest one when its time has come.
     LEFT JOIN LATERAL (
-        SELECT * FROM latest_reading(building_id, room_id, now()) WHERE room.timestamp > now() OFFSET 0
+        SELECT latest.* FROM upkeep CROSS JOIN latest_reading(building_id, room_id, now()) AS latest
+        WHERE room.timestamp > now() OFFSET 0
     ) AS past ON true
     WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s)
     ORDER BY building_id, room_id LIMIT %(limit)s

@@ -107,7 +107,7 @@ BEGIN
         SELECT
             CASE job.proc_name
                 WHEN 'policy_refresh_continuous_aggregate' THEN 'refresh'
-                WHEN 'policy_compression' THEN 'columnstore'
+                WHEN 'compress' THEN 'columnstore'
                 WHEN 'policy_retention' THEN 'retention'
                 ELSE job.proc_name::text
             END AS name,

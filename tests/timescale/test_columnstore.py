@@ -17,6 +17,7 @@ from tests.support import ROOT, Urls, compress, migrate, wait_for_locks
 Connection = psycopg.Connection[Any]
 needs_sessions = pytest.mark.skipif("TIMESCALE_URL" not in os.environ, reason="PGlite is one session")
 CHUNK = datetime(2024, 2, 29, tzinfo=UTC)
+COMPRESS = """CALL compress(config => '{"compress_after": "24:00"}')"""
 EARLIER_ORDER = "ALTER TABLE temperatures SET (timescaledb.orderby = 'timestamp, temperature')"
 
 
@@ -134,3 +135,57 @@ def test_readings_that_are_compressed_while_they_are_summed_up_are_not_missed(
         summarized.join()
     found = owner.execute("SELECT sum(count)::bigint, (SELECT count(*) FROM unsummarized) FROM room_hours").fetchall()
     assert found == [(len(FIRST + BETWEEN_AND_WARMER), 0)]
+
+
+@needs_sessions
+def test_who_asks_while_a_chunk_is_compressed_again_sees_its_readings(owner: Connection, community: Urls) -> None:
+    store(owner, *FIRST)
+    owner.execute(COMPRESS)
+    store(owner, *BETWEEN_AND_WARMER)
+    found: list[Any] = []
+
+    def ask() -> None:
+        with psycopg.connect(community(READER), autocommit=True) as connection:
+            # It has its snapshot before it looks for readings.
+            found.extend(
+                connection.execute(
+                    "SELECT count FROM upkeep LEFT JOIN room_readings("
+                    "    'B1', '101', %s + (SELECT interval '0' FROM (SELECT pg_advisory_xact_lock(1)) AS waited), %s"
+                    ") ON true",
+                    (CHUNK, CHUNK + timedelta(days=7)),
+                ).fetchall()
+            )
+
+    with (
+        psycopg.connect(community(OWNER), autocommit=True) as runner,
+        psycopg.connect(community(OWNER)) as holder,
+    ):
+        holder.execute("SELECT pg_advisory_xact_lock(1)")
+        asking, compressing = threading.Thread(target=ask), threading.Thread(target=runner.execute, args=(COMPRESS,))
+        asking.start()
+        wait_for_locks(community)
+        compressing.start()
+        wait_for_locks(community, sessions=2)
+        holder.commit()
+        asking.join()
+        compressing.join()
+    assert found == [(len(FIRST + BETWEEN_AND_WARMER),)]
+
+
+@needs_sessions
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_chunk_in_use_is_left_to_the_next_run(owner: Connection, community: Urls, is_compressed: bool) -> None:
+    store(owner, *FIRST)
+    if is_compressed:
+        owner.execute(COMPRESS)
+        store(owner, *BETWEEN_AND_WARMER)
+    with psycopg.connect(community(READER)) as download:
+        download.execute("SELECT FROM upkeep")
+        with pytest.raises(psycopg.errors.RaiseException, match=r"1 chunks could not be compressed.+ lock timeout"):
+            owner.execute(COMPRESS)
+    owner.execute(COMPRESS)
+
+
+def test_from_which_age_chunks_are_compressed_is_to_be_said(owner: Connection) -> None:
+    with pytest.raises(psycopg.errors.RaiseException, match="from which age"):
+        owner.execute("CALL compress()")

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from average.intervals import DAY, HOUR, floor
 from local.postgres import OWNER, READER
+from migrations.jobs import ENABLE_COLUMNSTORE
 from tests.crowd import Crowd
 from tests.support import LONG, SUPERUSER, Urls, wait_until
 
@@ -24,7 +25,9 @@ def test_each_answer_is_a_state_between_its_question_and_itself(
     with psycopg.connect(community(OWNER), autocommit=True) as connection:
         connection.execute("SELECT set_chunk_time_interval('temperatures', interval '1 hour')")
         connection.execute("UPDATE upkeep SET retention = NULL")
-        crowd = Crowd(community, serve("average", DATABASE_URL=community(READER)), random.randrange(10**6))
+        connection.execute(ENABLE_COLUMNSTORE)
+        average = serve("average", DATABASE_URL=community(READER))
+        crowd = Crowd(community, average, random.randrange(10**6), compressing=True)
         crowd.play(60 if LONG else 4)
         connection.execute("SELECT set_chunk_time_interval('temperatures', interval '7 days')")
 

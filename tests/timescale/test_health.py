@@ -41,8 +41,7 @@ def test_each_job_is_known_and_well(community: Urls, owner: psycopg.Connection[A
 
 def test_a_job_that_is_paused_or_missing_is_found(community: Urls, owner: psycopg.Connection[Any]) -> None:
     owner.execute(
-        "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs"
-        " WHERE proc_name = 'policy_compression'"
+        "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE proc_name = 'compress'"
     )
     owner.execute(
         "SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name IN ("
@@ -55,8 +54,7 @@ def test_a_job_that_is_paused_or_missing_is_found(community: Urls, owner: psycop
         ("job_off", "summarize"): f"The job summarize of TimescaleDB is missing. {where}",
     }
     owner.execute(
-        "SELECT alter_job(job_id, scheduled => true) FROM timescaledb_information.jobs"
-        " WHERE proc_name = 'policy_compression'"
+        "SELECT alter_job(job_id, scheduled => true) FROM timescaledb_information.jobs WHERE proc_name = 'compress'"
     )
     migrate(community(OWNER))
     assert faults(community) == {}

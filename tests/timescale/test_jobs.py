@@ -10,11 +10,12 @@ import psycopg
 import pytest
 
 from local.postgres import OWNER
+from migrations.jobs import ENABLE_COLUMNSTORE
 from tests.support import LONG, SUPERUSER, Urls, migrate, python, wait_until
 
 Connection = psycopg.Connection[Any]
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))
-SUMMARIZE, REFRESH, COMPRESS = "summarize", "policy_refresh_continuous_aggregate", "policy_compression"
+SUMMARIZE, REFRESH, COMPRESS = "summarize", "policy_refresh_continuous_aggregate", "compress"
 BUCKETS = "avg_temperature_time_interval"
 # What `alter_job` sets, and no setting of the migrations does.
 OPERATED = "schedule_interval, max_runtime, max_retries, retry_period, scheduled, fixed_schedule, initial_start"
@@ -93,7 +94,7 @@ def test_a_setting_that_changes_changes_the_job_and_nothing_else_of_it(
     for procedure, further in (
         (SUMMARIZE, None),
         (REFRESH, "max_batches_per_execution"),
-        (COMPRESS, "maxchunks_to_compress"),
+        (COMPRESS, "anything"),
     ):
         ((job, *_),) = jobs(owner, procedure)
         owner.execute(
@@ -172,7 +173,7 @@ def test_jobs_on_what_is_not_the_products_are_left_alone(
         assert len(before) == 3
         migrate(community(OWNER))
         assert owner.execute(theirs).fetchall() == before
-        assert [len(jobs(owner, procedure)) for procedure in (SUMMARIZE, REFRESH, COMPRESS)] == [1, 2, 2]
+        assert [len(jobs(owner, procedure)) for procedure in (SUMMARIZE, REFRESH, COMPRESS)] == [1, 2, 1]
     finally:
         owner.execute("DROP MATERIALIZED VIEW of_others")
         owner.execute("DROP TABLE others")
@@ -219,13 +220,21 @@ def test_whatever_was_done_to_the_jobs_there_is_one_of_each_and_the_oldest_stays
             assert config["compress_after"] == f"{compressed * 24}:00:00", f"SEED={SEED}, step {step}"
 
 
-def test_a_retention_policy_of_timescaledbs_own_is_removed_and_that_is_said(
-    owner: Connection, community: Urls, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("name", "policy", "adding"),
+    [
+        ("retention", "policy_retention", "SELECT add_retention_policy('temperatures', interval '9 days')"),
+        ("columnstore", "policy_compression", "CALL add_columnstore_policy('temperatures', interval '9 days')"),
+    ],
+)
+def test_a_policy_of_timescaledbs_own_is_removed_and_that_is_said(
+    owner: Connection, community: Urls, caplog: pytest.LogCaptureFixture, name: str, policy: str, adding: str
 ) -> None:
-    owner.execute("SELECT add_retention_policy('temperatures', drop_after => interval '9 days')")
+    owner.execute(ENABLE_COLUMNSTORE)
+    owner.execute(adding)
     migrate(community(OWNER))
-    assert jobs(owner, "policy_retention") == []
-    assert "TimescaleDB's own retention policy is removed" in caplog.text
+    assert jobs(owner, policy) == []
+    assert f"TimescaleDB's own {name} policy is removed" in caplog.text
 
 
 def test_a_width_that_cannot_be_is_refused_at_once_before_anything_is_changed(

@@ -43,7 +43,7 @@ def test_alarms_are_raised_cleared_sent_and_shown(
     store("102", (timedelta(days=39), 40))
     with psycopg.connect(community(OWNER), autocommit=True) as connection:
         (job,) = connection.execute(
-            "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'policy_compression'"
+            "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = 'compress'"
         ).fetchall()
         connection.execute(f"CALL run_job({job[0]})")
     # A reading of 39 days ago counts too.
