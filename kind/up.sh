@@ -17,7 +17,7 @@ memory=$(docker info --format '{{.MemTotal}}')
 processors=$(docker info --format '{{.NCPU}}')
 [ "$processors" -ge 4 ] ||
     echo "Docker has $processors processors, and the cluster wants 4: some of it may not start." >&2
-[ "$(kind version --quiet | cut -d . -f 2)" -ge 30 ] ||
+printf '%s\n' 0.30 "$(kind version --quiet)" | sort -VC ||
     fail "kind $(kind version --quiet) is too old: Knative $KNATIVE_VERSION needs the Kubernetes of kind 0.30 or newer."
 
 cluster_exists() {
