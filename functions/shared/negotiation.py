@@ -21,10 +21,16 @@ def quality(header: str, wanted: str) -> float:
 
 
 def prefers(header: str, wanted: str, default: str) -> bool:
-    """Whether a client would rather have a media type than the default one, or names it and likes both as much."""
-    named = wanted in (each.partition(";")[0].strip() for each in header.lower().split(","))
+    """Whether a client would rather have a media type than the default one.
+
+    If it likes both as much: whether it names the type, and not the default one before. Clients that are generated name
+    all types that there are, first the one that they read best.
+    """
     asked, otherwise = quality(header, wanted), quality(header, default)
-    return asked > otherwise or (named and asked == otherwise > 0)
+    if asked != otherwise:
+        return asked > otherwise
+    named = [each.partition(";")[0].strip() for each in header.lower().split(",")]
+    return asked > 0 and wanted in named and default not in named[: named.index(wanted)]
 
 
 def choice(header: str, offered: Iterable[str]) -> str:

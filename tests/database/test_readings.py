@@ -124,6 +124,10 @@ def test_they_come_as_lines_of_json_and_as_json(average: TestClient) -> None:
         ("text/csv, application/json;q=0.9", "csv"),
         ("application/x-ndjson;q=0, text/csv", "csv"),
         ("text/csv;q=0", "json"),
+        ("text/csv, application/x-ndjson", "csv"),
+        ("application/x-ndjson, text/csv", "ndjson"),
+        # Java and TypeScript as openapi-generator makes them.
+        ("application/json, text/csv, application/x-ndjson, application/problem+json", "json"),
     ],
 )
 def test_who_would_rather_have_something_else_gets_that(average: TestClient, accept: str, suffix: str) -> None:
