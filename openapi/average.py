@@ -350,7 +350,7 @@ def document() -> dict[str, Any]:
                 "/v1/temperature/series",
                 Series,
                 {**_ROOM, **_INTERVAL, "bucket": "1h", "bucket_seconds": 3600, "series": [_POINT]},
-                "start,average_temperature,count,min,max\n2024-12-01T12:00:00Z,22.5,60,22.25,22.75\n",
+                "start,average_temperature,count,min,max\r\n2024-12-01T12:00:00Z,22.5,60,22.25,22.75\r\n",
                 summary="The averages of the buckets of an interval",
                 description="In the order of time, without buckets in which there are no readings and none holds; at"
                 " most 10,000. With `tz` days, weeks, months and years are those of the zone, and widths that divide a"

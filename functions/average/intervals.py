@@ -126,7 +126,11 @@ class Buckets:
         width = self.bucket.width
         if self.zone is None or self.bucket.unit in MONTHS_OF_UNIT:
             return self.bucket.fixed_width(self.zone)
-        first = floor(self.start, width)
+        try:
+            first = floor(self.start, width)
+        except OverflowError:
+            # It would be before the year 1, where no bucket begins.
+            return None
         return width if all(start == first + width * number for number, start in enumerate(self.starts)) else None
 
     def _starts(self) -> Iterator[datetime]:

@@ -82,7 +82,7 @@ async def _series(request: Request) -> Response:
             for number, course in await _database().courses(scope, options)
             if course.readings or options.holds
         ]
-    if negotiation.prefers(edge.headers(request).get("accept", ""), "text/csv", "application/json"):
+    if negotiation.choice(edge.headers(request).get("accept", ""), ("application/json", "text/csv")) == "text/csv":
         answer = _csv([courses.flat(point) for point in points], courses.columns(options))
     else:
         width = buckets.bucket.fixed_width(buckets.zone)

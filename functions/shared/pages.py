@@ -17,8 +17,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import negotiation
-from shared.edge import Function
+from shared import edge, negotiation
 from shared.problems import Problem
 
 CONTENT_POLICY = {
@@ -65,7 +64,7 @@ class Site:
         self._version = cache(self._digest)
         self._files: dict[str, File] = {}
 
-    def page(self, name: str, policy: Mapping[str, str] = CONTENT_POLICY) -> Function:
+    def page(self, name: str, policy: Mapping[str, str] = CONTENT_POLICY) -> edge.Function:
         """A function that answers with a page. Only the path of `index.html` ends with a slash."""
 
         async def answer(request: Request) -> Response:
@@ -133,6 +132,14 @@ def _moved(request: Request) -> Response:
     return Response(status_code=HTTPStatus.PERMANENT_REDIRECT, headers=headers)
 
 
+def _has(tags: str, tag: str) -> bool:
+    """Whether a header If-None-Match says that the client has what the tag stands for (RFC 9110, 13.1.2).
+
+    A proxy may have made a strong tag of a weak one, which is the same here.
+    """
+    return tags.strip() == "*" or tag.removeprefix("W/") in tags
+
+
 def _response(request: Request, file: File, kept: str, policy: Mapping[str, str]) -> Response:
     headers = {
         "Cache-Control": kept,
@@ -141,10 +148,11 @@ def _response(request: Request, file: File, kept: str, policy: Mapping[str, str]
         "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
         "Referrer-Policy": "no-referrer",
     }
-    if file.tag in request.headers.get("if-none-match", ""):
+    received = edge.headers(request)
+    if _has(received.get("if-none-match", ""), file.tag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     content = file.content
-    if negotiation.quality(request.headers.get("accept-encoding", ""), "gzip") > 0:
+    if negotiation.quality(received.get("accept-encoding", ""), "gzip") > 0:
         headers["Content-Encoding"] = "gzip"
         content = file.compressed
     return Response(content, headers=headers, media_type=file.media_type)

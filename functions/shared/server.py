@@ -7,6 +7,7 @@ import asyncio
 import socket
 import struct
 import sys
+from collections import deque
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ class Protocol(HttpToolsProtocol):
 
     def _expect_body(self) -> None:
         """Have the body read of a request that offered another protocol: httptools takes it for that protocol."""
-        framing = [b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING]
+        framing = [b"%b: %b\r\n" % header for header in self.scope["headers"] if header[0] in _FRAMING]
         if not framing:
             return
         self.parser = httptools.HttpRequestParser(_Body(self, self.parser))
@@ -272,6 +273,7 @@ class Protocol(HttpToolsProtocol):
             # Which has no interim answers (RFC 9110, 10.1.1).
             self.expect_100_continue = False
         super().on_headers_complete()
+        self.headers = _FORGOTTEN  # type: ignore[assignment]
         if version == "1.0":
             self.cycle.__class__ = _WithoutChunks
 
@@ -338,6 +340,8 @@ class _Lingering:
 
 
 _FRAMING = {b"content-length", b"transfer-encoding"}
+_FORGOTTEN = deque[tuple[bytes, bytes]](maxlen=0)
+"""Where trailers go: fields behind a chunked body. They are no headers (RFC 9110, 6.5.1), and may be any number."""
 
 
 class _Body:

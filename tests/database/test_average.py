@@ -284,6 +284,13 @@ def test_the_widest_bucket_reaches_back_before_the_first_year(average: TestClien
         assert faults(response) == {"bucket": f"must be at most {widest}"}
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York"])
+@pytest.mark.parametrize("bucket", ["3650d", "1000d", "520w", "87600h", "10y"])
+def test_so_does_the_widest_of_a_zone(average: TestClient, zone: str, bucket: str) -> None:
+    query = {**ROOM, "tz": zone, "start": "0001-01-03", "end": "9999-12-29", "bucket": bucket}
+    assert [point["count"] for point in ask(average, "series", **query)["series"]] == [60]
+
+
 def test_local_days_are_those_of_the_zone(average: TestClient, plain: Urls) -> None:
     rows = [
         ("Z", "1", datetime.fromisoformat(instant), temperature)
@@ -392,9 +399,14 @@ def test_a_series_comes_as_csv_too(average: TestClient) -> None:
         ("TEXT/CSV; charset=utf-8", True),
         ("text/*", True),
         ("text/csv, */*", True),
+        ("*/*, text/csv", True),
+        ("text/csv, application/json", True),
         ("application/json;q=0.5, text/csv", True),
         ("text/csv;q=0", False),
         ("text/csv;q=0.5, application/json", False),
+        # Java and TypeScript as openapi-generator makes them.
+        ("application/json, text/csv, application/problem+json", False),
+        ("application/json,text/csv,application/problem+json", False),
         ("text/csv;q=0.2, */*", False),
         ("*/*", False),
         ("text/html", False),

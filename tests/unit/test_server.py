@@ -145,6 +145,22 @@ def test_the_head_of_a_request_has_one_limit_however_it_arrives(ingest: stack.Se
                 assert heard(client).startswith(b"HTTP/1.1 %d " % status), (size, first)
 
 
+@pytest.mark.parametrize("trailer", [b"Content-Type: text/csv", b"Content-Encoding: gzip", b"Sec-Fetch-Site: none, x"])
+def test_what_follows_a_body_is_no_header_of_the_request(ingest: stack.Served, trailer: bytes) -> None:
+    head = HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(ingest, head + b"2\r\n[]\r\n0\r\n%b\r\n\r\n" % trailer) as client:
+        assert heard(client).startswith(b"HTTP/1.1 201 ")
+
+
+def test_what_follows_a_body_is_not_kept(ingest: stack.Served) -> None:
+    before = stack.megabytes(ingest)
+    with connect(ingest, HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n") as client:
+        for _ in range(16):
+            client.sendall(b"X: \r\n" * (MEBIBYTE // 5))
+        hears(ingest)
+        assert stack.megabytes(ingest) - before < 50
+
+
 @contextmanager
 def connected(seconds: float) -> Iterator[socket.socket]:
     """A connection to an application that reads a body and answers 204 after so long, in a server of this process."""
