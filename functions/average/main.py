@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from average import courses, questions, readings
 from average.courses import CourseOptions
-from average.queries import AlarmPlace, Scope, Summary, Temperatures
+from average.queries import AlarmPlace, Scope, Temperatures
 from shared import access, answers, conninfo, database, edge, logs, negotiation, routes, settings, sites
 from shared.pages import Site
 from shared.problems import Problem
@@ -58,11 +58,7 @@ async def average(request: Request) -> Response:
 
 async def _average(request: Request) -> Response:
     scope, options = questions.average(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    if options is None:
-        values = _values(await _database().summary(scope))
-    else:
-        [(_, course)] = await _database().courses(scope, options) or [(1, courses.EMPTY)]
-        values = courses.values(course, options, scope.zone)
+    values = courses.values(await _database().average(scope, options), options, scope.zone)
     answer = {**values, **_weighted(options), **_named(scope)}
     if not values["count"] and values["average_temperature"] is None:
         answer["message"] = "No data found"
@@ -71,19 +67,13 @@ async def _average(request: Request) -> Response:
 
 async def _series(request: Request) -> Response:
     scope, buckets, options = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    if options is None:
-        points = [
-            {"start": written(start, scope.zone), **_values(summary)}
-            for start, summary in await _database().series(scope)
-        ]
-    else:
-        points = [
-            {"start": written(buckets.starts[number - 1], scope.zone), **courses.values(course, options, scope.zone)}
-            for number, course in await _database().courses(scope, options)
-            if course.readings or options.holds
-        ]
+    points = [
+        {"start": written(start, scope.zone), **courses.values(course, options, scope.zone)}
+        for start, course in await _database().series(scope, buckets, options)
+        if course.readings or options.holds
+    ]
     if negotiation.prefers(edge.headers(request).get("accept", ""), "text/csv", "application/json"):
-        answer = _csv([courses.flat(point) for point in points], courses.columns(options))
+        answer = _csv([courses.flat(point) for point in points], ["start", *courses.columns(options)])
     else:
         width = buckets.bucket.fixed_width(buckets.zone)
         seconds = None if width is None else int(width.total_seconds())
@@ -273,8 +263,8 @@ def _named(scope: Scope) -> dict[str, str | None]:
     return {**named, "tz": str(scope.zone)} if scope.zone else named
 
 
-def _weighted(options: CourseOptions | None) -> dict[str, str]:
-    return {"weighting": "time"} if options and options.by_time else {}
+def _weighted(options: CourseOptions) -> dict[str, str]:
+    return {"weighting": "time"} if options.by_time else {}
 
 
 def _file_name(scope: Scope) -> str:
@@ -283,20 +273,9 @@ def _file_name(scope: Scope) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(["readings", *(name[:40] for name in names), *times]))
 
 
-def _values(summary: Summary | None) -> dict[str, float | int | str | None]:
-    if summary is None:
-        return {"average_temperature": None, "count": 0, "min": None, "max": None}
-    return {
-        "average_temperature": summary.average,
-        "count": summary.count,
-        "min": summary.min,
-        "max": summary.max,
-    }
-
-
-def _csv(points: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Response:
+def _csv(points: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Response:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["start", "average_temperature", "count", "min", "max", *more])
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(points)
     return Response(text.getvalue(), media_type="text/csv")

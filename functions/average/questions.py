@@ -4,7 +4,6 @@ import csv
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from http import HTTPStatus
@@ -190,13 +189,13 @@ _alarm_cursor = SchemaValidator(
 )
 
 
-def average(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, CourseOptions | None]:
+def average(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, CourseOptions]:
     """The readings to average, and what is asked for beside that. Raises Problem 422 with every fault."""
     found = _validated(_average, query)
     return _scope(found, now, alignment), _course_options(found)
 
 
-def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets, CourseOptions | None]:
+def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets, CourseOptions]:
     """The readings of a series, its buckets, and what is asked for beside averages.
 
     Raises Problem 422 with every fault.
@@ -204,11 +203,10 @@ def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Sco
     found = _validated(_series, query)
     scope = _scope(found, now, alignment)
     bucket = _bucket(found["bucket"], scope) if "bucket" in found else _bucket_for_a_chart(scope)
-    buckets = Buckets(bucket, scope.zone, scope.start, scope.end)
-    return replace(scope, buckets=buckets), buckets, _course_options(found)
+    return scope, Buckets(bucket, scope.zone, scope.start, scope.end), _course_options(found)
 
 
-def _course_options(found: Mapping[str, Any]) -> CourseOptions | None:
+def _course_options(found: Mapping[str, Any]) -> CourseOptions:
     options = CourseOptions(
         by_time=found.get("weighting") == "time",
         longest_hold=timedelta(seconds=found.get("max_gap", DAY.total_seconds())),
@@ -218,7 +216,7 @@ def _course_options(found: Mapping[str, Any]) -> CourseOptions | None:
     )
     if "max_gap" in found and not options.holds:
         raise _refused([_fault("max_gap", "is for weighting=time, above or below; give one of them")])
-    return options if options.holds or options.statistics else None
+    return options
 
 
 def _bucket(text: str, scope: Scope) -> Bucket:
