@@ -36,7 +36,7 @@ TOKENS = access.tokens("READ_TOKENS")
 ADMIN_TOKENS = access.tokens("ADMIN_TOKENS", "let nobody remove readings")
 ADMIN_URL = conninfo.load("ADMIN_DATABASE_URL")
 """The database as the role that may remove readings. If it is empty, the role of DATABASE_URL must be allowed to."""
-REMOVED_FOR_DAYS = settings.number("REMOVED_FOR_DAYS", 30, least=0, most=9999)
+REMOVED_FOR_DAYS = settings.number("REMOVED_FOR_DAYS", 30, least=0, most=questions.LONGEST_KEPT_OUT_DAYS)
 """For so long, readings that were removed are not stored again."""
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 DASHBOARD = Site(
@@ -135,21 +135,7 @@ async def _alarms(request: Request) -> Response:
     shown = found[: scope.limit]
     return answers.json(
         {
-            "alarms": [
-                {
-                    "id": str(alarm.id),
-                    "building_id": alarm.building_id,
-                    "room_id": alarm.room_id,
-                    "kind": alarm.kind,
-                    "severity": alarm.severity,
-                    "threshold": alarm.threshold,
-                    "temperature": alarm.temperature,
-                    "raised": written(alarm.raised),
-                    "cleared": alarm.cleared and written(alarm.cleared),
-                    "noticed": written(alarm.noticed),
-                }
-                for alarm in shown
-            ],
+            "alarms": [alarm._asdict() for alarm in shown],
             "open": await _database().open_alarms(scope),
             "next": questions.cursor(*AlarmPlace.of(shown[-1])) if len(found) > scope.limit else None,
         }

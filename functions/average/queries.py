@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from enum import Enum
 from functools import partial
 from math import inf
@@ -54,20 +54,19 @@ class Scope:
     """That in which they are asked for, None for UTC."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
+class Alarm(NamedTuple):
     """A room that is, or was, too warm or cold for a threshold in degrees Celsius, or silent for one in seconds."""
 
+    id: UUID
     building_id: str
     room_id: str
     kind: Kind
+    severity: Severity
     threshold: float
     temperature: float
     raised: datetime
     cleared: datetime | None
     noticed: datetime
-    severity: Severity
-    id: UUID
 
 
 class Room(NamedTuple):
@@ -112,7 +111,7 @@ class AlarmPlace(NamedTuple):
     def of(cls, alarm: Alarm) -> Self:
         """The place of an alarm."""
         over = alarm.cleared is not None
-        return cls(over, alarm.raised.astimezone(UTC), alarm.building_id, alarm.room_id, alarm.kind, alarm.id)
+        return cls(over, alarm.raised, alarm.building_id, alarm.room_id, alarm.kind, alarm.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +371,7 @@ _OPEN_ALARMS = (
 # Both bounds of `cleared`, from which the planner concludes that few of all alarms are meant.
 _ALARMS = (
     b"""
-    SELECT building_id, room_id, kind, threshold, temperature, raised, cleared, noticed, severity, id
+    SELECT id, building_id, room_id, kind, severity, threshold, temperature, raised, cleared, noticed
     FROM (
         SELECT *, false AS over FROM alarms
         WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared' AND """
