@@ -124,27 +124,21 @@ class Ingest:
         until = time.monotonic() + PATIENCE_SECONDS
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
-            answer, reason = self._attempt(body)
-            if answer is not None and answer.status_code in _ANSWERED_STATUSES:
-                return answer
-            asked = (
-                min(retry_after_seconds(answer.headers.get("Retry-After", "")), MOST_PAUSE_SECONDS_ASKED)
-                if answer is not None
-                else 0
-            )
+            asked, is_final = 0.0, False
+            try:
+                answer = self._client.post(self._url, content=body)
+            except httpx2.RequestError as error:
+                reason = f"does not answer ({type(error).__name__})"
+            else:
+                if answer.status_code in _ANSWERED_STATUSES:
+                    return answer
+                reason = f"answers {answer.status_code}: {_detail(answer)}"
+                is_final = answer.status_code not in PASSING_STATUSES
+                asked = min(retry_after_seconds(answer.headers.get("Retry-After", "")), MOST_PAUSE_SECONDS_ASKED)
             pause = max(backoff.pause_seconds(), asked)
-            is_final = answer is not None and answer.status_code not in PASSING_STATUSES
             if is_final or self.stopped.is_set() or time.monotonic() + pause > until:
                 raise SettingError(f"{self._url} {reason}")
             self.stopped.wait(pause)
-
-    def _attempt(self, body: bytes) -> tuple[httpx2.Response | None, str]:
-        """The answer to a body, if there is one, and what to say of it where it is none that counts."""
-        try:
-            answer = self._client.post(self._url, content=body)
-        except httpx2.RequestError as error:
-            return None, f"does not answer ({type(error).__name__})"
-        return answer, f"answers {answer.status_code}: {_detail(answer)}"
 
 
 _ANSWERED_STATUSES = {
@@ -178,11 +172,9 @@ def _detail(answer: httpx2.Response) -> str:
 def _reasons(answer: httpx2.Response, number: int) -> Mapping[int, str]:
     """Why readings of a request were refused, by their index. Raises SettingError for an answer that names none."""
     reasons: dict[int, list[str]] = {}
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         for fault in answer.json()["errors"]:
             reasons.setdefault(fault["index"], []).append(f"{fault['field']} {fault['message']}".strip())
-    except (ValueError, KeyError, TypeError):
-        pass
     if not reasons.keys() & set(range(number)):
         if number > 1:
             raise SettingError(f"The answer {answer.status_code} names no reading: {_detail(answer)}")
