@@ -138,7 +138,7 @@ class Temperatures:
     def __init__(self, database: Database) -> None:
         self._deadline_seconds = database.deadline_seconds
         self._bounds = database.bounds
-        self._brief_bounds = database.within(BRIEF_SECONDS)
+        self._brief_bounds = database.bounds_within(BRIEF_SECONDS)
         self._turns = Turns(database.connections)
         self._pool = AsyncConnectionPool(
             database.url,

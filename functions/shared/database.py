@@ -124,7 +124,7 @@ class Database:
         """
         return _settings(self._bounds) if self.pooled else None
 
-    def within(self, seconds: float) -> LiteralString:
+    def bounds_within(self, seconds: float) -> LiteralString:
         """The statement with which a transaction must begin that may take at most so many seconds."""
         brief = {"statement_timeout": round(seconds * 1000)}
         return _settings(self._bounds | brief if self.pooled else brief)

@@ -75,9 +75,9 @@ class Problem(Exception):
         return answers.json(body, self.status, headers=self.headers, media_type="application/problem+json")
 
 
-def unavailable(reason: str, detail: str, retry_after: int = 1) -> Problem:
-    """503: the request was fine, and may be sent again after `retry_after` seconds."""
-    headers = {"Retry-After": str(retry_after)}
+def unavailable(reason: str, detail: str, retry_after_seconds: int = 1) -> Problem:
+    """503: the request was fine, and may be sent again later."""
+    headers = {"Retry-After": str(retry_after_seconds)}
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers, reason=reason)
 
 
