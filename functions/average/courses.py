@@ -76,7 +76,7 @@ class Course(NamedTuple):
             return None
         # To divide integers is to round once, to the nearest number there is.
         numerator, denominator = self.sum.as_integer_ratio()
-        # The sum is of multiples of 2^-109.
+        # The sum is of multiples of 2^-109, and has nothing of what temperatures close to zero are beyond that.
         return min(max(numerator / (denominator * self.readings), self.min), self.max)
 
     @property
