@@ -29,6 +29,11 @@ class Fault(TypedDict):
     message: str
 
 
+def fault(field: str, message: str, index: int = 0) -> Fault:
+    """What is wrong with a field of the request, or of the reading with this index."""
+    return {"index": index, "field": field, "message": message}
+
+
 def phrase(status: HTTPStatus) -> str:
     """The words for a status (RFC 9110, 15)."""
     return _PHRASES.get(status, status.phrase)
