@@ -203,19 +203,15 @@ def _of_buildings(length: timedelta, large: bool) -> Iterator[Question]:
 def _average(building: str, length: timedelta, *, whole: bool = False) -> Callable[[Temperatures, str], Awaitable[int]]:
     async def ask(temperatures: Temperatures, room: str) -> int:
         scope = Scope(building, None if whole else room, _RAGGED_START, _RAGGED_START + length)
-        summary = await temperatures.summary(scope)
-        assert summary
-        return summary.count
+        return (await temperatures.average(scope, CourseOptions())).readings
 
     return ask
 
 
 def _course(options: CourseOptions, length: timedelta) -> Callable[[Temperatures, str], Awaitable[int]]:
     async def ask(temperatures: Temperatures, room: str) -> int:
-        [(_, course)] = await temperatures.courses(
-            Scope(BUILDING, room, _RAGGED_START, _RAGGED_START + length), options
-        )
-        return course.readings
+        scope = Scope(BUILDING, room, _RAGGED_START, _RAGGED_START + length)
+        return (await temperatures.average(scope, options)).readings
 
     return ask
 
@@ -225,8 +221,8 @@ def _days(
 ) -> Callable[[Temperatures, str], Awaitable[int]]:
     async def ask(temperatures: Temperatures, room: str) -> int:
         buckets = Buckets(Bucket(1, "d"), zones.load(zone) if zone else None, _RAGGED_START, _RAGGED_START + length)
-        scope = Scope(building, None if whole else room, buckets.start, buckets.end, buckets.zone, buckets)
-        return sum(summary.count for _, summary in await temperatures.series(scope))
+        scope = Scope(building, None if whole else room, buckets.start, buckets.end, buckets.zone)
+        return sum(course.readings for _, course in await temperatures.series(scope, buckets, CourseOptions()))
 
     return ask
 

@@ -207,7 +207,7 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
     backup = _latest(backups, folder, until)
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
-    _copy(backup, postgres.folder, until)
+    _make_data_folder(backup, postgres.folder, until)
     if until is not None:
         # One that cannot be written to is not added to either.
         with suppress(OSError):
@@ -240,8 +240,8 @@ def _latest(backups: Sequence[Path], folder: Path, until: datetime | None) -> Pa
     return before[-1]
 
 
-def _copy(backup: Path, folder: Path, until: datetime | None) -> None:
-    """Make the data folder of a server, which recovers when it starts."""
+def _make_data_folder(backup: Path, folder: Path, until: datetime | None) -> None:
+    """Make the data folder of a server from the backup. The server recovers when it starts."""
     with leftovers.half_made(folder.parent) as place:
         new = place / "postgres"
         shutil.copytree(backup / "base", new)

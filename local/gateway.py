@@ -7,9 +7,9 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local import visitors
-from local.visitors import Application, Message, Receive, Send
 from shared import access, description, edge, prefix, server
 from shared.metrics import metrics
 
@@ -19,7 +19,7 @@ _DOCUMENT = Path(__file__).parent / "openapi.json"
 _TOKENS = ("READ_TOKENS", "WRITE_TOKENS")
 
 
-def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
+def application(environments: Mapping[str, Mapping[str, str]]) -> ASGIApp:
     """One application for the functions named, each with its own environment, in which it reads its settings."""
     functions = {name: _function(name, environment) for name, environment in environments.items()}
     listed = {name: access.tokens(name) for name in _TOKENS}
@@ -36,13 +36,13 @@ def application(environments: Mapping[str, Mapping[str, str]]) -> Application:
     async def gateway(request: Request) -> Response:
         return await edge.route(request, own)
 
-    def _is_own(scope: Message, path: str) -> bool:
+    def _is_own(scope: Scope, path: str) -> bool:
         # No function alone knows what all of them take at `/`.
         of_functions = "refusal" in scope or scope["method"] in own[""].methods
         path = path.rstrip("/")
         return path in own and not (path == "" and of_functions)
 
-    async def routed(scope: Message, receive: Receive, send: Send) -> None:
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         path = prefix.without(scope["path"])
         answer = gateway if _is_own(scope, path) else functions[_route(scope["method"], path)]
         await answer(scope, receive, send)
@@ -54,7 +54,7 @@ async def _answered_elsewhere(_: Request) -> Response:
     raise AssertionError("The functions answer these methods")
 
 
-def _function(name: str, environment: Mapping[str, str]) -> Application:
+def _function(name: str, environment: Mapping[str, str]) -> ASGIApp:
     # functions-framework runs the file of a function, which can be told its settings by nothing but the environment.
     before = dict(os.environ)
     os.environ.update(environment)

@@ -15,9 +15,9 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -124,27 +124,21 @@ class Ingest:
         until = time.monotonic() + PATIENCE_SECONDS
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         while True:
-            answer, reason = self._attempt(body)
-            if answer is not None and answer.status_code in _ANSWERED_STATUSES:
-                return answer
-            asked = (
-                min(retry_after_seconds(answer.headers.get("Retry-After", "")), MOST_PAUSE_SECONDS_ASKED)
-                if answer is not None
-                else 0
-            )
+            asked, is_final = 0.0, False
+            try:
+                answer = self._client.post(self._url, content=body)
+            except httpx2.RequestError as error:
+                reason = f"does not answer ({type(error).__name__})"
+            else:
+                if answer.status_code in _ANSWERED_STATUSES:
+                    return answer
+                reason = f"answers {answer.status_code}: {_detail(answer)}"
+                is_final = answer.status_code not in PASSING_STATUSES
+                asked = min(retry_after_seconds(answer.headers.get("Retry-After", "")), MOST_PAUSE_SECONDS_ASKED)
             pause = max(backoff.pause_seconds(), asked)
-            is_final = answer is not None and answer.status_code not in PASSING_STATUSES
             if is_final or self.stopped.is_set() or time.monotonic() + pause > until:
                 raise SettingError(f"{self._url} {reason}")
             self.stopped.wait(pause)
-
-    def _attempt(self, body: bytes) -> tuple[httpx2.Response | None, str]:
-        """The answer to a body, if there is one, and what to say of it where it is none that counts."""
-        try:
-            answer = self._client.post(self._url, content=body)
-        except httpx2.RequestError as error:
-            return None, f"does not answer ({type(error).__name__})"
-        return answer, f"answers {answer.status_code}: {_detail(answer)}"
 
 
 _ANSWERED_STATUSES = {
@@ -178,11 +172,9 @@ def _detail(answer: httpx2.Response) -> str:
 def _reasons(answer: httpx2.Response, number: int) -> Mapping[int, str]:
     """Why readings of a request were refused, by their index. Raises SettingError for an answer that names none."""
     reasons: dict[int, list[str]] = {}
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         for fault in answer.json()["errors"]:
             reasons.setdefault(fault["index"], []).append(f"{fault['field']} {fault['message']}".strip())
-    except (ValueError, KeyError, TypeError):
-        pass
     if not reasons.keys() & set(range(number)):
         if number > 1:
             raise SettingError(f"The answer {answer.status_code} names no reading: {_detail(answer)}")
@@ -309,14 +301,17 @@ def main() -> None:
     except (LookupError, UnicodeError):
         raise SettingError(f"ENCODING is no encoding that is known: {encoding!r}") from None
     try:
-        with opened(path) as (content, file), _alone(path, file):
+        with opened(path) as (content, file):
+            _hold(path, file)
             head = content.readline(HEAD_BYTES)
             format, has_header = recognized(head, columns, encoding, delimiter)
             asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url}
             begin = Progress(len(head), 2, asked=asked) if has_header else Progress(asked=asked)
             work = Import(path, content, begin)
-            with _bar(path, file) as bar:
-                _run(work, Ingest(url, token, format), content, format, bar)
+            left = blocks(content, work.progress.line, work.progress.offset, quotes=format.quotes)
+            # Without a terminal there is no bar.
+            with tqdm(total=path.stat().st_size, initial=file.tell(), unit="B", unit_scale=True, disable=None) as bar:
+                _run(work, Ingest(url, token, format), left, lambda: _show(bar, work.progress, file))
     except (OSError, EOFError, zlib.error) as error:
         raise SettingError(f"{path} cannot be read or written beside: {error}") from None
     print(_words(work), flush=True)
@@ -336,28 +331,26 @@ def _delimiter() -> str:
     return delimiter
 
 
-@contextmanager
-def _alone(path: Path, file: Content) -> Iterator[None]:
-    """Hold the file against a second import."""
+def _hold(path: Path, file: Content) -> None:
+    """Hold the file, as long as it is open, against a second import. Raises SettingError if there is one."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise SettingError(f"Another import of {path} is running") from None
-    yield
 
 
-def _run(work: Import, ingest: Ingest, content: Content, format: Format, bar: "_Bar") -> None:
+def _run(work: Import, ingest: Ingest, left: Iterator[Block], show: Callable[[], None]) -> None:
     """Store what is left of the file, in order, several blocks at a time."""
     waiting: deque[tuple[Block, Future[Outcome]]] = deque()
 
     def finish() -> None:
         block, outcome = waiting.popleft()
         work.done(block, outcome.result())
-        bar.show(work.progress)
+        show()
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         try:
-            for block in blocks(content, work.progress.line, work.progress.offset, quotes=format.quotes):
+            for block in left:
                 waiting.append((block, pool.submit(ingest.store, block)))
                 if len(waiting) >= BLOCKS_AHEAD:
                     finish()
@@ -373,25 +366,10 @@ def _run(work: Import, ingest: Ingest, content: Content, format: Format, bar: "_
     work.forget()
 
 
-class _Bar:
-    """The progress bar, at a terminal."""
-
-    def __init__(self, bar: "tqdm[Any]", file: Content) -> None:
-        self._bar = bar
-        self._file = file
-
-    def show(self, progress: Progress) -> None:
-        """Show how much of the file is read and what became of it."""
-        if not self._bar.disable:
-            self._bar.set_postfix_str(f"{progress.stored:,} stored, {progress.faulty:,} faulty", refresh=False)
-            self._bar.update(self._file.tell() - self._bar.n)
-
-
-@contextmanager
-def _bar(path: Path, file: Content) -> Iterator[_Bar]:
-    # Without a terminal there is none.
-    with tqdm(total=path.stat().st_size, initial=file.tell(), unit="B", unit_scale=True, disable=None) as bar:
-        yield _Bar(bar, file)
+def _show(bar: "tqdm[Any]", progress: Progress, file: Content) -> None:
+    """Show how much of the file is read and what became of it."""
+    bar.set_postfix_str(f"{progress.stored:,} stored, {progress.faulty:,} faulty", refresh=False)
+    bar.update(file.tell() - bar.n)
 
 
 def _words(work: Import) -> str:

@@ -5,20 +5,15 @@ to them, and can have a name of its own lead here (DNS rebinding). The browser s
 """
 
 import re
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Collection
 from http import HTTPStatus
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import edge, origins, settings, sites
 from shared.problems import Problem
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OWN_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -41,28 +36,28 @@ def names() -> Collection[str]:
     return {*OWN_NAMES, *(name.rstrip(".") for name in added)}
 
 
-def only_own(served: Application) -> Application:
+def only_own(served: ASGIApp) -> ASGIApp:
     """The application, for requests of this machine's own programs and pages only; others are answered 403 or 415."""
     own_names, allowed = names(), origins.load()
 
-    async def guarded(scope: Message, receive: Receive, send: Send) -> None:
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         problem = _refusal(scope, own_names, allowed)
         await (_refused(problem) if problem else served)(scope, receive, send)
 
     return guarded
 
 
-def application(function: edge.Function) -> Application:
+def application(function: edge.Function) -> ASGIApp:
     """An application of a function, whose answers are counted and logged as those of every other."""
     answered = edge.answered(function)
 
-    async def answer(scope: Message, receive: Receive, send: Send) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         await (await answered(Request(scope, receive)))(scope, receive, send)
 
     return answer
 
 
-def _refused(problem: Problem) -> Application:
+def _refused(problem: Problem) -> ASGIApp:
     @application
     async def gateway(_: Request) -> Response:
         raise problem
@@ -70,7 +65,7 @@ def _refused(problem: Problem) -> Application:
     return gateway
 
 
-def _refusal(scope: Message, own_names: Collection[str], allowed: Collection[str]) -> Problem | None:
+def _refusal(scope: Scope, own_names: Collection[str], allowed: Collection[str]) -> Problem | None:
     """Why a request is refused, if it is."""
     headers: dict[bytes, list[bytes]] = {}
     for name, value in scope["headers"]:

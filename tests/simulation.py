@@ -22,7 +22,6 @@ from typing import Any, TypeVar, cast
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from ingest.arrays import FloatArray
 from ingest.committing import Session, Sessions
 from shared.readings import Reading
 
@@ -407,6 +406,6 @@ class SimulatedConnection:
 
 def _numbers(parameters: Any) -> list[int]:
     """The numbers of the readings in the arrays of a statement."""
-    (temperatures,) = (each for each in parameters if isinstance(each, FloatArray))
+    *_, temperatures = parameters
     elements: Iterator[tuple[int, float]] = struct.iter_unpack(">id", temperatures[20:])
     return [round(value) for _, value in elements]

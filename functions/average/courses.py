@@ -1,4 +1,4 @@
-"""Courses of the temperature: averages over time, time beyond limits, and statistics of readings.
+"""Courses of the temperature: averages, time beyond limits, and statistics of readings.
 
 The statement is complete: with values in place of its parameters it can be pasted into psql. docs/summaries.md says how
 it covers time.
@@ -38,37 +38,46 @@ class CourseOptions(NamedTuple):
         """Whether it is about time, and not about readings only."""
         return self.by_time or self.above is not None or self.below is not None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing more than the average of the readings is asked for."""
+        return not self.holds and not self.statistics
+
 
 class Course(NamedTuple):
     """How the temperature went in an interval, or a bucket of one.
 
     `covered`, `above` and `below` are microseconds, beside each of which is the sum of the temperatures times the
-    microseconds that they held. What nobody can know any more, since readings were dropped, is None.
+    microseconds that they held. What nobody can know any more, since readings were dropped, is None. The default is
+    that of an interval without readings, in which none holds either.
     """
 
-    readings: int
+    readings: int = 0
     """How many there are."""
-    sum: Decimal | None
-    min: float | None
-    max: float | None
-    sum_of_squares: Decimal | None
-    first_at: datetime | None
-    first_temperature: float | None
-    last_at: datetime | None
-    last_temperature: float | None
-    covered: Decimal
-    degree_microseconds: Decimal
-    above: Decimal | None
-    above_degree_microseconds: Decimal
-    below: Decimal | None
-    below_degree_microseconds: Decimal
+    sum: Decimal | None = None
+    min: float | None = None
+    max: float | None = None
+    sum_of_squares: Decimal | None = None
+    first_at: datetime | None = None
+    first_temperature: float | None = None
+    last_at: datetime | None = None
+    last_temperature: float | None = None
+    covered: Decimal = Decimal(0)
+    degree_microseconds: Decimal = Decimal(0)
+    above: Decimal | None = Decimal(0)
+    above_degree_microseconds: Decimal = Decimal(0)
+    below: Decimal | None = Decimal(0)
+    below_degree_microseconds: Decimal = Decimal(0)
 
     @property
     def average(self) -> float | None:
-        """The average of the readings, None if there are none."""
+        """The average of the readings, rounded once, of their sum without any rounding; None if there are none."""
         if self.sum is None or self.min is None or self.max is None:
             return None
-        return exact_average(self.sum, self.readings, self.min, self.max)
+        # To divide integers is to round once, to the nearest number there is.
+        numerator, denominator = self.sum.as_integer_ratio()
+        # The sum is of multiples of 2^-109, and has nothing of what temperatures close to zero are beyond that.
+        return min(max(numerator / (denominator * self.readings), self.min), self.max)
 
     @property
     def average_over_time(self) -> float | None:
@@ -91,40 +100,12 @@ class Course(NamedTuple):
         return _root(variance, of * self.readings * self.readings)
 
 
-EMPTY = Course(
-    readings=0,
-    sum=None,
-    min=None,
-    max=None,
-    sum_of_squares=None,
-    first_at=None,
-    first_temperature=None,
-    last_at=None,
-    last_temperature=None,
-    covered=Decimal(0),
-    degree_microseconds=Decimal(0),
-    above=Decimal(0),
-    above_degree_microseconds=Decimal(0),
-    below=Decimal(0),
-    below_degree_microseconds=Decimal(0),
-)
-"""That of an interval without readings, in which none holds either."""
-
-
-def exact_average(total: Decimal, count: int, lowest: float, highest: float) -> float:
-    """The average of so many readings, rounded once, of their sum without any rounding."""
-    # To divide integers is to round once, to the nearest number there is.
-    numerator, denominator = total.as_integer_ratio()
-    # The sum is of multiples of 2^-109.
-    return min(max(numerator / (denominator * count), lowest), highest)
-
-
-def extreme(temperature: float) -> float:
+def _extreme(temperature: float | None) -> float | None:
     """A lowest or highest temperature, in which zero has no sign.
 
     0 and -0 are the same reading to PostgreSQL, and which of the two it finds depends on the order.
     """
-    return temperature + 0.0
+    return None if temperature is None else temperature + 0.0
 
 
 def values(course: Course, options: CourseOptions, zone: tzinfo | None) -> dict[str, Any]:
@@ -132,8 +113,8 @@ def values(course: Course, options: CourseOptions, zone: tzinfo | None) -> dict[
     answer: dict[str, Any] = {
         "average_temperature": course.average_over_time if options.by_time else course.average,
         "count": course.readings,
-        "min": None if course.min is None else extreme(course.min),
-        "max": None if course.max is None else extreme(course.max),
+        "min": _extreme(course.min),
+        "max": _extreme(course.max),
     }
     if options.holds:
         answer["covered_seconds"] = _seconds(course.covered)
@@ -150,9 +131,9 @@ def values(course: Course, options: CourseOptions, zone: tzinfo | None) -> dict[
     return answer
 
 
-def columns(options: CourseOptions | None) -> list[str]:
-    """The names of what is answered beside average, count, lowest and highest, as `flat` has them."""
-    return [] if options is None else list(flat(values(EMPTY, options, None)))[4:]
+def columns(options: CourseOptions) -> list[str]:
+    """The names of what is answered, as `flat` has them."""
+    return list(flat(values(Course(), options, None)))
 
 
 def flat(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +152,7 @@ def _beyond(microseconds: Decimal | None, degree_microseconds: Decimal, limit: f
         return {"seconds": None, "degree_hours": None}
     return {
         "seconds": _seconds(microseconds),
-        "degree_hours": degree_hours(degree_microseconds, microseconds, limit),
+        "degree_hours": _degree_hours(degree_microseconds, microseconds, limit),
     }
 
 
@@ -183,7 +164,7 @@ def _reading(instant: datetime | None, temperature: float | None, zone: tzinfo |
     return None if instant is None else {"temperature": temperature, "timestamp": written(instant, zone)}
 
 
-def degree_hours(degree_microseconds: Decimal, microseconds: Decimal, limit: float) -> float:
+def _degree_hours(degree_microseconds: Decimal, microseconds: Decimal, limit: float) -> float:
     """How far temperatures are from a limit, times how long, in degree hours."""
     numerator, denominator = degree_microseconds.as_integer_ratio()
     limit_numerator, limit_denominator = limit.as_integer_ratio()

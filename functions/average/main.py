@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from average import courses, questions, readings
 from average.courses import CourseOptions
-from average.queries import AlarmPlace, Scope, Summary, Temperatures
+from average.queries import AlarmPlace, Scope, Temperatures
 from shared import access, answers, conninfo, database, edge, logs, negotiation, routes, settings, sites
 from shared.pages import Site
 from shared.problems import Problem
@@ -36,7 +36,7 @@ TOKENS = access.tokens("READ_TOKENS")
 ADMIN_TOKENS = access.tokens("ADMIN_TOKENS", "let nobody remove readings")
 ADMIN_URL = conninfo.load("ADMIN_DATABASE_URL")
 """The database as the role that may remove readings. If it is empty, the role of DATABASE_URL must be allowed to."""
-REMOVED_FOR_DAYS = settings.number("REMOVED_FOR_DAYS", 30, least=0, most=9999)
+REMOVED_FOR_DAYS = settings.number("REMOVED_FOR_DAYS", 30, least=0, most=questions.LONGEST_KEPT_OUT_DAYS)
 """For so long, readings that were removed are not stored again."""
 ALIGNMENT = timedelta(minutes=settings.number("ALIGNMENT_INTERVAL", 4, least=1, most=1440))
 DASHBOARD = Site(
@@ -58,11 +58,7 @@ async def average(request: Request) -> Response:
 
 async def _average(request: Request) -> Response:
     scope, options = questions.average(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    if options is None:
-        values = _values(await _database().summary(scope))
-    else:
-        [(_, course)] = await _database().courses(scope, options) or [(1, courses.EMPTY)]
-        values = courses.values(course, options, scope.zone)
+    values = courses.values(await _database().average(scope, options), options, scope.zone)
     answer = {**values, **_weighted(options), **_named(scope)}
     if not values["count"] and values["average_temperature"] is None:
         answer["message"] = "No data found"
@@ -71,19 +67,13 @@ async def _average(request: Request) -> Response:
 
 async def _series(request: Request) -> Response:
     scope, buckets, options = questions.series(edge.query(request), datetime.now(UTC), ALIGNMENT)
-    if options is None:
-        points = [
-            {"start": written(start, scope.zone), **_values(summary)}
-            for start, summary in await _database().series(scope)
-        ]
-    else:
-        points = [
-            {"start": written(buckets.starts[number - 1], scope.zone), **courses.values(course, options, scope.zone)}
-            for number, course in await _database().courses(scope, options)
-            if course.readings or options.holds
-        ]
+    points = [
+        {"start": written(start, scope.zone), **courses.values(course, options, scope.zone)}
+        for start, course in await _database().series(scope, buckets, options)
+        if course.readings or options.holds
+    ]
     if negotiation.choice(edge.headers(request).get("accept", ""), ("application/json", "text/csv")) == "text/csv":
-        answer = _csv([courses.flat(point) for point in points], courses.columns(options))
+        answer = _csv([courses.flat(point) for point in points], ["start", *courses.columns(options)])
     else:
         width = buckets.bucket.fixed_width(buckets.zone)
         seconds = None if width is None else int(width.total_seconds())
@@ -145,21 +135,7 @@ async def _alarms(request: Request) -> Response:
     shown = found[: scope.limit]
     return answers.json(
         {
-            "alarms": [
-                {
-                    "id": str(alarm.id),
-                    "building_id": alarm.building_id,
-                    "room_id": alarm.room_id,
-                    "kind": alarm.kind,
-                    "severity": alarm.severity,
-                    "threshold": alarm.threshold,
-                    "temperature": alarm.temperature,
-                    "raised": written(alarm.raised),
-                    "cleared": alarm.cleared and written(alarm.cleared),
-                    "noticed": written(alarm.noticed),
-                }
-                for alarm in shown
-            ],
+            "alarms": [alarm._asdict() for alarm in shown],
             "open": await _database().open_alarms(scope),
             "next": questions.cursor(*AlarmPlace.of(shown[-1])) if len(found) > scope.limit else None,
         }
@@ -273,8 +249,8 @@ def _named(scope: Scope) -> dict[str, str | None]:
     return {**named, "tz": str(scope.zone)} if scope.zone else named
 
 
-def _weighted(options: CourseOptions | None) -> dict[str, str]:
-    return {"weighting": "time"} if options and options.by_time else {}
+def _weighted(options: CourseOptions) -> dict[str, str]:
+    return {"weighting": "time"} if options.by_time else {}
 
 
 def _file_name(scope: Scope) -> str:
@@ -283,20 +259,9 @@ def _file_name(scope: Scope) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", "-".join(["readings", *(name[:40] for name in names), *times]))
 
 
-def _values(summary: Summary | None) -> dict[str, float | int | str | None]:
-    if summary is None:
-        return {"average_temperature": None, "count": 0, "min": None, "max": None}
-    return {
-        "average_temperature": summary.average,
-        "count": summary.count,
-        "min": summary.min,
-        "max": summary.max,
-    }
-
-
-def _csv(points: Sequence[Mapping[str, Any]], more: Sequence[str]) -> Response:
+def _csv(points: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Response:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["start", "average_temperature", "count", "min", "max", *more])
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(points)
     return Response(text.getvalue(), media_type="text/csv")

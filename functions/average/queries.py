@@ -4,8 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
-from decimal import Decimal
+from datetime import datetime, timedelta, tzinfo
 from enum import Enum
 from functools import partial
 from math import inf
@@ -53,56 +52,21 @@ class Scope:
     end: datetime
     zone: tzinfo | None = None
     """That in which they are asked for, None for UTC."""
-    buckets: Buckets | None = None
-    """Those of a series."""
-
-    @property
-    def bounds(self) -> tuple[datetime, ...]:
-        """Between which the buckets of a series are: `start`, instants in order, `end`."""
-        return self.buckets.bounds if self.buckets else ()
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Some readings put together: how many, and their average, lowest and highest temperature in degrees Celsius."""
-
-    count: int
-    average: float
-    min: float
-    max: float
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
+class Alarm(NamedTuple):
     """A room that is, or was, too warm or cold for a threshold in degrees Celsius, or silent for one in seconds."""
 
+    id: UUID
     building_id: str
     room_id: str
     kind: Kind
+    severity: Severity
     threshold: float
     temperature: float
     raised: datetime
     cleared: datetime | None
     noticed: datetime
-    severity: Severity
-    id: UUID
-
-
-class _Bucket(NamedTuple):
-    """A row of the statements of `summaries`: a bucket, and what its readings are put together."""
-
-    name: Any
-    """Its start, its number from 1, or None for the only one."""
-    readings: int
-    """How many; None, as all that follows, where there are none."""
-    sum: Decimal
-    min: float
-    max: float
-
-    @property
-    def summary(self) -> Summary:
-        lowest, highest = courses.extreme(self.min), courses.extreme(self.max)
-        return Summary(self.readings, courses.exact_average(self.sum, self.readings, lowest, highest), lowest, highest)
 
 
 class Room(NamedTuple):
@@ -147,7 +111,7 @@ class AlarmPlace(NamedTuple):
     def of(cls, alarm: Alarm) -> Self:
         """The place of an alarm."""
         over = alarm.cleared is not None
-        return cls(over, alarm.raised.astimezone(UTC), alarm.building_id, alarm.room_id, alarm.kind, alarm.id)
+        return cls(over, alarm.raised, alarm.building_id, alarm.room_id, alarm.kind, alarm.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +138,7 @@ class Temperatures:
     def __init__(self, database: Database) -> None:
         self._deadline_seconds = database.deadline_seconds
         self._bounds = database.bounds
-        self._brief_bounds = database.within(BRIEF_SECONDS)
+        self._brief_bounds = database.bounds_within(BRIEF_SECONDS)
         self._turns = Turns(database.connections)
         self._pool = AsyncConnectionPool(
             database.url,
@@ -197,35 +161,25 @@ class Temperatures:
         ):
             POOL.labels(label).set_function(partial(self._pool_now, name))
 
-    async def summary(self, scope: Scope) -> Summary | None:
-        """The summary of all readings in the scope, None if there are none."""
-        bucket = await self._short_interval(scope) or next(iter(await self._summaries(scope)), None)
-        return bucket.summary if bucket and bucket.readings else None
+    async def average(self, scope: Scope, options: CourseOptions) -> Course:
+        """The course of the whole interval."""
+        if not options.is_plain:
+            rows = await self._courses(scope, (scope.start, scope.end), options)
+        elif course := await self._short_interval(scope):
+            return course
+        else:
+            rows = await self._by_width(scope, None)
+        return next((Course(*values) for _, *values in rows), Course())
 
-    async def series(self, scope: Scope) -> list[tuple[datetime, Summary]]:
-        """The start and the summary of each bucket of the scope that has readings, in order."""
-        if scope.buckets is None or scope.buckets.grid:
-            return [(bucket.name, bucket.summary) for bucket in await self._summaries(scope)]
-        rows = await self._fetch(_of(_BY_BOUNDS, scope), {**_parameters(scope), "bounds": list(scope.bounds)})
-        found = [_Bucket(*row) for row in rows]
-        return [(scope.buckets.starts[bucket.name - 1], bucket.summary) for bucket in found]
-
-    async def courses(self, scope: Scope, options: CourseOptions) -> list[tuple[int, Course]]:
-        """The number, from 1, and the course of each bucket of the scope in which there are readings or one holds."""
-        rows = await self._fetch(
-            _OF_COURSES,
-            {
-                "building_id": scope.building_id,
-                "room_id": scope.room_id,
-                "bounds": list(scope.bounds or (scope.start, scope.end)),
-                "longest_hold": options.longest_hold,
-                "above": options.above,
-                "below": options.below,
-                "first": "first" in options.statistics,
-                "last": "last" in options.statistics,
-            },
-        )
-        return [(number, Course(*values)) for number, *values in rows]
+    async def series(self, scope: Scope, buckets: Buckets, options: CourseOptions) -> list[tuple[datetime, Course]]:
+        """The start and the course of each bucket in which there are readings or one holds, in order."""
+        if options.is_plain and buckets.grid:
+            return [(start, Course(*values)) for start, *values in await self._by_width(scope, buckets.grid)]
+        if options.is_plain:
+            rows = await self._fetch(_of(_BY_BOUNDS, scope), {**_parameters(scope), "bounds": list(buckets.bounds)})
+        else:
+            rows = await self._courses(scope, buckets.bounds, options)
+        return [(buckets.starts[number - 1], Course(*values)) for number, *values in rows]
 
     async def rooms(self, building_id: str | None, after: tuple[str, str], limit: int) -> list[Room]:
         """The first rooms after one, of a building or of all."""
@@ -270,16 +224,15 @@ class Temperatures:
         [(count,)] = await self._fetch(_of_place(_OPEN_ALARMS, scope.building_id, scope.room_id), _filters(scope))
         return int(count)
 
-    async def _short_interval(self, scope: Scope) -> _Bucket | None:
+    async def _short_interval(self, scope: Scope) -> Course | None:
         """The readings of a room in a short interval, None if it is not as short or some of them were dropped."""
         if scope.room_id is None or floor(scope.end, HOUR) - scope.start >= HOUR:
             return None
-        [(*values, were_dropped)] = await self._fetch(_OF_A_ROOM_WITHOUT_HOURS, _parameters(scope))
-        return None if were_dropped else _Bucket(*values)
+        [(were_dropped, *values)] = await self._fetch(_OF_A_ROOM_WITHOUT_HOURS, _parameters(scope))
+        return None if were_dropped else Course(*values)
 
-    async def _summaries(self, scope: Scope) -> list[_Bucket]:
-        width = scope.buckets and scope.buckets.grid
-        rows = await self._fetch(
+    async def _by_width(self, scope: Scope, width: timedelta | None) -> list[Any]:
+        return await self._fetch(
             _of(_BY_WIDTH, scope),
             {
                 **_parameters(scope),
@@ -289,7 +242,21 @@ class Temperatures:
                 "by_weeks": not (width and width % WEEK),
             },
         )
-        return [_Bucket(*row) for row in rows]
+
+    async def _courses(self, scope: Scope, bounds: Sequence[datetime], options: CourseOptions) -> list[Any]:
+        return await self._fetch(
+            _OF_COURSES,
+            {
+                "building_id": scope.building_id,
+                "room_id": scope.room_id,
+                "bounds": list(bounds),
+                "longest_hold": options.longest_hold,
+                "above": options.above,
+                "below": options.below,
+                "first": "first" in options.statistics,
+                "last": "last" in options.statistics,
+            },
+        )
 
     async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
@@ -404,7 +371,7 @@ _OPEN_ALARMS = (
 # Both bounds of `cleared`, from which the planner concludes that few of all alarms are meant.
 _ALARMS = (
     b"""
-    SELECT building_id, room_id, kind, threshold, temperature, raised, cleared, noticed, severity, id
+    SELECT id, building_id, room_id, kind, severity, threshold, temperature, raised, cleared, noticed
     FROM (
         SELECT *, false AS over FROM alarms
         WHERE cleared IS NULL AND %(state)s::text IS DISTINCT FROM 'cleared' AND """

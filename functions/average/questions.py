@@ -4,7 +4,6 @@ import csv
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from http import HTTPStatus
@@ -22,7 +21,7 @@ from shared import negotiation, zones
 from shared.alarms import KINDS, STATES
 from shared.formulas import unguarded
 from shared.periods import period
-from shared.problems import Fault, Problem
+from shared.problems import Fault, Problem, fault
 from shared.readings import IDENTIFIER, READING, TEMPERATURE_RULE, TIMESTAMP, temperature_schema
 from shared.validation import faults, rule
 
@@ -190,13 +189,13 @@ _alarm_cursor = SchemaValidator(
 )
 
 
-def average(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, CourseOptions | None]:
+def average(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, CourseOptions]:
     """The readings to average, and what is asked for beside that. Raises Problem 422 with every fault."""
     found = _validated(_average, query)
     return _scope(found, now, alignment), _course_options(found)
 
 
-def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets, CourseOptions | None]:
+def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Scope, Buckets, CourseOptions]:
     """The readings of a series, its buckets, and what is asked for beside averages.
 
     Raises Problem 422 with every fault.
@@ -204,11 +203,10 @@ def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Sco
     found = _validated(_series, query)
     scope = _scope(found, now, alignment)
     bucket = _bucket(found["bucket"], scope) if "bucket" in found else _bucket_for_a_chart(scope)
-    buckets = Buckets(bucket, scope.zone, scope.start, scope.end)
-    return replace(scope, buckets=buckets), buckets, _course_options(found)
+    return scope, Buckets(bucket, scope.zone, scope.start, scope.end), _course_options(found)
 
 
-def _course_options(found: Mapping[str, Any]) -> CourseOptions | None:
+def _course_options(found: Mapping[str, Any]) -> CourseOptions:
     options = CourseOptions(
         by_time=found.get("weighting") == "time",
         longest_hold=timedelta(seconds=found.get("max_gap", DAY.total_seconds())),
@@ -217,21 +215,19 @@ def _course_options(found: Mapping[str, Any]) -> CourseOptions | None:
         statistics=[name for name in STATISTICS if name in found.get("statistics", "").split(",")],
     )
     if "max_gap" in found and not options.holds:
-        raise _refused([_fault("max_gap", "is for weighting=time, above or below; give one of them")])
-    return options if options.holds or options.statistics else None
+        raise _refused([fault("max_gap", "is for weighting=time, above or below; give one of them")])
+    return options
 
 
 def _bucket(text: str, scope: Scope) -> Bucket:
     bucket = Bucket.parse(text)
     unit = bucket.unit if bucket.unit in _MOST_OF_UNIT else "d"
     if bucket.number > _MOST_OF_UNIT[unit] * (WIDTH_OF_UNIT[unit] // WIDTH_OF_UNIT[bucket.unit]):
-        raise _refused([_fault("bucket", f"must be at most {_MOST_OF_UNIT[unit]}{unit}")])
+        raise _refused([fault("bucket", f"must be at most {_MOST_OF_UNIT[unit]}{unit}")])
     # Those of a calendar are counted only where they can be few enough: their width is one on average.
     are_many = (scope.end - scope.start) / bucket.width > MOST_BUCKETS + 2
     if are_many or Buckets(bucket, scope.zone, scope.start, scope.end).count > MOST_BUCKETS:
-        raise _refused(
-            [_fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")]
-        )
+        raise _refused([fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")])
     return bucket
 
 
@@ -264,7 +260,7 @@ def readings(query: QueryParams, accept: str, now: datetime, alignment: timedelt
     after = None
     if "after" in found:
         if missing := [name for name in ("start", "end") if name not in found]:
-            raise _refused([_fault(name, "must be that of the answer that `after` goes on with") for name in missing])
+            raise _refused([fault(name, "must be that of the answer that `after` goes on with") for name in missing])
         after = _place(found["after"], scope)
     return ReadingsQuestion(scope, after, found.get("limit"), media_type)
 
@@ -286,14 +282,14 @@ def _place(line: str, scope: Scope) -> Place:
                 }
             )
         except (csv.Error, ValueError):
-            raise _refused([_fault("after", f"must be {_AFTER_RULE}")]) from None
+            raise _refused([fault("after", f"must be {_AFTER_RULE}")]) from None
     instant = reading["timestamp"].astimezone(UTC)
     if (
         reading["building_id"] != scope.building_id
         or scope.room_id not in {None, reading["room_id"]}
         or not scope.start <= instant < scope.end
     ):
-        raise _refused([_fault("after", "must be a reading of the building, room and interval that are asked for")])
+        raise _refused([fault("after", "must be a reading of the building, room and interval that are asked for")])
     return Place(reading["room_id"], instant, reading["temperature"])
 
 
@@ -316,7 +312,7 @@ def _decoded(validator: SchemaValidator, text: str) -> Any:
     try:
         return validator.validate_json(urlsafe_b64decode(text))
     except (ValueError, ValidationError):
-        raise _refused([_fault("after", "must be the value of `next` in the answer before")]) from None
+        raise _refused([fault("after", "must be the value of `next` in the answer before")]) from None
 
 
 def alarms(query: QueryParams, now: datetime) -> AlarmScope:
@@ -328,7 +324,7 @@ def alarms(query: QueryParams, now: datetime) -> AlarmScope:
     except OverflowError:
         start = datetime.min.replace(tzinfo=UTC)
     if end and start > end:
-        raise _refused([_fault("start", "must not be after end")])
+        raise _refused([fault("start", "must not be after end")])
     return AlarmScope(
         building_id=found.get("building_id"),
         room_id=found.get("room_id"),
@@ -345,9 +341,9 @@ def removal(query: QueryParams, kept_out_days: int) -> dict[str, Any]:
     """Which readings are to be removed, as the statements take it. Raises Problem 422 with every fault."""
     found = _validated(_remove(), query)
     if found["start"] >= found["end"]:
-        raise _refused([_fault("start", "must be before end")])
+        raise _refused([fault("start", "must be before end")])
     if found.get("above", 50.0) < found.get("below", -50.0):
-        raise _refused([_fault("above", "must not be less than below: every reading would be beyond one of them")])
+        raise _refused([fault("above", "must not be less than below: every reading would be beyond one of them")])
     return _removal(found, kept_out_days)
 
 
@@ -382,7 +378,7 @@ _OFFSET = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (?=\d\d(?::?\d\d)?$)")
 def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]:
     names = [name for name, _ in query.multi_items()]
     if repeated := [name for name in query if names.count(name) > 1]:
-        raise _refused([_fault(name, "must be given once") for name in repeated])
+        raise _refused([fault(name, "must be given once") for name in repeated])
     # In an offset, and in Etc/GMT+5, a plus sign that was not encoded arrives as a space.
     values = {name: _OFFSET.sub(r"\1+", value) if name in _TIMESTAMPS else value for name, value in query.items()}
     if "tz" in values:
@@ -400,10 +396,10 @@ _NO_OFFSET = "has no offset; add one, such as Z, or a time zone, such as tz=Euro
 
 def _scope(found: Mapping[str, Any], now: datetime, alignment: timedelta) -> Scope:
     if {"start", "query_datetime"} <= found.keys():
-        raise _refused([_fault("query_datetime", "is another name of start; give one of them")])
+        raise _refused([fault("query_datetime", "is another name of start; give one of them")])
     zone, given = found.get("tz"), {name: found[name] for name in _TIMESTAMPS if name in found}
     if zone is None and (local := [name for name in given if not _aware(given[name])]):
-        raise _refused([_fault(name, _NO_OFFSET) for name in local])
+        raise _refused([fault(name, _NO_OFFSET) for name in local])
     given = {name: _instant(value, name, zone) for name, value in given.items()}
     end = given.get("end", now.astimezone(UTC))
     start = given.get("start", given.get("query_datetime"))
@@ -411,11 +407,11 @@ def _scope(found: Mapping[str, Any], now: datetime, alignment: timedelta) -> Sco
         try:
             start = default_start(end, alignment)
         except OverflowError:
-            raise _refused([_fault("end", _NO_ROOM)]) from None
+            raise _refused([fault("end", _NO_ROOM)]) from None
         if zone and not has_local_time(start):
-            raise _refused([_fault("end", _NO_ROOM)])
+            raise _refused([fault("end", _NO_ROOM)])
     if start > end:
-        raise _refused([_fault("start", "must not be after end, which is now unless it is given")])
+        raise _refused([fault("start", "must not be after end, which is now unless it is given")])
     return Scope(found["building_id"], found.get("room_id"), start, end, zone)
 
 
@@ -433,12 +429,8 @@ def _instant(given: datetime | date, field: str, zone: tzinfo | None) -> datetim
     except OverflowError:
         instant = datetime.min.replace(tzinfo=UTC)
     if zone and not has_local_time(instant):
-        raise _refused([_fault(field, "must be from 0001-01-03 to 9999-12-29 where there is a time zone")])
+        raise _refused([fault(field, "must be from 0001-01-03 to 9999-12-29 where there is a time zone")])
     return instant
-
-
-def _fault(field: str, message: str) -> Fault:
-    return {"index": 0, "field": field, "message": message}
 
 
 def _refused(found: list[Fault]) -> Problem:

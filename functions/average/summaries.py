@@ -7,13 +7,13 @@ the sum without any rounding, the lowest and the highest of its readings.
 from typing import NamedTuple
 
 OF_A_ROOM_WITHOUT_HOURS = b"""
-    SELECT NULL::timestamptz, count, sum, min, max, %(start)s::timestamptz < dropped_before
+    SELECT %(start)s::timestamptz < dropped_before, coalesce(count, 0), sum, min, max
     FROM upkeep
     LEFT JOIN room_readings(%(building_id)s::text, %(room_id)s::text, %(start)s, %(end)s::timestamptz) ON true
 """
 """For a room, and an interval in which no hour of the summaries fits.
 
-One row always, which says whether readings of the interval were dropped. Then BY_WIDTH is to be asked.
+One row always, which says first whether readings of the interval were dropped. Then BY_WIDTH is to be asked.
 """
 
 _ASKED = b"""

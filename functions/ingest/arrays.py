@@ -9,47 +9,39 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from struct import pack
 
-from psycopg import pq
-from psycopg.abc import AdaptContext
+import psycopg
 from psycopg.adapt import Dumper
 from psycopg.postgres import types
+from psycopg.pq import Format
 
 from shared.database import POSTGRES_EPOCH
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class TextArray(bytes):
-    """A packed `text[]`."""
-
-    @classmethod
-    def of(cls, values: Sequence[str]) -> "TextArray":
-        """Pack strings that hold no NUL."""
-        parts = [_head("text", len(values))]
-        for value in values:
-            encoded = value.encode()
-            parts += (len(encoded).to_bytes(4), encoded)
-        return cls(b"".join(parts))
+class Array(bytes):
+    """A packed array, which is sent as it is. The statement says of which type."""
 
 
-class TimestampArray(bytes):
-    """A packed `timestamptz[]`."""
+def texts(values: Sequence[str]) -> Array:
+    """A `text[]` of strings that hold no NUL."""
+    parts = [_head("text", len(values))]
+    for value in values:
+        encoded = value.encode()
+        parts += (len(encoded).to_bytes(4), encoded)
+    return Array(b"".join(parts))
 
-    @classmethod
-    def of(cls, values: Sequence[datetime]) -> "TimestampArray":
-        """Pack datetimes that have an offset, to the microsecond."""
-        elements = [number for value in values for number in (8, (value - POSTGRES_EPOCH) // _MICROSECOND)]
-        return cls(_head("timestamptz", len(values)) + pack(f">{'iq' * len(values)}", *elements))
+
+def timestamps(values: Sequence[datetime]) -> Array:
+    """A `timestamptz[]` of datetimes that have an offset, to the microsecond."""
+    elements = [number for value in values for number in (8, (value - POSTGRES_EPOCH) // _MICROSECOND)]
+    return Array(_head("timestamptz", len(values)) + pack(f">{'iq' * len(values)}", *elements))
 
 
-class FloatArray(bytes):
-    """A packed `float8[]`."""
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "FloatArray":
-        """Pack finite numbers."""
-        elements = [number for value in values for number in (8, value)]
-        return cls(_head("float8", len(values)) + pack(f">{'id' * len(values)}", *elements))
+def floats(values: Sequence[float]) -> Array:
+    """A `float8[]` of finite numbers."""
+    elements = [number for value in values for number in (8, value)]
+    return Array(_head("float8", len(values)) + pack(f">{'id' * len(values)}", *elements))
 
 
 def _head(element: str, length: int) -> bytes:
@@ -57,28 +49,10 @@ def _head(element: str, length: int) -> bytes:
 
 
 class _Dumper(Dumper):
-    format = pq.Format.BINARY
+    format = Format.BINARY
 
     def dump(self, obj: bytes) -> bytes:
         return obj
 
 
-class _TextArrayDumper(_Dumper):
-    oid = types["text"].array_oid
-
-
-class _TimestampArrayDumper(_Dumper):
-    oid = types["timestamptz"].array_oid
-
-
-class _FloatArrayDumper(_Dumper):
-    oid = types["float8"].array_oid
-
-
-def register(context: AdaptContext) -> None:
-    """Teach a connection to send the packed arrays as they are."""
-    adapters = context.adapters
-    assert adapters is not None
-    adapters.register_dumper(TextArray, _TextArrayDumper)
-    adapters.register_dumper(TimestampArray, _TimestampArrayDumper)
-    adapters.register_dumper(FloatArray, _FloatArrayDumper)
+psycopg.adapters.register_dumper(Array, _Dumper)

@@ -15,7 +15,7 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema, from_js
 
 from ingest.refusals import MOST_READINGS, refused, too_many
 from ingest.timestamps import TimestampLimits
-from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
+from shared.problems import MOST_FAULTS_LISTED, Fault, Problem, fault
 from shared.readings import READING, Reading
 from shared.validation import faults, not_json, only_error, rule
 
@@ -193,7 +193,7 @@ def _check_attributes(headers: Mapping[str, str]) -> None:
             try:
                 attributes[name] = _decoded(value) if "%" in value or '"' in value else value
             except UnicodeDecodeError:
-                found.append({"index": 0, "field": name, "message": "must be UTF-8 where it is percent-encoded"})
+                found.append(fault(name, "must be UTF-8 where it is percent-encoded"))
     if found:
         raise _not_an_event(found)
     try:
@@ -252,7 +252,7 @@ async def _faults(validator: SchemaValidator, body: bytes, first: int | str) -> 
             try:
                 validator.validate_json(to_json(items[begin : begin + SLICE_READINGS], inf_nan_mode="constants"))
             except ValidationError as error:
-                found += [{**fault, "index": fault["index"] + begin} for fault in faults(error)]
+                found += [{**each, "index": each["index"] + begin} for each in faults(error)]
             if len(found) > MOST_FAULTS_LISTED:
                 break
         return found
@@ -293,7 +293,7 @@ def _not_json(error: ValidationError, index: int | None = None) -> Problem | Non
     if problem := not_json(error):
         _, _, message = problem.detail.partition(": ")
         if index is not None:
-            problem.faults = [{"index": index, "field": "", "message": f"is not JSON: {message}"}]
+            problem.faults = [fault("", f"is not JSON: {message}", index)]
         if "trailing characters" in message:
             problem.detail += "; a reading on each line is application/x-ndjson"
     return problem
@@ -310,7 +310,7 @@ def _refusal(error: ValidationError, body: bytes) -> Problem:
 
 def _broken(found: Sequence[Fault], title: str, body: bytes) -> Problem:
     """The Problem of faults that validation of a schema with this title found."""
-    fields = {fault["field"] for fault in found}
+    fields = {each["field"] for each in found}
     if "datacontenttype" in fields:
         return _unsupported_data(found)
     if fields & _ATTRIBUTES.keys() or (title in {"Event", "list[Event]"} and "" in fields):
@@ -364,7 +364,7 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
         except ValidationError as error:
             if problem := not_json(error):
                 raise _no_lines(problem, index, number=body.count(b"\n", 0, line.start(1)) + 1) from None
-            found += [{**fault, "index": index} for fault in faults(error)]
+            found += [{**each, "index": index} for each in faults(error)]
     if found:
         refusal = _broken(found, "Reading", body)
         if (found[0]["index"], found[0]["field"]) == (0, ""):
@@ -379,7 +379,7 @@ _NO_LINES = "; JSON that is not a reading on each line is application/json"
 def _no_lines(problem: Problem, index: int, *, number: int) -> Problem:
     """The same of the line with that number, counted from 1."""
     _, _, message = problem.detail.partition(": ")
-    problem.faults = [{"index": index, "field": "", "message": f"is not JSON: {message}"}]
+    problem.faults = [fault("", f"is not JSON: {message}", index)]
     problem.detail = f"Line {number} is not JSON: {message}{'' if index else _NO_LINES}"
     return problem
 
@@ -393,9 +393,9 @@ def _data(events: Sequence[Mapping[str, Any]]) -> Sequence[Reading]:
         # As every member of the JSON format, null where it is not set.
         data, encoded = event.get("data"), event.get("data_base64")
         if data is None and encoded is None:
-            missing.append({"index": index, "field": "data", "message": "Field required"})
+            missing.append(fault("data", "Field required", index))
         elif data is not None and encoded is not None:
-            both.append({"index": index, "field": "data_base64", "message": "must not be there beside data"})
+            both.append(fault("data_base64", "must not be there beside data", index))
         readings.append(encoded if data is None else data)
     if both:
         raise _not_an_event(both)

@@ -17,14 +17,16 @@ from shared.database import Database
 
 INSERT_ALL = """
     INSERT INTO temperatures (building_id, room_id, timestamp, temperature)
-    SELECT * FROM unnest(%b, %b, %b, %b) AS reading (building_id, room_id, timestamp, temperature)
+    SELECT * FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::float8[])
+        AS reading (building_id, room_id, timestamp, temperature)
     -- One order for all: writers that meet on the same readings wait for each other and never deadlock.
     ORDER BY building_id COLLATE "C", room_id COLLATE "C", timestamp, temperature
 """
 """Stores readings that are all new, and fails for others."""
 INSERT_MISSING = """
     INSERT INTO temperatures (building_id, room_id, timestamp, temperature)
-    SELECT * FROM unnest(%b, %b, %b, %b) AS reading (building_id, room_id, timestamp, temperature)
+    SELECT * FROM unnest(%b::text[], %b::text[], %b::timestamptz[], %b::float8[])
+        AS reading (building_id, room_id, timestamp, temperature)
     -- A transaction that adds nothing writes no WAL, and its commit waits for no disk and no standby. This has it wait
     -- until whatever it found is there too.
     WHERE (SELECT pg_logical_emit_message(true, 'temperature', '')) IS NOT NULL
@@ -79,7 +81,6 @@ class Sessions:
     async def connect(self) -> "AsyncIterator[Session]":
         """A connection, until the end of the context. Raises what `failure` classifies."""
         async with await psycopg.AsyncConnection.connect(self._database.url, **self._database.options) as connection:
-            arrays.register(connection)
             yield Session(self, connection, self._database.bounds)
 
     @property
@@ -181,10 +182,10 @@ class Session:
         return await self._connection.execute(
             statement,
             (
-                arrays.TextArray.of([reading["building_id"] for reading in readings]),
-                arrays.TextArray.of([reading["room_id"] for reading in readings]),
-                arrays.TimestampArray.of([reading["timestamp"] for reading in readings]),
-                arrays.FloatArray.of([reading["temperature"] for reading in readings]),
+                arrays.texts([reading["building_id"] for reading in readings]),
+                arrays.texts([reading["room_id"] for reading in readings]),
+                arrays.timestamps([reading["timestamp"] for reading in readings]),
+                arrays.floats([reading["temperature"] for reading in readings]),
             ),
         )
 

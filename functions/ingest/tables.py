@@ -8,6 +8,7 @@ import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from operator import itemgetter
@@ -56,7 +57,8 @@ async def parse(validator: SchemaValidator, content_type: str, body: bytes) -> S
     parameters = _parameters(content_type)
     codec = _codec(parameters.get("charset", "utf-8").lower())
     _check_text(body, codec)
-    table = _Table(body, codec, header=parameters.get("header", "present").lower() != "absent")
+    read = partial(_Table, body, codec, header=parameters.get("header", "present").lower() != "absent")
+    table = read()
     names_are_guarded = b"'" in body
     readings: list[Reading] = []
     try:
@@ -75,7 +77,7 @@ async def parse(validator: SchemaValidator, content_type: str, body: bytes) -> S
     except (csv.Error, ValidationError):
         pass
     # Again, line by line, for what is wrong and where.
-    raise await _refusal(validator, table.again(), names_are_guarded)
+    raise await _refusal(validator, read(), names_are_guarded)
 
 
 class _Table:
@@ -83,17 +85,11 @@ class _Table:
 
     def __init__(self, body: bytes, charset: str, *, header: bool) -> None:
         """Raises Problem 422 for columns that are not understood. The body is in the character set."""
-        self._arguments = body, charset, header
         self.line = 1
         self.rows = csv.reader(io.TextIOWrapper(io.BytesIO(body), charset, newline=""), strict=True)
         self.columns: Sequence[str] = _header(self.rows) if header else READING_COLUMNS
         self.ordered = itemgetter(*(self.columns.index(column) for column in READING_COLUMNS))
         """The values of a row in the order of READING_COLUMNS."""
-
-    def again(self) -> "_Table":
-        """The same from its begin."""
-        body, charset, header = self._arguments
-        return _Table(body, charset, header=header)
 
     def numbered(self) -> Iterator[tuple[int, list[str]]]:
         """The rows that are not empty, each with the number of its first line."""
@@ -120,7 +116,7 @@ def _check_text(body: bytes, charset: str) -> None:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"CSV holds at most {MOST_LINES} lines; send it in parts")
 
 
-def _header(rows: "Iterator[list[str]]") -> Sequence[str]:
+def _header(rows: Iterator[list[str]]) -> Sequence[str]:
     try:
         columns = [name.strip() for name in next((row for row in rows if row), [])]
     except csv.Error as error:

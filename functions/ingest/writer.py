@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from math import nan
 from time import perf_counter
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -179,14 +179,12 @@ class Writer:
     def _give_back(self, group: Group, error: Exception) -> Failure:
         """Have a group that failed tried again, or refuse the request that is at fault. Return what the failure is."""
         found = failure(error)
-        match found:
-            case Failure.FAULTY if group.has_one_request:
-                log.error("the database refused readings that had passed validation", exc_info=error)
-                _refuse(group.requests[0])
-            case Failure.FAULTY | Failure.REFUSED | Failure.AWAY:
-                self._groups.put_back(group)
-            case other:
-                assert_never(other)
+        if found is Failure.FAULTY and group.has_one_request:
+            log.error("the database refused readings that had passed validation", exc_info=error)
+            detail = "The readings could not be stored; nothing of the request was"
+            group.requests[0].refuse(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
+        else:
+            self._groups.put_back(group)
         return found
 
     async def _commit(self, session: Session, requests: Sequence[Request]) -> None:
@@ -225,12 +223,6 @@ def _is_replaced() -> bool:
     """Whether the running task was told to end."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _refuse(request: Request) -> None:
-    request.refuse(
-        Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The readings could not be stored; nothing of the request was")
-    )
 
 
 def _report(requests: Sequence[Request], duplicates: int, seconds: float) -> None:

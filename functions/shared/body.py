@@ -60,7 +60,7 @@ class Receiver:
 
         Read from the server itself: starlette's stream takes longer for a small body than validating it.
         """
-        coding = _content_coding(headers["content-encoding"]) if "content-encoding" in headers else ""
+        is_gzip = "content-encoding" in headers and _is_gzip(headers["content-encoding"])
         if (declared := announced_bytes(headers)) > self._most_bytes:
             # The server reads the rest, and forgets it.
             raise _too_large(self._most_bytes, close=declared > MOST_DISCARDED_BYTES)
@@ -70,7 +70,7 @@ class Receiver:
         else:
             _raise_if_broken_off(request, message)
             received = bytes(message.get("body", b""))
-        return await self._inflated(received) if coding else received
+        return await self._inflated(received) if is_gzip else received
 
     async def _rest(self, request: Request, message: Mapping[str, Any]) -> bytes:
         """The body that begins with the message."""
@@ -122,18 +122,16 @@ def _inflate(compressed: bytes) -> Iterator[bytes]:
         raise _not_gzip("it ends before its end")
 
 
-def _content_coding(encoding: str) -> str:
-    """`gzip`, or nothing for a body as it is, of a Content-Encoding. Raises Problem 415 for all else."""
+def _is_gzip(encoding: str) -> bool:
+    """Whether a Content-Encoding says gzip; if not, a body is as it is. Raises Problem 415 for all else."""
     codings = [coding for each in encoding.lower().split(",") if (coding := each.strip()) not in {"", "identity"}]
-    if codings in (["gzip"], ["x-gzip"]):
-        return "gzip"
-    if codings:
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"A body with Content-Encoding {', '.join(codings)} cannot be read; send it as gzip or as it is",
-            headers={"Accept-Encoding": "gzip"},
-        )
-    return ""
+    if codings in ([], ["gzip"], ["x-gzip"]):
+        return bool(codings)
+    raise Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        f"A body with Content-Encoding {', '.join(codings)} cannot be read; send it as gzip or as it is",
+        headers={"Accept-Encoding": "gzip"},
+    )
 
 
 class _Memory:

@@ -99,7 +99,7 @@ class Database:
         if self.pooled:
             # Neither prepared statements nor session settings outlive the transaction.
             return {**options, "prepare_threshold": None}
-        settings = {
+        session = {
             **self._bounds,
             # On TimescaleDB, where a statement has a part for each chunk, planning it takes longer than running it.
             # The values of its parameters call for no other plan.
@@ -112,7 +112,7 @@ class Database:
         return {
             **options,
             "prepare_threshold": 0,
-            "options": " ".join(filter(None, [own, *(f"-c {name}={value}" for name, value in settings.items())])),
+            "options": " ".join(filter(None, [own, *(f"-c {name}={value}" for name, value in session.items())])),
         }
 
     @property
@@ -124,7 +124,7 @@ class Database:
         """
         return _settings(self._bounds) if self.pooled else None
 
-    def within(self, seconds: float) -> LiteralString:
+    def bounds_within(self, seconds: float) -> LiteralString:
         """The statement with which a transaction must begin that may take at most so many seconds."""
         brief = {"statement_timeout": round(seconds * 1000)}
         return _settings(self._bounds | brief if self.pooled else brief)
@@ -150,8 +150,8 @@ class Database:
 
 
 def _settings(values: Mapping[str, int | str]) -> LiteralString:
-    settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in values.items())
-    return f"SELECT {settings}"
+    calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in values.items())
+    return f"SELECT {calls}"
 
 
 async def fetch(

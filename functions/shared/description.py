@@ -1,15 +1,15 @@
 """The description of a function's API, as it was written down when the function was built (`python -m openapi`)."""
 
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import answers, edge
+from shared import edge
 
 
 def answering(file: Path, needs_token: Callable[[str, str], bool]) -> edge.Function:
@@ -17,7 +17,7 @@ def answering(file: Path, needs_token: Callable[[str, str], bool]) -> edge.Funct
 
     `needs_token` says of a method and a path whether the settings list tokens for it.
     """
-    document = cache(lambda: answers.json(adapted(json.loads(file.read_bytes()), needs_token)).body)
+    document = cache(lambda: to_json(_adapted(from_json(file.read_bytes()), needs_token)))
 
     async def answer(_: Request) -> Response:
         return Response(document(), media_type="application/json")
@@ -25,7 +25,7 @@ def answering(file: Path, needs_token: Callable[[str, str], bool]) -> edge.Funct
     return answer
 
 
-def adapted(document: dict[str, Any], needs_token: Callable[[str, str], bool]) -> dict[str, Any]:
+def _adapted(document: dict[str, Any], needs_token: Callable[[str, str], bool]) -> dict[str, Any]:
     """The description as it is true here: the API is beside it, and needs a token only where the settings list some."""
     document["servers"] = [{"url": "."}]
     secured = False

@@ -8,7 +8,7 @@ import asyncio
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from hashlib import sha256
 from http import HTTPStatus
 from importlib.util import find_spec
@@ -60,8 +60,6 @@ class Site:
         self._folder = folder
         self._packaged = packaged
         self._replaced = replaced or {}
-        self._paths = cache(self._find)
-        self._version = cache(self._digest)
         self._files: dict[str, File] = {}
 
     def page(self, name: str, policy: Mapping[str, str] = CONTENT_POLICY) -> edge.Function:
@@ -78,11 +76,11 @@ class Site:
         """Answer with a file that pages load. Raises Problem 404."""
         path = request.scope["path"]
         folder, version, name = ("", "", *path.split("/"))[-3:]
-        if folder != self._address or name not in self._paths():
+        if folder != self._address or name not in self._paths:
             raise Problem(HTTPStatus.NOT_FOUND, f"There is nothing at {path}")
         file = await self._loaded(name)
         # During a rollout the page may come from another revision. It gets the file of this one, and does not keep it.
-        kept = f"max-age={YEAR_SECONDS}, immutable" if version == self._version() else "no-cache"
+        kept = f"max-age={YEAR_SECONDS}, immutable" if version == self._version else "no-cache"
         return _response(request, file, kept, CONTENT_POLICY)
 
     async def _loaded(self, name: str) -> File:
@@ -96,7 +94,8 @@ class Site:
             self._files[name] = await loaded
         return self._files[name]
 
-    def _find(self) -> dict[str, Path]:
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
         paths = {path.name: path for path in sorted(self._folder.iterdir()) if path.suffix in MEDIA_TYPES}
         for name, file in self._packaged.items():
             package, _, path = file.partition("/")
@@ -105,14 +104,15 @@ class Site:
             paths[name] = Path(found.submodule_search_locations[0]) / path
         return paths
 
-    def _digest(self) -> str:
-        return sha256(b"".join(path.read_bytes() for path in self._paths().values())).hexdigest()[:16]
+    @cached_property
+    def _version(self) -> str:
+        return sha256(b"".join(path.read_bytes() for path in self._paths.values())).hexdigest()[:16]
 
     def _load(self, name: str) -> File:
-        path = self._paths()[name]
+        path = self._paths[name]
         content = path.read_bytes()
         if path.suffix == ".html":
-            content = content.replace(b'"files/', f'"{self._address}/{self._version()}/'.encode())
+            content = content.replace(b'"files/', f'"{self._address}/{self._version}/'.encode())
         for before, after in self._replaced.items():
             content = content.replace(before, after)
         # As the module gzip does. Nothing else here imports it.

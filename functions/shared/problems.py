@@ -29,6 +29,11 @@ class Fault(TypedDict):
     message: str
 
 
+def fault(field: str, message: str, index: int = 0) -> Fault:
+    """What is wrong with a field of the request, or of the reading with this index."""
+    return {"index": index, "field": field, "message": message}
+
+
 def phrase(status: HTTPStatus) -> str:
     """The words for a status (RFC 9110, 15)."""
     return _PHRASES.get(status, status.phrase)
@@ -75,9 +80,9 @@ class Problem(Exception):
         return answers.json(body, self.status, headers=self.headers, media_type="application/problem+json")
 
 
-def unavailable(reason: str, detail: str, retry_after: int = 1) -> Problem:
-    """503: the request was fine, and may be sent again after `retry_after` seconds."""
-    headers = {"Retry-After": str(retry_after)}
+def unavailable(reason: str, detail: str, retry_after_seconds: int = 1) -> Problem:
+    """503: the request was fine, and may be sent again later."""
+    headers = {"Retry-After": str(retry_after_seconds)}
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=headers, reason=reason)
 
 

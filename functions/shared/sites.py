@@ -1,14 +1,13 @@
 """Keeps pages of other sites from writing: a page can send requests in the name of its reader."""
 
 import functools
-from collections.abc import Sequence
 from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import origins
-from shared.edge import Function
+from shared.edge import Function, headers
 from shared.problems import Problem
 
 OWN_FETCH_SITES = (b"same-origin", b"none")
@@ -26,13 +25,9 @@ def no_foreign_pages(function: Function) -> Function:
 
     @functools.wraps(function)
     async def guarded(request: Request) -> Response:
-        headers = request.scope["headers"]
-        for name, value in headers:
-            if (
-                name == b"sec-fetch-site"
-                and value not in OWN_FETCH_SITES
-                and not origins.listed(_origin(headers), allowed)
-            ):
+        for name, value in request.scope["headers"]:
+            is_foreign = name == b"sec-fetch-site" and value not in OWN_FETCH_SITES
+            if is_foreign and not origins.listed(headers(request).get("origin", ""), allowed):
                 raise foreign_page()
         return await function(request)
 
@@ -46,7 +41,3 @@ def foreign_page() -> Problem:
         "A page of another site may not do this; list its origin in CORS_ORIGINS if it is to",
         reason="other_site",
     )
-
-
-def _origin(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    return next((value.decode("latin-1") for name, value in headers if name == b"origin"), "")

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from pydantic_core import ErrorDetails, ValidationError, core_schema
 
-from shared.problems import Fault, Problem
+from shared.problems import Fault, Problem, fault
 
 
 def rule(schema: core_schema.CoreSchema, must: str, **documentation: object) -> core_schema.CoreSchema:
@@ -24,11 +24,11 @@ def rule(schema: core_schema.CoreSchema, must: str, **documentation: object) -> 
 def faults(error: ValidationError) -> list[Fault]:
     """Every fault that validation found, in the order of the input."""
     found: list[Fault] = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        location = list(fault["loc"])
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        location = list(each["loc"])
         index = location.pop(0) if location and isinstance(location[0], int) else 0
-        message = "is not known here" if fault["type"] == "extra_forbidden" else fault["msg"]
-        found.append({"index": int(index), "field": ".".join(str(name) for name in location), "message": message})
+        message = "is not known here" if each["type"] == "extra_forbidden" else each["msg"]
+        found.append(fault(".".join(map(str, location)), message, int(index)))
     return found
 
 

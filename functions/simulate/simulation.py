@@ -18,7 +18,7 @@ from typing import NotRequired, TypedDict
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from shared.periods import DAY_SECONDS, period
-from shared.problems import Fault, Problem
+from shared.problems import Fault, Problem, fault
 from shared.readings import IDENTIFIER, Reading
 from shared.validation import faults, not_json, rule
 
@@ -164,20 +164,16 @@ def parse(body: bytes) -> Simulation:
     if "backfill" not in parameters:
         field, count = "count", parameters.get("count", 1)
     elif "count" in parameters:
-        raise _refused([_fault("count", "must not be given together with backfill")])
+        raise _refused([fault("count", "must not be given together with backfill")])
     elif parameters["backfill"] < interval:
-        raise _refused([_fault("backfill", f"must not be shorter than the interval, {interval} seconds")])
+        raise _refused([fault("backfill", f"must not be shorter than the interval, {interval} seconds")])
     else:
         field, count = "backfill", parameters["backfill"] // interval
     if count * len(rooms) > MOST_READINGS:
         message = f"must make at most {MOST_READINGS} readings of all rooms, not {count * len(rooms)}"
-        raise _refused([_fault(field, message)])
+        raise _refused([fault(field, message)])
     last = int(time.time()) // interval * interval
     return Simulation(rooms, range(last - (count - 1) * interval, last + 1, interval), parameters["profile"])
-
-
-def _fault(field: str, message: str) -> Fault:
-    return {"index": 0, "field": field, "message": message}
 
 
 def _refused(found: Sequence[Fault]) -> Problem:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -51,8 +51,7 @@ class _Key(NamedTuple):
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
-class Addressee:
+class Addressee(NamedTuple):
     """Who is told of the alarms of a check, and what goes with that."""
 
     sink: str | None
@@ -109,23 +108,6 @@ class _TakenRoom(NamedTuple):
     has_more: bool
 
 
-class _FoundRun(NamedTuple):
-    """A row of EXCURSIONS: a run of readings of the span with this number."""
-
-    number: int
-    calm_at: datetime | None
-    began: datetime | None
-    ended: datetime | None
-    temperature: float
-    lasts: bool
-    readings: int
-    """Of all runs together."""
-
-    @property
-    def run(self) -> Run:
-        return Run(self.calm_at, self.began, self.ended, self.temperature, self.lasts)
-
-
 @dataclass(frozen=True, slots=True)
 class _Span:
     """Readings of a room that came since the last check, and for which threshold they are to be looked at."""
@@ -177,11 +159,7 @@ class _Check:
         self._ends = time.monotonic() + seconds
         self._rules = rules
         self._profiles: Sequence[Thresholds] = [*rules.places.values()]
-        self._parameters: dict[str, Any] = {
-            "sink": addressee.sink,
-            "dataschema": addressee.dataschema,
-            "traceparent": addressee.traceparent,
-        }
+        self._parameters: dict[str, Any] = addressee._asdict()
         self._counts = Counts()
         self._room_hours = FIRST_ROOM_HOURS
 
@@ -318,12 +296,12 @@ class _Check:
             until=[span.until for span in spans],
             bounds=bounds,
         )
-        found = [_FoundRun(*row) for row in rows]
-        for number, of_span in groupby(found, key=attrgetter("number")):
+        found = [(number, Run(*run), readings) for number, *run, readings in rows]
+        for number, of_span in groupby(found, key=itemgetter(0)):
             span = spans[number]
-            reconcile(alarms[span.key], [each.run for each in of_span], span.since)
+            reconcile(alarms[span.key], [run for _, run, _ in of_span], span.since)
         await self._keep({span.key: (span.threshold, alarms[span.key]) for span in spans})
-        return int(found[0].readings) if found else 0
+        return int(found[0][2]) if found else 0
 
     async def _nearby(self, spans: Sequence[_Span]) -> dict[_Key, list[AlarmSpan]]:
         """The alarms that are open, or ended after the beginning of a span."""

@@ -92,8 +92,7 @@ async def _send(dataschema: str) -> tuple[int, int, str]:
     # What sends is not loaded before there is something to send.
     from watch import outbox
 
-    found = await outbox.send(DATABASE, SINK, dataschema)
-    return found.sent, found.unsent, found.reason
+    return await outbox.send(DATABASE, SINK, dataschema)
 
 
 async def _schema(_: Request) -> Response:

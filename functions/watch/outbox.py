@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -97,8 +97,7 @@ _Outcomes = dict[Message, Failure | None]
 """What became of events: why a sink did not take them, or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """How many events the sink took, how many are left, and why the sink did not take them."""
 
     sent: int
@@ -160,12 +159,13 @@ class _Outbox:
         """Write down what became of events that were claimed, and return what failed."""
         failures = {message: failure for message, failure in outcomes.items() if failure}
         if taken := [message for message in outcomes if message not in failures]:
-            await self._forget(taken)
+            await self._run(_TAKEN, alarms=[each.alarm for each in taken], states=[each.state for each in taken])
         for message in messages:
             if message in failures:
                 await self._fail(message, failures[message])
             elif message not in outcomes:
-                await self._release(message)
+                # It was not tried, and is left to the next check.
+                await self._write(message, attempts=0, seconds=0, given_up=False, reason=None)
         return [*failures.values()]
 
     async def unsent(self) -> int:
@@ -187,13 +187,6 @@ class _Outbox:
             self._connection, self._database.bounds, statement.encode(), {"sink": self._sink.digest, **parameters}
         )
         return await within(self._database.deadline_seconds, work)
-
-    async def _forget(self, taken: list[Message]) -> None:
-        await self._run(_TAKEN, alarms=[each.alarm for each in taken], states=[each.state for each in taken])
-
-    async def _release(self, message: Message) -> None:
-        """Leave an event that was not tried to the next check."""
-        await self._write(message, attempts=0, seconds=0, given_up=False, reason=None)
 
     async def _fail(self, message: Message, failure: Failure) -> None:
         """Have an event tried again later, or give it up."""

@@ -167,7 +167,10 @@ EXCURSIONS = f"""
     WHERE began IS NOT NULL OR run <= 1 OR ended IS NULL
     ORDER BY number, run
 """  # noqa: S608 - constants
-"""The excursions of spans of readings, in order; and for each span its first and its last calm reading."""
+"""The excursions of spans of readings, in order; and for each span its first and its last calm reading.
+
+A row is the number of a span, a Run of its readings, and how many readings all runs have together.
+"""
 
 
 def of_rules(rules: Rules, now: datetime) -> dict[str, Any]:

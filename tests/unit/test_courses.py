@@ -6,7 +6,7 @@ from math import ulp
 
 import pytest
 
-from average.courses import EMPTY
+from average.courses import Course
 
 
 def course_of(temperatures: list[float]) -> tuple[float | None, float]:
@@ -18,7 +18,7 @@ def course_of(temperatures: list[float]) -> tuple[float | None, float]:
         total = sum(exact, Decimal(0))
         squares = sum((temperature * temperature for temperature in exact), Decimal(0))
         expected = (squares / len(exact) - (total / len(exact)) ** 2).sqrt()
-        course = EMPTY._replace(readings=len(exact), sum=Decimal(total), sum_of_squares=Decimal(squares))
+        course = Course(readings=len(exact), sum=Decimal(total), sum_of_squares=Decimal(squares))
         return course.stddev, float(expected)
 
 
