@@ -166,11 +166,16 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 def test_requests_of_a_client_that_reads_no_answer_are_not_kept(ingest: stack.Served) -> None:
     before = stack.megabytes(ingest)
+    request = HEALTH.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * 1_000))
     with connect(ingest) as client:
         client.settimeout(2)
         with suppress(TimeoutError):
-            client.sendall(HEALTH * (32 * MEBIBYTE // len(HEALTH)))
+            client.sendall(request * (64 * MEBIBYTE // len(request)))
         assert stack.megabytes(ingest) - before < 50
+        # Its end is heard, so that no answer is written to who is gone.
+        client.settimeout(20)
+        client.shutdown(socket.SHUT_WR)
+        assert heard(client).startswith(b"HTTP/1.1 200 ")
 
 
 def test_all_requests_of_a_client_that_waits_for_none_are_answered(ingest: stack.Served) -> None:
