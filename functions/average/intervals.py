@@ -152,7 +152,11 @@ class Buckets:
         else:
             days = Buckets(Bucket(1, "d"), self.zone, self.start, self.end)._days()
             for midnight, next_midnight in pairwise(days):  # pragma: no branch - they go on beyond the end
-                yield from (midnight + width * number for number in range(-((midnight - next_midnight) // width)))
+                # From the last one that is not behind the start: a day may have 86,400.
+                first = max(0, (self.start - midnight) // width)
+                yield from (
+                    midnight + width * number for number in range(first, -((midnight - next_midnight) // width))
+                )
 
     def _days(self) -> Iterator[datetime]:
         """The instants at which the days begin that begin a bucket."""

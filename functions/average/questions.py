@@ -202,8 +202,12 @@ def series(query: QueryParams, now: datetime, alignment: timedelta) -> tuple[Sco
     """
     found = _validated(_series, query)
     scope = _scope(found, now, alignment)
-    bucket = _bucket(found["bucket"], scope) if "bucket" in found else _bucket_for_a_chart(scope)
-    return scope, Buckets(bucket, scope.zone, scope.start, scope.end), _course_options(found)
+    bucket = _bucket(found["bucket"]) if "bucket" in found else _bucket_for_a_chart(scope)
+    buckets = Buckets(bucket, scope.zone, scope.start, scope.end)
+    # Those of a calendar are counted only where they can be few enough: their width is one on average.
+    if (scope.end - scope.start) / bucket.width > MOST_BUCKETS + 2 or buckets.count > MOST_BUCKETS:
+        raise _refused([fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")])
+    return scope, buckets, _course_options(found)
 
 
 def _course_options(found: Mapping[str, Any]) -> CourseOptions:
@@ -219,15 +223,11 @@ def _course_options(found: Mapping[str, Any]) -> CourseOptions:
     return options
 
 
-def _bucket(text: str, scope: Scope) -> Bucket:
+def _bucket(text: str) -> Bucket:
     bucket = Bucket.parse(text)
     unit = bucket.unit if bucket.unit in _MOST_OF_UNIT else "d"
     if bucket.number > _MOST_OF_UNIT[unit] * (WIDTH_OF_UNIT[unit] // WIDTH_OF_UNIT[bucket.unit]):
         raise _refused([fault("bucket", f"must be at most {_MOST_OF_UNIT[unit]}{unit}")])
-    # Those of a calendar are counted only where they can be few enough: their width is one on average.
-    are_many = (scope.end - scope.start) / bucket.width > MOST_BUCKETS + 2
-    if are_many or Buckets(bucket, scope.zone, scope.start, scope.end).count > MOST_BUCKETS:
-        raise _refused([fault("bucket", f"makes more than {MOST_BUCKETS} buckets of the interval; ask for wider ones")])
     return bucket
 
 

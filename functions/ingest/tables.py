@@ -19,7 +19,7 @@ from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.formulas import READING_COLUMNS, unguarded
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
 from shared.readings import TEMPERATURE_RULE, Reading, temperature_schema
-from shared.validation import faults, rule
+from shared.validation import MOST_FIELD_CHARACTERS, faults, rule
 
 SLICE_LINES = 1_000
 """Lines that are looked through at a time: others are served in between."""
@@ -121,8 +121,10 @@ def _header(rows: Iterator[list[str]]) -> Sequence[str]:
         columns = [name.strip() for name in next((row for row in rows if row), [])]
     except csv.Error as error:
         raise _not_csv(1, 0, error) from None
+    unknown = (_fault(name, "is no column of readings") for name in columns if name not in READING_COLUMNS)
     found: list[Fault] = [
-        *(_fault(name, "is no column of readings") for name in columns if name not in READING_COLUMNS),
+        # There may be a million.
+        *islice(unknown, MOST_FAULTS_LISTED + 1),
         *(_fault(name, "must be a column") for name in READING_COLUMNS if name not in columns),
         *(_fault(name, "must be there once") for name in READING_COLUMNS if columns.count(name) > 1),
     ]
@@ -134,7 +136,7 @@ def _header(rows: Iterator[list[str]]) -> Sequence[str]:
 
 
 def _fault(field: str, message: str) -> Fault:
-    return {"index": 0, "line": 1, "field": field[:255], "message": message}
+    return {"index": 0, "line": 1, "field": field[:MOST_FIELD_CHARACTERS], "message": message}
 
 
 def _reading(building_id: str, room_id: str, timestamp: str, temperature: str) -> dict[str, str]:

@@ -37,6 +37,9 @@ Routes = Mapping[str, Route]
 MOST_QUERY_PARAMETERS = 50
 """Of a query string."""
 
+MOST_LOGGED_CHARACTERS = 1_000
+"""Of a path or an id that a client sent, which may have 64 KiB, each byte of it written as six in two places."""
+
 log = logging.getLogger("edge")
 
 
@@ -90,10 +93,10 @@ def _log(request: Request, status: int, started: float, failure: BaseException |
     fields = {
         "request_id": _request_id(received),
         # Of an event in binary mode, as Knative delivers all.
-        "cloudevent_id": received.get("ce-id"),
+        "cloudevent_id": received["ce-id"][:MOST_LOGGED_CHARACTERS] if "ce-id" in received else None,
         "method": request.method,
         # As it was sent, encoded: decoded, it could hold the end of the line.
-        "path": request.scope.get("raw_path", b"").decode("latin-1"),
+        "path": request.scope.get("raw_path", b"")[:MOST_LOGGED_CHARACTERS].decode("latin-1"),
         "status": status,
         "duration_ms": round(1000 * (perf_counter() - started), 3),
         "cause": failure and repr(failure),

@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 from collections import deque
+from collections.abc import Collection
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared import settings
@@ -108,12 +110,14 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Close the connection too if nothing is ever sent."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.flow = _Flow(self.transport, self.pipeline)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client."""
         if self._stall_timer is not None:
             self._stall_timer.cancel()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -283,6 +287,19 @@ class Protocol(HttpToolsProtocol):
         if self._arrival_timer is not None:
             self._stop_waiting()
         super().on_message_complete()
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests wait for their turn: a client may send any number, and read no answer."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Collection[object]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read again, if no request waits."""
+        if not self._waiting:
+            super().resume_reading()
 
 
 class _WithoutChunks(RequestResponseCycle):

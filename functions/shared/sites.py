@@ -25,10 +25,11 @@ def no_foreign_pages(function: Function) -> Function:
 
     @functools.wraps(function)
     async def guarded(request: Request) -> Response:
-        for name, value in request.scope["headers"]:
-            is_foreign = name == b"sec-fetch-site" and value not in OWN_FETCH_SITES
-            if is_foreign and not origins.listed(headers(request).get("origin", ""), allowed):
-                raise foreign_page()
+        is_foreign = any(
+            name == b"sec-fetch-site" and value not in OWN_FETCH_SITES for name, value in request.scope["headers"]
+        )
+        if is_foreign and not origins.listed(headers(request).get("origin", ""), allowed):
+            raise foreign_page()
         return await function(request)
 
     return guarded

@@ -23,6 +23,9 @@ from shared.readings import IDENTIFIER, Reading
 from shared.validation import faults, not_json, rule
 
 MOST_READINGS = 1_000_000
+MOST_ROOMS = 1_000
+MOST_COMMAS = 10 * MOST_ROOMS
+"""Of a body: each field that is not known is a fault of its own, and takes ten times as long as one that is."""
 
 
 class Room(TypedDict):
@@ -122,7 +125,7 @@ ROOM = core_schema.typed_dict_schema(
 )
 REQUEST = core_schema.typed_dict_schema(
     {
-        "rooms": _optional(core_schema.list_schema(ROOM, min_length=1, max_length=1_000), DEFAULT_ROOMS),
+        "rooms": _optional(core_schema.list_schema(ROOM, min_length=1, max_length=MOST_ROOMS), DEFAULT_ROOMS),
         "interval": _optional(_whole_number(1, DAY_SECONDS, description="Seconds between the readings of a room"), 5),
         "profile": _optional(
             rule(core_schema.literal_schema([*PROFILES]), " or ".join(f'"{name}"' for name in PROFILES)), "uniform"
@@ -152,8 +155,11 @@ _parameters = SchemaValidator(REQUEST)
 def parse(body: bytes) -> Simulation:
     """The simulation that a body asks for, until now; an empty body asks for one reading of each of the default rooms.
 
-    Raises Problem: 400 for what is not JSON, 422 with every fault for what breaks a rule.
+    Raises Problem: 400 for what is not JSON, 413 for more commas than rooms can have, 422 with every fault for what
+    breaks a rule.
     """
+    if body.count(b",") > MOST_COMMAS:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request holds at most {MOST_COMMAS} commas")
     try:
         parameters: Parameters = _parameters.validate_json(body.strip(b" \t\r\n") or b"{}")
     except ValidationError as error:

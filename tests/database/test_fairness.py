@@ -1,5 +1,6 @@
 """What one client sends, or one connection suffers, is not what the others wait for or lose."""
 
+import asyncio
 import json
 import os
 import random
@@ -228,6 +229,28 @@ def test_questions_that_take_long_are_not_what_light_ones_wait_for(serve: Serve,
         # One brief turn is before it, and none of the long ones.
         assert max(waited) < 1
         assert statuses(heavy) == [200] * 12
+
+
+def test_others_are_served_while_a_long_series_is_made(serve: Serve, plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute("INSERT INTO temperatures VALUES ('B1', '1', %s, 20)", [BEGIN])
+    average = serve("average", DATABASE_URL=plain(READER))
+    every_second = "bucket=1s&start=2024-12-01T00:00:00Z&end=2024-12-01T02:40:00Z"
+    all_there_is = "weighting=time&above=1&below=2&statistics=stddev,first,last"
+    steps = []
+
+    async def look_at_each_step() -> None:
+        while True:
+            begun = time.thread_time()
+            await asyncio.sleep(0.001)
+            steps.append(time.thread_time() - begun)
+
+    assert average.portal
+    looking = average.portal.start_task_soon(look_at_each_step)
+    series = average.get(f"/v1/temperature/series?building_id=B1&{every_second}&{all_there_is}").json()["series"]
+    looking.cancel()
+    assert len(series) == 9_600
+    assert max(steps) < sum(steps) / 2
 
 
 def test_a_question_that_was_not_begun_in_time_hears_so(serve: Serve, plain: Urls) -> None:

@@ -1,5 +1,6 @@
 """Buckets at both ends of time, where Python has no more instants, and where a zone leaves days out."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -59,3 +60,15 @@ def test_a_day_that_a_zone_skips_is_no_bucket(zone: str, before: datetime, after
     starts = Buckets(Bucket(1, "d"), ZoneInfo(zone), before, after).starts
     assert len(starts) == len(set(starts))
     assert [end - start for start, end in pairwise(starts)] == [timedelta(days=1)] * (len(starts) - 1)
+
+
+def test_the_end_of_a_day_costs_no_more_than_its_begin() -> None:
+    zone, day = ZoneInfo("Europe/Zurich"), datetime(2026, 11, 26, 23, tzinfo=UTC)
+
+    def seconds(start: datetime) -> float:
+        began = time.process_time()
+        assert len(Buckets(Bucket(1, "s"), zone, start, start + timedelta(minutes=10)).starts) == 600
+        return time.process_time() - began
+
+    begin = min(seconds(day) for _ in range(3))
+    assert min(seconds(day + timedelta(hours=23, minutes=50)) for _ in range(3)) < 10 * begin

@@ -105,6 +105,19 @@ def test_what_a_client_sends_begins_no_line(log: Path) -> None:
     assert not [line for line in log.read_text().splitlines() if line.startswith("forged")]
 
 
+def test_a_line_has_the_beginning_of_what_a_client_sends_at_length(log: Path) -> None:
+    with serve(command(), {**target("ingest", NOWHERE), "LOG_FORMAT": "json"}, log=log) as served:
+        address = f"http://127.0.0.1:{served.port}/"
+        refused = [
+            requests.get(address + "x" * 60_000, timeout=10),
+            requests.get(address + "y", headers={"ce-id": "\x80" * 60_000}, timeout=10),
+        ]
+    path, event = [line for line in lines(log) if line.get("status") == 404]
+    assert [path["request_id"], event["request_id"]] == [each.headers["X-Request-Id"] for each in refused]
+    assert (path["path"], event["cloudevent_id"]) == ("/" + "x" * 999, "\x80" * 1_000)
+    assert len(log.read_text()) < 20_000
+
+
 @pytest.mark.parametrize(("name", "value"), [("LOG_LEVEL", "loud"), ("LOG_FORMAT", "xml")])
 def test_a_setting_that_makes_no_sense_stops_the_start(name: str, value: str) -> None:
     stopped = python("-c", "from shared import logs; logs.configure()", **{name: value})

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,36 @@ def test_what_follows_a_body_is_not_kept(ingest: stack.Served) -> None:
             client.sendall(b"X: \r\n" * (MEBIBYTE // 5))
         hears(ingest)
         assert stack.megabytes(ingest) - before < 50
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_requests_of_a_client_that_reads_no_answer_are_not_kept(ingest: stack.Served) -> None:
+    before = stack.megabytes(ingest)
+    request = HEALTH.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * 1_000))
+    with connect(ingest) as client:
+        client.settimeout(2)
+        with suppress(TimeoutError):
+            client.sendall(request * (64 * MEBIBYTE // len(request)))
+        assert stack.megabytes(ingest) - before < 50
+        # Its end is heard, so that no answer is written to who is gone.
+        client.settimeout(20)
+        client.shutdown(socket.SHUT_WR)
+        assert heard(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_all_requests_of_a_client_that_waits_for_none_are_answered(ingest: stack.Served) -> None:
+    requests_of_each = 4_000
+    last = HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    sent = (HEALTH + HEAD + b"Content-Length: 2\r\n\r\n[]") * requests_of_each + last
+    with connect(ingest) as client:
+        sender = threading.Thread(target=client.sendall, args=[sent])
+        sender.start()
+        answers = heard(client)
+        sender.join()
+    assert answers.count(b"HTTP/1.1 200 ") == requests_of_each + 1
+    assert answers.count(b"HTTP/1.1 201 ") == requests_of_each
 
 
 @contextmanager

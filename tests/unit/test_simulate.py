@@ -329,6 +329,18 @@ def test_a_body_without_end_is_refused(function: TestClient) -> None:
     assert response.json()["detail"] == "A body holds at most 1048576 bytes; send it in parts"
 
 
+def test_a_body_of_more_fields_than_rooms_have_is_refused_before_it_costs_anything(function: TestClient) -> None:
+    response = function.post("/", content=b"{%b}" % b",".join([b'"":0'] * 20_000))
+    assert (response.status_code, response.json()["detail"]) == (413, "A request holds at most 10000 commas")
+    rooms = [{"building_id": "B1, North", "room_id": str(room)} for room in range(1_000)]
+    assert len(simulation.parse(json.dumps({"rooms": rooms}).encode())) == 1_000
+
+
+def test_of_a_long_name_the_answer_has_the_beginning(function: TestClient) -> None:
+    answer = function.post("/", json={"x" * 1_000_000: 0}).json()
+    assert answer["errors"] == [{"index": 0, "field": "x" * 255, "message": "is not known here"}]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [("GET", "/", "POST, OPTIONS"), ("PUT", "/simulate", "POST, OPTIONS"), ("POST", "/health", "GET, HEAD, OPTIONS")],
