@@ -23,19 +23,19 @@ BEGIN
           AND range_start >= dropped_before AND range_end <= before
         ORDER BY range_start
     LOOP
-        -- Others wait meanwhile, and may hold what is waited for here: for less than `deadlock_timeout`.
+        -- Whoever waits for this chunk may hold what is waited for here: that must end before `deadlock_timeout`.
         PERFORM set_config('search_path', @search_path@, true), set_config('lock_timeout', '500ms', true);
         BEGIN
             IF chunk.is_compressed THEN
                 CALL convert_to_columnstore(chunk.name, if_not_columnstore => true);
-                -- What came since would be missing to a question that has its snapshot, but no plan yet: this does not
-                -- look where it was, and that does not see where it is.
+                -- A question with a snapshot of before, and a plan of after this commit, would lack what came since: its
+                -- plan does not look where that was, and its snapshot does not see where that is.
                 IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
                     LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE;
                 END IF;
             ELSE
-                -- TimescaleDB lets every snapshot see what it compresses for the first time, however early. So questions
-                -- come to their end while nobody writes; to end a block by an error is to let go of its locks.
+                -- What TimescaleDB compresses for the first time, every snapshot sees, however early it is. So all that
+                -- there are come to their end first, while nobody writes. The error lets go of the lock.
                 EXECUTE format('LOCK TABLE %s IN EXCLUSIVE MODE', chunk.name);
                 BEGIN
                     LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE;
