@@ -14,11 +14,11 @@ from uuid import UUID
 
 import psycopg
 from prometheus_client import Gauge, Histogram
-from psycopg_pool import AsyncConnectionPool
 
 from average import courses, summaries
 from average.courses import Course, CourseOptions
 from average.intervals import DAY, HOUR, WEEK, Buckets, floor
+from average.pool import Pool
 from average.summaries import Statements
 from average.turns import BRIEF_SECONDS, Turns
 from shared.alarms import Kind, Severity, State
@@ -140,7 +140,7 @@ class Temperatures:
         self._bounds = database.bounds
         self._brief_bounds = database.bounds_within(BRIEF_SECONDS)
         self._turns = Turns(database.connections)
-        self._pool = AsyncConnectionPool(
+        self._pool = Pool(
             database.url,
             kwargs=database.options,
             min_size=0,
