@@ -40,6 +40,7 @@ _OF_REFRESHES = f"""
     )
 """
 _OF_COLUMNSTORE = "proc_schema = current_schema() AND proc_name = 'compress'"
+_ON_READINGS = "hypertable_schema = current_schema() AND hypertable_name = 'temperatures'"
 _REMOVALS = {
     "policy_retention": (
         "SELECT remove_retention_policy('temperatures')",
@@ -68,13 +69,8 @@ def keep(connection: Connection, settings: Settings) -> None:
 
 
 def _remove_policies(connection: Connection) -> None:
-    on_readings = text(
-        "SELECT DISTINCT proc_name FROM timescaledb_information.jobs"
-        " WHERE hypertable_schema = current_schema() AND hypertable_name = 'temperatures'"
-    )
-    for policy in connection.execute(on_readings).scalars().all():
-        if policy in _REMOVALS:
-            removal, reason = _REMOVALS[policy]
+    for policy, (removal, reason) in _REMOVALS.items():
+        if _jobs(connection, f"proc_name = '{policy}' AND {_ON_READINGS}"):
             log.warning("TimescaleDB's own %s", reason)
             connection.exec_driver_sql(removal)
 

@@ -26,14 +26,7 @@ BEGIN
         -- Whoever waits for this chunk may hold what is waited for here: that must end before `deadlock_timeout`.
         PERFORM set_config('search_path', @search_path@, true), set_config('lock_timeout', '500ms', true);
         BEGIN
-            IF chunk.is_compressed THEN
-                CALL convert_to_columnstore(chunk.name, if_not_columnstore => true);
-                -- A question with a snapshot of before, and a plan of after this commit, would lack what came since: its
-                -- plan does not look where that was, and its snapshot does not see where that is.
-                IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
-                    LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE;
-                END IF;
-            ELSE
+            IF NOT chunk.is_compressed THEN
                 -- What TimescaleDB compresses for the first time, every snapshot sees, however early it is. So all that
                 -- there are come to their end first, while nobody writes. The error lets go of the lock.
                 EXECUTE format('LOCK TABLE %s IN EXCLUSIVE MODE', chunk.name);
@@ -42,7 +35,12 @@ BEGIN
                     RAISE SQLSTATE 'TQ000';
                 EXCEPTION WHEN SQLSTATE 'TQ000' THEN
                 END;
-                CALL convert_to_columnstore(chunk.name, if_not_columnstore => true);
+            END IF;
+            CALL convert_to_columnstore(chunk.name, if_not_columnstore => true);
+            IF chunk.is_compressed AND pg_current_xact_id_if_assigned() IS NOT NULL THEN
+                -- A question with a snapshot of before, and a plan of after this commit, would lack what came since: its
+                -- plan does not look where that was, and its snapshot does not see where that is.
+                LOCK TABLE upkeep IN ACCESS EXCLUSIVE MODE;
             END IF;
         EXCEPTION WHEN OTHERS THEN
             -- It may have been dropped meanwhile.
