@@ -17,9 +17,9 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.formulas import READING_COLUMNS, unguarded
-from shared.problems import MOST_FAULTS_LISTED, Fault, Problem
+from shared.problems import MOST_FAULTS_LISTED, MOST_FIELD_CHARACTERS, Fault, Problem
 from shared.readings import TEMPERATURE_RULE, Reading, temperature_schema
-from shared.validation import MOST_FIELD_CHARACTERS, faults, rule
+from shared.validation import faults, rule
 
 SLICE_LINES = 1_000
 """Lines that are looked through at a time: others are served in between."""

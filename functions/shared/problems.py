@@ -15,6 +15,8 @@ _PHRASES = {
 """Where Python before 3.13 has others."""
 MOST_FAULTS_LISTED = 1_000
 """How many faults an answer lists; ten thousand readings can have a hundred thousand."""
+MOST_FIELD_CHARACTERS = 255
+"""Of the name of a field in an answer: clients name fields that nobody knows."""
 
 
 class Fault(TypedDict):
@@ -31,7 +33,7 @@ class Fault(TypedDict):
 
 def fault(field: str, message: str, index: int = 0) -> Fault:
     """What is wrong with a field of the request, or of the reading with this index."""
-    return {"index": index, "field": field, "message": message}
+    return {"index": index, "field": field[:MOST_FIELD_CHARACTERS], "message": message}
 
 
 def phrase(status: HTTPStatus) -> str:

@@ -10,9 +10,6 @@ from pydantic_core import ErrorDetails, ValidationError, core_schema
 
 from shared.problems import Fault, Problem, fault
 
-MOST_FIELD_CHARACTERS = 255
-"""Of the name of a field in an answer: clients name fields that nobody knows."""
-
 
 def rule(schema: core_schema.CoreSchema, must: str, **documentation: object) -> core_schema.CoreSchema:
     """The schema with a message that says what the value must be, and with keywords for its JSON Schema."""
@@ -31,8 +28,7 @@ def faults(error: ValidationError) -> list[Fault]:
         location = list(each["loc"])
         index = location.pop(0) if location and isinstance(location[0], int) else 0
         message = "is not known here" if each["type"] == "extra_forbidden" else each["msg"]
-        field = ".".join(map(str, location))[:MOST_FIELD_CHARACTERS]
-        found.append(fault(field, message, int(index)))
+        found.append(fault(".".join(map(str, location)), message, int(index)))
     return found
 
 
