@@ -7,6 +7,9 @@ An excursion is a run of readings of one room. It begins with a reading beyond t
 the next reading that is not beyond the temperature that clears the alarm. It lasts as long as its readings show. Where
 an instant has several readings, the one furthest beyond counts. Excursions depend on the readings alone, and not on the
 order in which these came. So `watch` may look for them again: an excursion is new if no alarm is kept of it.
+
+There is one exception: an alarm that was told to be over stays over. So an excursion ends there too, whatever readings
+came or were removed since.
 """
 
 from collections.abc import Sequence
@@ -26,29 +29,47 @@ JOIN = """
         AS of_building (building_id, profile) USING (building_id)
     LEFT JOIN unnest(
         %(profiles)s::int[], %(high_limits)s::float8[], %(high_clears)s::float8[], %(low_limits)s::float8[],
-        %(low_clears)s::float8[], %(silent_limits)s::float8[], %(silent_now)s::bool[], %(silent_severities)s::text[]
-    ) AS profile (number, high_limit, high_clear, low_limit, low_clear, silent_limit, silent_now, silent_severity)
+        %(low_clears)s::float8[], %(high_scheduled)s::bool[], %(low_scheduled)s::bool[],
+        %(silent_limits)s::float8[], %(silent_now)s::bool[], %(silent_severities)s::text[]
+    ) AS profile (
+        number, high_limit, high_clear, low_limit, low_clear, high_scheduled, low_scheduled,
+        silent_limit, silent_now, silent_severity
+    )
         ON number = coalesce(of_room.profile, of_building.profile, %(everywhere)s::int)
 """
 """The thresholds of a room: those of the narrowest place that has rules. Those of the kind `low` have their sign
 changed. So a greater number is always more alarming."""
 
 
+LATEST = """
+    CROSS JOIN LATERAL (
+        -- A reading of the future becomes the latest one when its time has come.
+        SELECT room.timestamp AS heard, room.temperature AS latest WHERE room.timestamp <= now()
+        UNION ALL
+        SELECT past.timestamp, past.temperature
+        FROM (VALUES (1)) AS once LEFT JOIN latest_reading(room.building_id, room.room_id, now()) AS past ON true
+        WHERE (room.timestamp <= now()) IS NOT TRUE
+    ) AS latest
+"""
+"""The latest reading of a `room` so far; NULL where there is none."""
+
+
 def _alarming(kind: str, high: str, latest: str) -> str:
     """Whether `watch` must look at a room for a kind: for what came, or for its latest reading under another rule."""
     return f"""coalesce(
         low IS NOT NULL AND ({high} > {kind}_clear OR {kind}_open)
-        OR CASE WHEN {kind}_open THEN {latest} <= {kind}_clear ELSE {latest} > {kind}_limit AND timestamp <= now() END,
+        -- The hours of a rule are compared with readings alone.
+        OR CASE WHEN {kind}_open THEN {latest} <= {kind}_clear OR {kind}_scheduled ELSE {latest} > {kind}_limit END,
         false
     )"""
 
 
 ROOMS_COMPARED = f"""
     SELECT
-        building_id, room_id, timestamp, temperature, watched_until, came_from, came_to, low, high, profile.*,
-        least(timestamp, now()) AS until,
-        {_alarming("high", "high", "temperature")} AS look_high,
-        {_alarming("low", "-low", "-temperature")} AS look_low,
+        building_id, room_id, timestamp, latest, watched_until, came_from, came_to, low, high, profile.*,
+        coalesce(heard, now()) AS until,
+        {_alarming("high", "high", "latest")} AS look_high,
+        {_alarming("low", "-low", "-latest")} AS look_low,
         coalesce(CASE
             WHEN silent_open THEN now() - heard <= make_interval(secs => silent_limit)
             ELSE silent_now AND heard IS NOT NULL AND now() - greatest(heard, (SELECT listening_since FROM watching))
@@ -65,13 +86,7 @@ ROOMS_COMPARED = f"""
         FROM alarms AS open
         WHERE open.building_id = room.building_id AND open.room_id = room.room_id AND cleared IS NULL
     ) AS open
-    CROSS JOIN LATERAL (
-        -- A reading of the future becomes the latest one when its time has come.
-        SELECT CASE
-            WHEN timestamp <= now() THEN timestamp
-            ELSE (SELECT past.timestamp FROM latest_reading(building_id, room_id, now()) AS past)
-        END AS heard
-    ) AS latest
+    {LATEST}
 """  # noqa: S608 - constants
 """Whether `watch` must look at the readings of some `{rooms}`, and whether a silence begins or ends."""
 
@@ -111,14 +126,14 @@ EXCURSIONS = f"""
         GROUP BY zone
     ), given AS MATERIALIZED (
         SELECT
-            number, building_id, room_id, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
+            number, building_id, room_id, kind, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
             hours::int4multirange AS hours, changes, offsets, since, until, bound
         FROM unnest(
-            %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(signs)s::float8[], %(limits)s::float8[],
-            %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[], %(since)s::timestamptz[],
-            %(until)s::timestamptz[], %(bounds)s::timestamptz[]
+            %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(signs)s::float8[],
+            %(limits)s::float8[], %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[],
+            %(since)s::timestamptz[], %(until)s::timestamptz[], %(bounds)s::timestamptz[]
         ) AS span (
-            number, building_id, room_id, sign, limit_, clear, lasting, zone, hours, since, until, bound
+            number, building_id, room_id, kind, sign, limit_, clear, lasting, zone, hours, since, until, bound
         ) LEFT JOIN zone USING (zone)
     ), span AS MATERIALIZED (
         SELECT
@@ -135,23 +150,37 @@ EXCURSIONS = f"""
                 GROUP BY after.timestamp HAVING max({_heat("after")}) <= clear ORDER BY after.timestamp LIMIT 1
             ), least(now(), bound)) AS last
         FROM given AS span
+    ), told AS MATERIALIZED (
+        SELECT number, ARRAY(
+            SELECT cleared FROM alarms AS alarm
+            WHERE alarm.building_id = span.building_id AND alarm.room_id = span.room_id AND alarm.kind = span.kind
+              AND cleared BETWEEN first AND last AND removed IS NULL
+            ORDER BY cleared
+        ) AS ends FROM span
     ), instant AS (
-        SELECT number, timestamp, heat, heat > limit_ AS beyond, heat <= clear AS calm
-        FROM span CROSS JOIN LATERAL (
+        SELECT
+            number, timestamp, heat, heat > limit_ AS beyond, heat <= clear AS calm,
+            width_bucket(timestamp, ends) AS ends_before, ends
+        FROM span JOIN told USING (number) CROSS JOIN LATERAL (
             SELECT reading.timestamp, max({_heat("reading")}) AS heat FROM temperatures AS reading
             WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN first AND last GROUP BY reading.timestamp
         ) AS reading
     ), placed AS (
         SELECT *, count(*) FILTER (WHERE calm) OVER (
             PARTITION BY number ORDER BY timestamp ROWS UNBOUNDED PRECEDING
-        ) AS run FROM instant
+        ) AS calm_before FROM instant
     ), run AS (
         SELECT
-            number, run, min(timestamp) FILTER (WHERE calm) AS calm_at, min(timestamp) FILTER (WHERE beyond) AS began,
+            number, calm_before, ends_before, min(timestamp) FILTER (WHERE calm) AS calm_at,
+            min(timestamp) FILTER (WHERE beyond) AS began,
             -- The heat of the first reading beyond: the first elements of arrays decide which one is less.
             (min(ARRAY[extract(epoch FROM timestamp)::float8, heat]) FILTER (WHERE beyond))[2] AS heat,
-            lead(min(timestamp) FILTER (WHERE calm)) OVER (PARTITION BY number ORDER BY run) AS ended, count(*)
-        FROM placed GROUP BY number, run
+            least(
+                lead(min(timestamp) FILTER (WHERE calm)) OVER (PARTITION BY number ORDER BY calm_before, ends_before),
+                ends[ends_before + 1]
+            ) AS ended,
+            count(*)
+        FROM placed GROUP BY number, calm_before, ends_before, ends
     )
     SELECT
         number, calm_at, began, ended,
@@ -164,8 +193,8 @@ EXCURSIONS = f"""
         sum(count) OVER () AS readings
     FROM run JOIN span USING (number)
     -- The first calm reading ends an alarm that began before. Where rules have changed, the last one does.
-    WHERE began IS NOT NULL OR run <= 1 OR ended IS NULL
-    ORDER BY number, run
+    WHERE began IS NOT NULL OR calm_before <= 1 OR ended IS NULL
+    ORDER BY number, calm_before, ends_before
 """  # noqa: S608 - constants
 """The excursions of spans of readings, in order; and for each span its first and its last calm reading.
 
@@ -199,6 +228,7 @@ def _limits(profiles: Sequence[Thresholds]) -> dict[str, Any]:
         found = [profile.get(kind) for profile in profiles]
         parameters[f"{kind}_limits"] = [each and sign * each.limit for each in found]
         parameters[f"{kind}_clears"] = [each and sign * each.clear for each in found]
+        parameters[f"{kind}_scheduled"] = [bool(each and each.schedule) for each in found]
         parameters[f"calm_{kind}"] = min((sign * each.clear for each in found if each), default=inf)
     return parameters
 
