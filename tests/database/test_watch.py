@@ -454,6 +454,7 @@ def test_an_alarm_of_another_rule_begins_and_ends_with_readings(watch: Watch, st
             '[{"below": 20, "hours": "mon 07:00-18:00"}, {"above": 17, "hours": "mon 17:00-19:00"}]',
             "rules 1 and 2 leave no temperature that is no alarm",
         ),
+        ('[{"building_id": "B1", "above": 24, "building_id": "B2"}]', "building_id comes twice in one rule"),
         ('[{"above": 28, "clear": 29}]', "rule 1 ends where it has not begun: clear must not be above 28"),
         ('[{"below": 16, "clear": 15.5}]', "rule 1 ends where it has not begun: clear must not be below 16"),
         ('[{"above": 28, "below": 16, "clear": 20}]', "rule 1 has clear and must have one of above and below"),
@@ -475,7 +476,7 @@ def test_rules_that_make_no_sense_stop_the_start(serve: Serve, rules: str, reaso
 
 def test_rules_are_read_from_a_file(serve: Serve, plain: Urls, store: Store, tmp_path: Path) -> None:
     file = tmp_path / "rules.json"
-    file.write_text(json.dumps([RULE]))
+    file.write_text(json.dumps([RULE]), encoding="utf-8-sig")
     store((5, 29))
     function = serve("watch", DATABASE_URL=plain(WATCHER), ALARM_RULES_FILE=str(file))
     assert check(function) == (1, 0)
