@@ -55,6 +55,11 @@ class Failure:
         """Whether another attempt may succeed."""
         return self.status is None or self.status in PASSING_STATUSES
 
+    @property
+    def refuses_the_event(self) -> bool:
+        """Whether the sink is there and does not take this very event."""
+        return not self.may_pass and self.status is not None and 400 <= self.status < 500
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -87,19 +92,20 @@ async def emit(
     sink: Sink,
     *,
     seconds: float = inf,
+    refusals_count: bool = True,
     done: Callable[[T, Failure | None], object] = lambda *_: None,
 ) -> Outcome:
     """Deliver the event of each item to the sink, and return once all of them are taken or have failed.
 
     After `seconds` no more are tried. A sink that takes nothing for as long as its patience lasts, or fails too many
-    events in a row, is given up. `done` is called with each item that was tried and why it failed, None if the sink
-    took it.
+    events in a row, is given up; unless `refusals_count`, events that it refuses say nothing about it. `done` is called
+    with each item that was tried and why it failed, None if the sink took it.
     """
     headers = {"Authorization": f"Bearer {sink.token}"} if sink.token else {}
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
     cookies = aiohttp.DummyCookieJar()
     proxies = not is_on_this_machine(sink.url)
-    delivery = _Delivery(items, event, sink, done, seconds)
+    delivery = _Delivery(items, event, sink, done, seconds, refusals_count)
     async with (
         aiohttp.ClientSession(headers=headers, timeout=timeout, cookie_jar=cookies, trust_env=proxies) as client,
         asyncio.TaskGroup() as workers,
@@ -122,12 +128,14 @@ class _Delivery(Generic[T]):
         sink: Sink,
         done: Callable[[T, Failure | None], object],
         seconds: float,
+        refusals_count: bool,
     ) -> None:
         self.outcome = Outcome()
         self._items = iter(items)
         self._event = event
         self._sink = sink
         self._done = done
+        self._refusals_count = refusals_count
         self._ends = time.monotonic() + seconds
         self._failed_in_a_row = 0
         self._took_last = time.monotonic()
@@ -166,11 +174,13 @@ class _Delivery(Generic[T]):
         if failure:
             self.outcome.reason = failure.reason
             self.outcome.failed += 1
-            self._failed_in_a_row += 1
+            if self._refusals_count or not failure.refuses_the_event:
+                self._failed_in_a_row += 1
+                return
         else:
             self.outcome.emitted += 1
-            self._failed_in_a_row = 0
-            self._took_last = time.monotonic()
+        self._failed_in_a_row = 0
+        self._took_last = time.monotonic()
 
 
 async def _attempt(

@@ -176,7 +176,7 @@ class _Check:
         if self._parameters["sink"]:
             [(self._counts.due, self._counts.unsent)] = await self._slice(statements.UNSENT)
         # Its commit waits until all that was seen is on every copy, also what others stored.
-        await self._slice(statements.CONFIRM)
+        await self._slice(statements.NOTE_LOOK, began=now, pause=UNWATCHED_AFTER)
         return self._counts
 
     async def _clear_without_rule(self) -> None:
@@ -286,7 +286,8 @@ class _Check:
         """Find the excursions of the spans, and keep what is new about them; return how many readings there were."""
         alarms = await self._nearby(spans)
         bounds = [
-            min((alarm.raised for alarm in alarms[span.key] if alarm.raised > span.until), default=ENDLESS)
+            # One that ended where it began, with its rule, has no readings.
+            min((each.raised for each in alarms[span.key] if span.until < each.raised != each.cleared), default=ENDLESS)
             for span in spans
         ]
         rows = await self._rows(

@@ -17,7 +17,7 @@ from cloudevents.http import CloudEvent
 
 from shared import delivery
 from shared.alarms import Kind, Severity, Transition
-from shared.backoff import PASSING_STATUSES, Backoff
+from shared.backoff import Backoff
 from shared.confirmation import confirming
 from shared.database import Database, connected, fetch, within
 from shared.delivery import Failure
@@ -111,7 +111,7 @@ async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
     Raises TimeoutError or psycopg.Error if the database does not answer.
     """
     ends = time.monotonic() + SENDING_SECONDS
-    sent = 0
+    sent, reason = 0, ""
     messages: Sequence[Message] = []
     outcomes: _Outcomes = {}
     failures: Sequence[Failure] = []
@@ -125,9 +125,10 @@ async def send(database: Database, sink: Sink, dataschema: str) -> Sent:
             else:
                 # Once: it looks through all that is left.
                 await outbox.expire()
-            reason = next((failure.reason for failure in failures), "")
+            reason = reason or next((failure.reason for failure in failures), "")
+            is_away = any(not failure.refuses_the_event for failure in failures)
             seconds = ends - time.monotonic()
-            messages = [] if reason or seconds <= 0 else await outbox.claim(dataschema)
+            messages = [] if is_away or seconds <= 0 else await outbox.claim(dataschema)
             if not messages:
                 return Sent(sent, await outbox.unsent(), reason)
         outcomes = await _deliver(messages, sink, seconds)
@@ -137,7 +138,12 @@ async def _deliver(messages: Sequence[Message], sink: Sink, seconds: float) -> _
     """What became of each that was tried. No two of them are of one alarm."""
     outcomes: _Outcomes = {}
     await delivery.emit(
-        messages, lambda message: message.event(sink.extensions), sink, seconds=seconds, done=outcomes.__setitem__
+        messages,
+        lambda message: message.event(sink.extensions),
+        sink,
+        seconds=seconds,
+        refusals_count=False,
+        done=outcomes.__setitem__,
     )
     return outcomes
 
@@ -190,7 +196,7 @@ class _Outbox:
 
     async def _fail(self, message: Message, failure: Failure) -> None:
         """Have an event tried again later, or give it up."""
-        refused = _refuses_the_event(failure)
+        refused = failure.refuses_the_event
         given_up = refused and message.attempts + 1 >= MOST_ATTEMPTS
         if given_up:
             log.error(
@@ -203,12 +209,6 @@ class _Outbox:
 
     async def _write(self, message: Message, **outcome: Any) -> None:
         await self._run(_TRIED, alarm=message.alarm, state=message.state, **outcome)
-
-
-def _refuses_the_event(failure: Failure) -> bool:
-    """Whether the sink is there and does not take this very event."""
-    status = failure.status
-    return status is not None and 400 <= status < 500 and status not in PASSING_STATUSES
 
 
 _CLAIM = """

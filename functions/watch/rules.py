@@ -3,6 +3,7 @@
 Readings are compared with these thresholds in the database, by `watch.thresholds`.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,9 @@ def load() -> Rules:
     """The rules from the environment. Raises SettingError for some that make no sense."""
     name, text = _text()
     try:
-        return Rules(_rules.validate_json(text))
+        rules = _rules.validate_json(text)
+        json.loads(text, object_pairs_hook=_each_once)
+        return Rules(rules)
     except ValidationError as error:
         # One that is not JSON has no place in the list.
         problem = not_json(error, "it")
@@ -166,6 +169,13 @@ def load() -> Rules:
     raise settings.SettingError(f"{name} must be a JSON list of rules such as {EXAMPLE_RULES}: {reason}")
 
 
+def _each_once(pairs: Sequence[tuple[str, object]]) -> None:
+    """Raise ValueError for a name that comes twice in an object: JSON would take the last one for both."""
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice} comes twice in one rule; make two rules")
+
+
 def _text() -> tuple[str, str]:
     """The name of the setting that has the rules, and these."""
     path = settings.text(FILE_SETTING)
@@ -174,7 +184,8 @@ def _text() -> tuple[str, str]:
     if settings.text("ALARM_RULES"):
         raise settings.SettingError(f"ALARM_RULES and {FILE_SETTING} are both set; unset one of them")
     try:
-        return FILE_SETTING, Path(path).read_text(encoding="utf-8").strip() or "[]"
+        # Editors of Windows begin a file with a byte order mark.
+        return FILE_SETTING, Path(path).read_text(encoding="utf-8-sig").strip() or "[]"
     except (OSError, UnicodeDecodeError) as error:
         raise settings.SettingError(f"{FILE_SETTING} must be a file of rules that can be read: {error}") from None
 

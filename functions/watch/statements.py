@@ -30,9 +30,6 @@ _CHOSEN = """(
 )"""
 _LOCKED = _CHOSEN.format(lock="ORDER BY building_id, room_id FOR UPDATE OF rooms")
 
-CONFIRM = "SELECT pg_logical_emit_message(true, 'temperature', '')"
-"""Writes something that every copy has to confirm. A transaction that changes nothing waits for no copy."""
-
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('temperature watch'))"
 """One slice at a time, whichever instance does it."""
 
@@ -129,7 +126,7 @@ _SILENCES = thresholds.ROOMS_COMPARED.format(rooms=_CHOSEN.format(lock=""))
 RAISE_SILENCES = _KEEP.format(
     event=_EVENT,
     alarms=f"""
-        SELECT building_id, room_id, 'silent', silent_limit, temperature, now(), NULL, silent_severity, %(sink)s
+        SELECT building_id, room_id, 'silent', silent_limit, latest, now(), NULL, silent_severity, %(sink)s
         FROM ({_SILENCES}) AS state WHERE silence_turns AND NOT silent_open
     """,  # noqa: S608 - constants
 )
@@ -143,9 +140,10 @@ CLEAR_SILENCES = _END.format(
 CLEAR_WITHOUT_RULE = _END.format(
     event=_EVENT,
     turns=f"""
-        SELECT id, now() FROM alarms AS alarm
+        SELECT id, CASE kind WHEN 'silent' THEN now() ELSE coalesce(heard, now()) END FROM alarms AS alarm
         LEFT JOIN rooms AS room USING (building_id, room_id)
         {thresholds.JOIN}
+        {thresholds.LATEST}
         WHERE alarm.cleared IS NULL AND (
             room.timestamp IS NULL
             OR CASE kind WHEN 'high' THEN high_limit WHEN 'low' THEN low_limit ELSE silent_limit END IS NULL
@@ -153,7 +151,7 @@ CLEAR_WITHOUT_RULE = _END.format(
         LIMIT %(limit)s
     """,  # noqa: S608 - constants
 )
-"""Clears alarms whose rule or room is gone."""
+"""Clears alarms whose rule or room is gone; those of temperatures with the latest reading, as another rule would."""
 
 FORGET = """
     WITH forgotten AS (
@@ -179,16 +177,22 @@ FORGET = """
 one. It also deletes alarms whose readings were removed, once the sink knows that they are over."""
 
 NOTE_CHECK = """
-    UPDATE watching SET
-        listening_since = CASE
-            WHEN checked < now() - %(pause)s::interval AND NOT rarely THEN now() ELSE listening_since
-        END,
-        rarely = coalesce(checked < now() - %(pause)s::interval, false),
-        checked = now()
+    UPDATE watching SET listening_since = CASE
+        -- Not again by a check after one that failed.
+        WHEN checked < now() - %(pause)s::interval AND checked >= listening_since AND NOT rarely THEN now()
+        ELSE listening_since
+    END
     RETURNING now()
 """
-"""Writes down that `watch` looks, and readings can arrive. After a pause, silences count from now on. Where looks are
-always rare, a pause means nothing."""
+"""Writes down that readings can arrive. After a pause, silences count from now on. Where the look before came after a
+pause too, looks are rare, and a pause means nothing."""
+
+NOTE_LOOK = """
+    UPDATE watching SET
+        rarely = coalesce(checked < %(began)s::timestamptz - %(pause)s::interval, false), checked = now()
+"""
+"""Writes down that `watch` has looked, which every copy has to confirm: a transaction that changes nothing waits for no
+copy."""
 
 UNSENT = """
     SELECT count(*) FILTER (WHERE next_attempt <= now()), count(*) FROM alarm_events

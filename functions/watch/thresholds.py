@@ -7,6 +7,9 @@ An excursion is a run of readings of one room. It begins with a reading beyond t
 the next reading that is not beyond the temperature that clears the alarm. It lasts as long as its readings show. Where
 an instant has several readings, the one furthest beyond counts. Excursions depend on the readings alone, and not on the
 order in which these came. So `watch` may look for them again: an excursion is new if no alarm is kept of it.
+
+There is one exception: an alarm that was told to be over stays over. So an excursion ends there too, whatever readings
+came or were removed since.
 """
 
 from collections.abc import Sequence
@@ -19,36 +22,82 @@ from watch.rules import SIGN_OF_KIND, Place, Rules, Threshold, Thresholds
 
 FOREVER_SECONDS = 1e10
 
-JOIN = """
+_ZONE = """(
+    SELECT zone, array_agg(change ORDER BY change) AS changes, array_agg(utc_offset ORDER BY change) AS offsets
+    FROM unnest(%(zone_names)s::text[], %(zone_changes)s::timestamptz[], %(zone_offsets)s::interval[])
+        AS change (zone, change, utc_offset)
+    GROUP BY zone
+)"""
+
+JOIN = f"""
     LEFT JOIN unnest(%(rule_buildings)s::text[], %(rule_rooms)s::text[], %(rule_profiles)s::int[])
         AS of_room (building_id, room_id, profile) USING (building_id, room_id)
     LEFT JOIN unnest(%(building_rules)s::text[], %(building_profiles)s::int[])
         AS of_building (building_id, profile) USING (building_id)
-    LEFT JOIN unnest(
-        %(profiles)s::int[], %(high_limits)s::float8[], %(high_clears)s::float8[], %(low_limits)s::float8[],
-        %(low_clears)s::float8[], %(silent_limits)s::float8[], %(silent_now)s::bool[], %(silent_severities)s::text[]
-    ) AS profile (number, high_limit, high_clear, low_limit, low_clear, silent_limit, silent_now, silent_severity)
-        ON number = coalesce(of_room.profile, of_building.profile, %(everywhere)s::int)
-"""
+    LEFT JOIN (
+        SELECT
+            profile.*, of_high.changes AS high_changes, of_high.offsets AS high_offsets,
+            of_low.changes AS low_changes, of_low.offsets AS low_offsets
+        FROM unnest(
+            %(profiles)s::int[], %(high_limits)s::float8[], %(high_clears)s::float8[], %(high_zones)s::text[],
+            %(high_hours)s::text[]::int4multirange[], %(low_limits)s::float8[], %(low_clears)s::float8[],
+            %(low_zones)s::text[], %(low_hours)s::text[]::int4multirange[], %(silent_limits)s::float8[],
+            %(silent_now)s::bool[], %(silent_severities)s::text[]
+        ) AS profile (
+            number, high_limit, high_clear, high_zone, high_hours, low_limit, low_clear, low_zone, low_hours,
+            silent_limit, silent_now, silent_severity
+        )
+        LEFT JOIN {_ZONE} AS of_high ON of_high.zone = high_zone
+        LEFT JOIN {_ZONE} AS of_low ON of_low.zone = low_zone
+        -- Once, and not for each room.
+        OFFSET 0
+    ) AS profile ON number = coalesce(of_room.profile, of_building.profile, %(everywhere)s::int)
+"""  # noqa: S608 - constants
 """The thresholds of a room: those of the narrowest place that has rules. Those of the kind `low` have their sign
 changed. So a greater number is always more alarming."""
+
+
+def _counts(instant: str, of: str) -> str:
+    """Whether an instant is in the hours of a threshold, whose columns begin so."""
+    local = f"({instant} AT TIME ZONE 'UTC' + {of}offsets[width_bucket({instant}, {of}changes)])"
+    minute = (
+        f"(extract(isodow FROM {local}) - 1) * 1440 + extract(hour FROM {local}) * 60 + extract(minute FROM {local})"
+    )
+    return f"({of}hours IS NULL OR {of}hours @> floor({minute})::int)"
+
+
+LATEST = """
+    CROSS JOIN LATERAL (
+        -- A reading of the future becomes the latest one when its time has come.
+        SELECT room.timestamp AS heard, room.temperature AS latest WHERE room.timestamp <= now()
+        UNION ALL
+        SELECT past.timestamp, past.temperature
+        FROM (VALUES (1)) AS once LEFT JOIN latest_reading(room.building_id, room.room_id, now()) AS past ON true
+        WHERE (room.timestamp <= now()) IS NOT TRUE
+    ) AS latest
+"""
+"""The latest reading of a `room` so far; NULL where there is none."""
 
 
 def _alarming(kind: str, high: str, latest: str) -> str:
     """Whether `watch` must look at a room for a kind: for what came, or for its latest reading under another rule."""
     return f"""coalesce(
         low IS NOT NULL AND ({high} > {kind}_clear OR {kind}_open)
-        OR CASE WHEN {kind}_open THEN {latest} <= {kind}_clear ELSE {latest} > {kind}_limit AND timestamp <= now() END,
+        OR CASE
+            WHEN {kind}_open THEN {latest} <= {kind}_clear OR NOT {_counts("heard", f"{kind}_")}
+            ELSE {latest} > {kind}_limit AND {_counts("heard", f"{kind}_")}
+        END,
         false
     )"""
 
 
 ROOMS_COMPARED = f"""
     SELECT
-        building_id, room_id, timestamp, temperature, watched_until, came_from, came_to, low, high, profile.*,
-        least(timestamp, now()) AS until,
-        {_alarming("high", "high", "temperature")} AS look_high,
-        {_alarming("low", "-low", "-temperature")} AS look_low,
+        building_id, room_id, timestamp, latest, watched_until, came_from, came_to, low, high,
+        number, silent_limit, silent_severity,
+        coalesce(heard, now()) AS until,
+        {_alarming("high", "high", "latest")} AS look_high,
+        {_alarming("low", "-low", "-latest")} AS look_low,
         coalesce(CASE
             WHEN silent_open THEN now() - heard <= make_interval(secs => silent_limit)
             ELSE silent_now AND heard IS NOT NULL AND now() - greatest(heard, (SELECT listening_since FROM watching))
@@ -65,13 +114,7 @@ ROOMS_COMPARED = f"""
         FROM alarms AS open
         WHERE open.building_id = room.building_id AND open.room_id = room.room_id AND cleared IS NULL
     ) AS open
-    CROSS JOIN LATERAL (
-        -- A reading of the future becomes the latest one when its time has come.
-        SELECT CASE
-            WHEN timestamp <= now() THEN timestamp
-            ELSE (SELECT past.timestamp FROM latest_reading(building_id, room_id, now()) AS past)
-        END AS heard
-    ) AS latest
+    {LATEST}
 """  # noqa: S608 - constants
 """Whether `watch` must look at the readings of some `{rooms}`, and whether a silence begins or ends."""
 
@@ -91,36 +134,25 @@ ROOMS_PERHAPS_ALARMING = """(
 
 def _heat(reading: str) -> str:
     """How far a reading goes in the direction of a threshold; nowhere while the threshold does not count."""
-    local = f"({reading}.timestamp AT TIME ZONE 'UTC' + span.offsets[width_bucket({reading}.timestamp, span.changes)])"
-    minute = (
-        f"(extract(isodow FROM {local}) - 1) * 1440 + extract(hour FROM {local}) * 60 + extract(minute FROM {local})"
-    )
-    return (
-        f"CASE WHEN span.hours IS NULL OR span.hours @> floor({minute})::int"
-        f" THEN span.sign * {reading}.temperature ELSE '-infinity' END"
-    )
+    counts = _counts(f"{reading}.timestamp", "span.")
+    return f"CASE WHEN {counts} THEN span.sign * {reading}.temperature ELSE '-infinity' END"
 
 
 _OF_ITS_ROOM = "{0}.building_id = span.building_id AND {0}.room_id = span.room_id AND {0}.timestamp"
 
 EXCURSIONS = f"""
-    WITH zone AS MATERIALIZED (
-        SELECT zone, array_agg(change ORDER BY change) AS changes, array_agg(utc_offset ORDER BY change) AS offsets
-        FROM unnest(%(zone_names)s::text[], %(zone_changes)s::timestamptz[], %(zone_offsets)s::interval[])
-            AS change (zone, change, utc_offset)
-        GROUP BY zone
-    ), given AS MATERIALIZED (
+    WITH given AS MATERIALIZED (
         SELECT
-            number, building_id, room_id, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
+            number, building_id, room_id, kind, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
             hours::int4multirange AS hours, changes, offsets, since, until, bound
         FROM unnest(
-            %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(signs)s::float8[], %(limits)s::float8[],
-            %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[], %(since)s::timestamptz[],
-            %(until)s::timestamptz[], %(bounds)s::timestamptz[]
+            %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(signs)s::float8[],
+            %(limits)s::float8[], %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[],
+            %(since)s::timestamptz[], %(until)s::timestamptz[], %(bounds)s::timestamptz[]
         ) AS span (
-            number, building_id, room_id, sign, limit_, clear, lasting, zone, hours, since, until, bound
-        ) LEFT JOIN zone USING (zone)
-    ), span AS MATERIALIZED (
+            number, building_id, room_id, kind, sign, limit_, clear, lasting, zone, hours, since, until, bound
+        ) LEFT JOIN {_ZONE} AS zone USING (zone)
+    ), bounded AS MATERIALIZED (
         SELECT
             *,
             -- An excursion has to last for a while. One that is too short yet began at most that long ago.
@@ -135,8 +167,17 @@ EXCURSIONS = f"""
                 GROUP BY after.timestamp HAVING max({_heat("after")}) <= clear ORDER BY after.timestamp LIMIT 1
             ), least(now(), bound)) AS last
         FROM given AS span
+    ), span AS MATERIALIZED (
+        SELECT *, ARRAY(
+            SELECT cleared FROM alarms AS alarm
+            WHERE alarm.building_id = span.building_id AND alarm.room_id = span.room_id AND alarm.kind = span.kind
+              AND cleared BETWEEN first AND last AND removed IS NULL
+            ORDER BY cleared
+        ) AS ends FROM bounded AS span
     ), instant AS (
-        SELECT number, timestamp, heat, heat > limit_ AS beyond, heat <= clear AS calm
+        SELECT
+            number, timestamp, heat, heat > limit_ AS beyond, heat <= clear AS calm,
+            width_bucket(timestamp, ends) AS ends_before
         FROM span CROSS JOIN LATERAL (
             SELECT reading.timestamp, max({_heat("reading")}) AS heat FROM temperatures AS reading
             WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN first AND last GROUP BY reading.timestamp
@@ -144,14 +185,18 @@ EXCURSIONS = f"""
     ), placed AS (
         SELECT *, count(*) FILTER (WHERE calm) OVER (
             PARTITION BY number ORDER BY timestamp ROWS UNBOUNDED PRECEDING
-        ) AS run FROM instant
+        ) AS calm_before FROM instant
     ), run AS (
         SELECT
-            number, run, min(timestamp) FILTER (WHERE calm) AS calm_at, min(timestamp) FILTER (WHERE beyond) AS began,
+            number, calm_before, ends_before, min(timestamp) FILTER (WHERE calm) AS calm_at,
+            min(timestamp) FILTER (WHERE beyond) AS began,
             -- The heat of the first reading beyond: the first elements of arrays decide which one is less.
             (min(ARRAY[extract(epoch FROM timestamp)::float8, heat]) FILTER (WHERE beyond))[2] AS heat,
-            lead(min(timestamp) FILTER (WHERE calm)) OVER (PARTITION BY number ORDER BY run) AS ended, count(*)
-        FROM placed GROUP BY number, run
+            lead(min(timestamp) FILTER (WHERE calm)) OVER (
+                PARTITION BY number ORDER BY calm_before, ends_before
+            ) AS calm_again,
+            count(*)
+        FROM placed GROUP BY number, calm_before, ends_before
     )
     SELECT
         number, calm_at, began, ended,
@@ -162,10 +207,12 @@ EXCURSIONS = f"""
               AND reading.timestamp < coalesce(ended, 'infinity') AND reading.timestamp <= now()
         ) AS lasts,
         sum(count) OVER () AS readings
-    FROM run JOIN span USING (number)
+    FROM run JOIN span USING (number) CROSS JOIN LATERAL (
+        SELECT least(calm_again, ends[ends_before + 1]) AS ended
+    ) AS until_
     -- The first calm reading ends an alarm that began before. Where rules have changed, the last one does.
-    WHERE began IS NOT NULL OR run <= 1 OR ended IS NULL
-    ORDER BY number, run
+    WHERE began IS NOT NULL OR calm_before <= 1 OR ended IS NULL
+    ORDER BY number, calm_before, ends_before
 """  # noqa: S608 - constants
 """The excursions of spans of readings, in order; and for each span its first and its last calm reading.
 
@@ -188,6 +235,7 @@ def of_rules(rules: Rules, now: datetime) -> dict[str, Any]:
         "everywhere": numbers.get(Place()),
         "profiles": [*numbers.values()],
         **_limits(profiles),
+        **_zones(profiles),
         **_silences(profiles, now),
     }
 
@@ -197,6 +245,9 @@ def _limits(profiles: Sequence[Thresholds]) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     for kind, sign in SIGN_OF_KIND.items():
         found = [profile.get(kind) for profile in profiles]
+        schedules = [each and each.schedule for each in found]
+        parameters[f"{kind}_zones"] = [each and each.zone for each in schedules]
+        parameters[f"{kind}_hours"] = [each and each.multirange for each in schedules]
         parameters[f"{kind}_limits"] = [each and sign * each.limit for each in found]
         parameters[f"{kind}_clears"] = [each and sign * each.clear for each in found]
         parameters[f"calm_{kind}"] = min((sign * each.clear for each in found if each), default=inf)
@@ -216,9 +267,6 @@ def _silences(profiles: Sequence[Thresholds], now: datetime) -> dict[str, Any]:
 
 def of_spans(found: Sequence[Threshold]) -> dict[str, Any]:
     """The parameters of EXCURSIONS that come from thresholds, one for each span of readings."""
-    names = {each.schedule.zone for each in found if each.schedule}
-    # The database may have rules of zones that are older, or lack a zone.
-    changes = [(name, *change) for name in names for change in zones.changes(name)]
     return {
         "signs": [SIGN_OF_KIND[each.kind] for each in found],
         "limits": [SIGN_OF_KIND[each.kind] * each.limit for each in found],
@@ -226,6 +274,14 @@ def of_spans(found: Sequence[Threshold]) -> dict[str, Any]:
         "lasting": [each.lasting_seconds for each in found],
         "zones": [each.schedule.zone if each.schedule else None for each in found],
         "hours": [each.schedule.multirange if each.schedule else None for each in found],
+    }
+
+
+def _zones(profiles: Sequence[Thresholds]) -> dict[str, Any]:
+    """What is known of the zones of rules: the database may have older rules of these, or lack one."""
+    names = {each.schedule.zone for profile in profiles for each in profile.values() if each.schedule}
+    changes = [(name, *change) for name in names for change in zones.changes(name)]
+    return {
         "zone_names": [name for name, _, _ in changes],
         "zone_changes": [since for _, since, _ in changes],
         "zone_offsets": [offset for _, _, offset in changes],

@@ -230,6 +230,42 @@ def test_a_late_reading_may_show_that_an_alarm_began_earlier(watch: Watch, store
     assert [times for *_, times in alarms(plain)] == [ago(7), None]
 
 
+def test_an_alarm_that_was_told_to_be_over_stays_so_and_the_next_reading_beyond_begins_another(
+    watch: Watch, store: Store, plain: Urls
+) -> None:
+    function = watch({**ROOM, "above": 28, "clear": 26, "for": "4m"})
+    store((20, 30), (15, 30), (9, 30))
+    assert check(function) == (1, 0)
+    store((8, 20))
+    assert check(function) == (0, 1)
+    # Another sensor of the room was not calm then.
+    store((8, 27))
+    assert check(function) == (0, 0)
+    store((7, 31))
+    assert check(function) == (0, 0)
+    store((3, 30))
+    assert check(function) == (1, 0)
+    assert check(function) == (0, 0)
+    assert alarms(plain) == [("101", "high", 28, 30, ago(20), ago(8)), ("101", "high", 28, 31, ago(7), None)]
+
+
+def test_that_is_so_where_the_reading_that_ended_it_was_removed(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch({**ROOM, "above": 28})
+    store((9, 30), (8, 20))
+    assert check(function) == (1, 1)
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        [(removal,)] = owner.execute(
+            "SELECT begin_removal('B1', '101', %s, %s, NULL, NULL, 'who', NULL, interval '0')", (ago(8.5), ago(7.5))
+        )
+        assert owner.execute("SELECT readings, is_finished FROM continue_removal(%s)", (removal,)).fetchall() == [
+            (1, True)
+        ]
+    assert check(function) == (0, 0)
+    store((7, 30))
+    assert check(function) == (1, 0)
+    assert alarms(plain) == [("101", "high", 28, 30, ago(9), ago(8)), ("101", "high", 28, 30, ago(7), None)]
+
+
 def test_a_calm_room_costs_no_write_at_each_check(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch(RULE)
     store((5, 21))
@@ -340,7 +376,48 @@ def test_another_rule_counts_at_once_and_a_rule_that_is_gone_clears(watch: Watch
     changed = datetime.now(UTC)
     assert check(watch()) == (0, 2)
     assert all(cleared >= raised for *_, raised, cleared in alarms(plain))
-    assert sum(cleared > changed - timedelta(seconds=5) for *_, cleared in alarms(plain)) == 2
+    # Temperatures end with a reading, whichever way a rule changes.
+    assert {kind for _, kind, *_, cleared in alarms(plain) if cleared > changed - timedelta(seconds=5)} == {"silent"}
+
+
+def test_a_rule_that_is_removed_and_made_again_raises_again_what_is_still_so(
+    watch: Watch, store: Store, plain: Urls
+) -> None:
+    function = watch({**ROOM, "above": 24})
+    store((9, 25), (5, 26))
+    assert check(function) == (1, 0)
+    assert check(watch()) == (0, 1)
+    assert check(function) == (1, 0)
+    assert alarms(plain) == [("101", "high", 24, 25, ago(9), ago(5)), ("101", "high", 24, 26, ago(5), None)]
+    store((4, 25), (3, 21))
+    assert check(function) == (0, 1)
+
+
+def test_an_alarm_ends_where_its_rule_has_hours_now_in_which_the_latest_reading_is_not(
+    watch: Watch, store: Store
+) -> None:
+    store((5, 29))
+    assert check(watch({**ROOM, "above": 28})) == (1, 0)
+    yesterday = (NOW - timedelta(days=1)).strftime("%a").lower()
+    by_day = watch({**ROOM, "above": 28, "hours": f"{yesterday} 10:00-11:00"})
+    assert check(by_day) == (0, 1)
+    assert check(by_day) == (0, 0)
+
+
+def test_a_reading_of_the_future_hides_the_latest_one_from_no_rule(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch({**ROOM, "above": 28})
+    store((30, 29))
+    assert check(function) == (1, 0)
+    store((29, 27))
+    assert check(function) == (0, 1)
+    store((-60, 20))
+    assert check(function) == (0, 0)
+    assert check(watch({**ROOM, "above": 26, "silent": "15m"})) == (2, 0)
+    assert [(kind, temperature, cleared) for _, kind, _, temperature, _, cleared in alarms(plain)] == [
+        ("high", 29, ago(29)),
+        ("high", 27, None),
+        ("silent", 27, None),
+    ]
 
 
 def test_an_alarm_of_another_rule_begins_and_ends_with_readings(watch: Watch, store: Store, plain: Urls) -> None:
@@ -377,6 +454,7 @@ def test_an_alarm_of_another_rule_begins_and_ends_with_readings(watch: Watch, st
             '[{"below": 20, "hours": "mon 07:00-18:00"}, {"above": 17, "hours": "mon 17:00-19:00"}]',
             "rules 1 and 2 leave no temperature that is no alarm",
         ),
+        ('[{"building_id": "B1", "above": 24, "building_id": "B2"}]', "building_id comes twice in one rule"),
         ('[{"above": 28, "clear": 29}]', "rule 1 ends where it has not begun: clear must not be above 28"),
         ('[{"below": 16, "clear": 15.5}]', "rule 1 ends where it has not begun: clear must not be below 16"),
         ('[{"above": 28, "below": 16, "clear": 20}]', "rule 1 has clear and must have one of above and below"),
@@ -398,7 +476,7 @@ def test_rules_that_make_no_sense_stop_the_start(serve: Serve, rules: str, reaso
 
 def test_rules_are_read_from_a_file(serve: Serve, plain: Urls, store: Store, tmp_path: Path) -> None:
     file = tmp_path / "rules.json"
-    file.write_text(json.dumps([RULE]))
+    file.write_text(json.dumps([RULE]), encoding="utf-8-sig")
     store((5, 29))
     function = serve("watch", DATABASE_URL=plain(WATCHER), ALARM_RULES_FILE=str(file))
     assert check(function) == (1, 0)
@@ -625,6 +703,28 @@ def test_a_silence_is_not_told_for_a_time_in_which_nothing_could_arrive(
         # An alarm that is open stays so.
         connection.execute("UPDATE watching SET checked = now() - interval '16 minutes', rarely = false")
         assert check(function) == (0, 0)
+
+
+def test_a_check_that_fails_is_no_look(watch: Watch, store: Store, plain: Urls) -> None:
+    function = watch({"silent": "15m"}, DEADLINE_SECONDS="1")
+    store((17, 21))
+    notes = "SELECT checked, nullif(listening_since, '-infinity') FROM watching"
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute("UPDATE watching SET checked = now() - interval '16 minutes'")
+        [(checked, _)] = owner.execute(notes)
+        with psycopg.connect(plain(OWNER)) as somebody:
+            somebody.execute("LOCK TABLE alarms")
+            listening = []
+            for _ in range(2):
+                assert function.post("/").status_code == 503
+                [(still, since)] = owner.execute(notes)
+                assert still == checked
+                listening.append(since)
+        # A silence counts from when readings could arrive again, and no check that fails puts it off.
+        assert listening[0] == listening[1] > checked
+        assert check(function) == (0, 0)
+        [(looked, since)] = owner.execute(notes)
+        assert looked > since == listening[0]
 
 
 def test_a_big_incident_is_kept_slice_by_slice(
@@ -867,6 +967,19 @@ def test_events_that_the_sink_refuses_do_not_hold_up_others_and_are_given_up(
     answer = function.post("/").json()
     # Neither is the end of what it was not told.
     assert (answer["cleared"], answer["sent"]) == (60, 59)
+
+
+def test_others_are_told_by_the_same_check_however_many_events_the_sink_refuses(
+    watch: Watch, store: Store, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("watch.outbox.MOST_EVENTS_CLAIMED", 10)
+    function = watch({"above": 28}, ALARM_SINK_URL=sink.url)
+    for number in range(60):
+        store((9, 29), room=f"{number}")
+    sink.refuse(45, 422)
+    answer = function.post("/")
+    assert answer.status_code == 502 and answer.json()["detail"].endswith("later: status 422")
+    assert (answer.json()["sent"], answer.json()["unsent"]) == (15, 45)
 
 
 def test_an_event_is_given_up_for_what_the_sink_refuses_and_not_for_how_often_it_was_away(

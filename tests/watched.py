@@ -1,0 +1,390 @@
+"""What alarms have to be by any list of rules, at any hour: a model that knows all readings, and a game at random.
+
+The clock is made up. Readings come late, are of the future, or are removed; rules are changed, removed and made again.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from math import inf
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import psycopg
+from starlette.testclient import TestClient
+
+from local.postgres import OWNER, WATCHER
+from tests.sink import Sink
+from tests.support import SUPERUSER, Urls, wait_until
+from tests.year import CLOCK
+
+MINUTE = timedelta(minutes=1)
+PAUSE = 3 * MINUTE
+"""So long without a look, and silences count anew."""
+ROOMS = (("B1", "101"), ("B1", "102"), ("B2", "101"))
+TEMPERATURES = (10.0, 15.9, 16.0, 16.5, 20.0, 26.0, 27.0, 28.0, 28.5, 31.0)
+# Around a change of the clock, of an hour or of half an hour, and in a zone of 45 minutes.
+NIGHTS = (
+    ("Europe/Berlin", datetime(2025, 10, 26, 0, 20, tzinfo=UTC)),
+    ("Europe/Berlin", datetime(2026, 3, 29, 0, 20, tzinfo=UTC)),
+    ("Australia/Lord_Howe", datetime(2026, 4, 4, 14, 30, tzinfo=UTC)),
+    ("Australia/Lord_Howe", datetime(2025, 10, 4, 15, 0, tzinfo=UTC)),
+    ("Asia/Kathmandu", datetime(2026, 1, 31, 17, 45, tzinfo=UTC)),
+)
+HOURS = ("mon-sun 01:40-02:10", "sun 02:00-03:00", "sat-sun 23:30-02:20", "sun-sat 01:00-01:50, sun 02:30-24:00")
+DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+Room = tuple[str, str]
+Rule = Mapping[str, Any]
+Readings = Mapping[datetime, Sequence[float]]
+
+
+class Alarm(NamedTuple):
+    """One that is kept."""
+
+    room: Room
+    kind: str
+    threshold: float
+    temperature: float
+    raised: datetime
+    cleared: datetime | None
+    severity: str
+
+
+class Excursion(NamedTuple):
+    """Readings beyond a limit, up to the next calm one."""
+
+    began: datetime
+    ended: datetime | None
+
+    def meets(self, alarm: Alarm) -> bool:
+        ends = self.ended is None or alarm.raised < self.ended
+        return ends and (alarm.cleared is None or self.began < alarm.cleared)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the rules say of a room and a kind."""
+
+    kind: str
+    rule: str
+
+    @property
+    def of(self) -> Rule:
+        found: Rule = json.loads(self.rule)
+        return found
+
+    @property
+    def sign(self) -> int:
+        return -1 if self.kind == "low" else 1
+
+    @property
+    def limit(self) -> float:
+        given = self.of[{"high": "above", "low": "below", "silent": "silent"}[self.kind]]
+        return float(given[:-1]) * 60 if self.kind == "silent" else float(given)
+
+    @property
+    def lasting(self) -> timedelta:
+        return int(self.of.get("for", "0m")[:-1]) * MINUTE
+
+    def counts(self, instant: datetime) -> bool:
+        """Whether the instant is in the hours of the rule."""
+        if "hours" not in self.of:
+            return True
+        local = instant.astimezone(ZoneInfo(self.of.get("zone", "UTC")))
+        return any(_includes(part, local) for part in self.of["hours"].split(", "))
+
+    def heat(self, instant: datetime, temperatures: Sequence[float]) -> float:
+        return max((self.sign * each for each in temperatures), default=-inf) if self.counts(instant) else -inf
+
+    def is_beyond(self, heat: float) -> bool:
+        return heat > self.sign * self.limit
+
+    def is_calm(self, heat: float) -> bool:
+        return heat <= self.sign * float(self.of.get("clear", self.limit))
+
+    def excursions(self, readings: Readings, ends: AbstractSet[datetime]) -> list[Excursion]:
+        """Those that last, in order. One also ends where its alarm was told to be over."""
+        found: list[Excursion] = []
+        began = last = None
+        for instant in sorted({*readings, *ends}):
+            heat = self.heat(instant, readings[instant]) if instant in readings else -inf
+            if instant in ends or self.is_calm(heat):
+                if began and last and last - began >= self.lasting:
+                    found.append(Excursion(began, instant))
+                began = None
+            if instant in readings and not self.is_calm(heat):
+                began = began or (instant if self.is_beyond(heat) else None)
+                last = instant
+        if began and last and last - began >= self.lasting:
+            found.append(Excursion(began, None))
+        return found
+
+
+def _includes(part: str, local: datetime) -> bool:
+    days, hours = part.split()
+    first, _, last = days.partition("-")
+    begin, end = hours.split("-")
+    named = {first}
+    place = DAY_NAMES.index(first)
+    while last and DAY_NAMES[place % 7] != last:
+        place += 1
+        named.add(DAY_NAMES[place % 7])
+    today, yesterday = DAY_NAMES[local.weekday()], DAY_NAMES[local.weekday() - 1]
+    now = f"{local:%H:%M}"
+    if begin < end:
+        return today in named and begin <= now < end
+    return (today in named and now >= begin) or (yesterday in named and now < end)
+
+
+def terms_of(rules: Sequence[Rule], room: Room, kind: str) -> Terms | None:
+    """Those of the narrowest rule."""
+    name = {"high": "above", "low": "below", "silent": "silent"}[kind]
+    of_room = [
+        rule
+        for rule in rules
+        if name in rule and rule.get("building_id", room[0]) == room[0] and rule.get("room_id", room[1]) == room[1]
+    ]
+    narrowest = max(of_room, key=lambda rule: ("building_id" in rule) + ("room_id" in rule), default=None)
+    return Terms(kind, json.dumps(narrowest)) if narrowest else None
+
+
+def lists_of_rules(chance: random.Random, zone: str) -> Iterator[list[Rule]]:
+    """Rules for all rooms, a building and a room, without end."""
+    places: tuple[Rule, ...] = ({}, {"building_id": "B1"}, {"building_id": "B1", "room_id": "101"})
+    while True:
+        rules: list[Rule] = []
+        for place in places:
+            for threshold in ({"above": 28, "clear": chance.choice([26, 28])}, {"below": 16}, {"silent": "5m"}):
+                if chance.random() < 0.5:
+                    lasting = {"for": chance.choice(["2m", "4m"])} if "silent" not in threshold else {}
+                    hours = {"hours": chance.choice(HOURS), "zone": zone}
+                    rules.append(
+                        {
+                            **place,
+                            **threshold,
+                            **(lasting if chance.random() < 0.4 else {}),
+                            **(hours if chance.random() < 0.3 else {}),
+                            "severity": chance.choice(["info", "warning", "critical"]),
+                        }
+                    )
+        yield rules
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there is of a room and a kind after a look at it."""
+
+    terms: Terms
+    readings: Readings
+    seen: AbstractSet[tuple[datetime, float]]
+    """The readings that were looked at under these rules."""
+    ends: AbstractSet[datetime]
+    """Of the alarms that were over before."""
+    alarms: Sequence[Alarm]
+    told: str
+    """All of it, for whoever reads that it is wrong."""
+
+    def hold(self, new: Sequence[Alarm]) -> None:
+        """Hold the alarms against the excursions, those that are new among them."""
+        found = self.terms.excursions(self.readings, self.ends)
+        for alarm in new:
+            heat = self._heat(alarm.raised, self.readings.get(alarm.raised, ()))
+            assert self.terms.is_beyond(heat) and abs(heat) == abs(alarm.temperature), f"invented: {self.told}"
+            is_of_one = any(each.began <= alarm.raised and each.ended == alarm.cleared for each in found)
+            assert is_of_one, f"wrong: {self.told}"
+        for each in found:
+            of_began = [temperature for instant, temperature in self.seen if instant == each.began]
+            if self.terms.is_beyond(self._heat(each.began, of_began)):
+                assert any(each.meets(alarm) for alarm in self.alarms), f"missed: {each} {self.told}"
+        if self.readings:
+            self._hold_latest(max(self.readings))
+
+    def _hold_latest(self, latest: datetime) -> None:
+        is_open = any(not alarm.cleared for alarm in self.alarms)
+        if self.terms.is_calm(self._heat(latest, self.readings[latest])):
+            assert not is_open, f"open although calm: {self.told}"
+        # A changed rule counts for the latest reading, which is the warmest of its instant.
+        elif self.terms.is_beyond(self._heat(latest, [max(self.readings[latest])])):
+            may_wait = self.terms.lasting or any(end > latest for end in self.ends)
+            assert is_open or may_wait, f"not open although beyond: {self.told}"
+
+    def _heat(self, instant: datetime, temperatures: Sequence[float]) -> float:
+        return self.terms.heat(instant, temperatures)
+
+
+@dataclass
+class Game:
+    """A database, functions with different rules, and all readings that are stored."""
+
+    urls: Urls
+    serve: Callable[[Sequence[Rule]], TestClient]
+    """Begin a function with rules."""
+    sink: Sink
+    chance: random.Random
+    removes: bool
+    """Otherwise some readings are of the future: a removal knows only the true clock."""
+    readings: dict[Room, dict[datetime, list[float]]] = field(default_factory=dict)
+    functions: dict[str, TestClient] = field(default_factory=dict)
+    """By their rules."""
+    pending: dict[Room, set[tuple[datetime, float]]] = field(default_factory=dict)
+    """What no look has seen."""
+    seen: dict[Room, set[tuple[datetime, float]]] = field(default_factory=dict)
+    """What was seen under these rules."""
+    checked: datetime | None = None
+    listening_since = datetime.min.replace(tzinfo=UTC)
+    rarely = False
+
+    def play(self, steps: int) -> None:
+        zone, self.now = self.chance.choice(NIGHTS)
+        lists = lists_of_rules(self.chance, zone)
+        known = [next(lists) for _ in range(4)]
+        self.change(known[0])
+        with psycopg.connect(self.urls(OWNER), autocommit=True) as self.owner:
+            for _ in range(steps):
+                self.now += self.chance.choice([1, 1, 1, 1, 2, 6]) * MINUTE
+                self.owner.execute("SELECT set_config('clock.now', %s, false)", (self.now.isoformat(),))
+                for _ in range(self.chance.choice([0, 1, 1, 3])):
+                    self.store()
+                if self.removes and self.chance.random() < 0.1:
+                    self.remove()
+                if self.chance.random() < 0.15:
+                    self.change(self.chance.choice([[], *known]))
+                self.check()
+            self.assert_events()
+
+    def change(self, rules: Sequence[Rule]) -> None:
+        name = json.dumps(rules)
+        if name not in self.functions:
+            self.functions[name] = self.serve(rules)
+        self.rules, self.function, self.seen = rules, self.functions[name], {}
+
+    def store(self) -> None:
+        room = self.chance.choice(ROOMS)
+        for _ in range(self.chance.choice([1, 1, 4])):
+            ago = self.chance.choice([0, 1, 2, 3, 4, 6, 9, 12, 15, 20] + ([] if self.removes else [-2, -15]))
+            instant, temperature = self.now - ago * MINUTE, self.chance.choice(TEMPERATURES)
+            stored = self.owner.execute(
+                "INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", (*room, instant, temperature)
+            )
+            if stored.rowcount:
+                self.readings.setdefault(room, {}).setdefault(instant, []).append(temperature)
+                self.pending.setdefault(room, set()).add((instant, temperature))
+
+    def remove(self) -> None:
+        room = self.chance.choice(ROOMS)
+        since = self.now - self.chance.randint(0, 20) * MINUTE
+        before = since + self.chance.choice([1, 3, 10]) * MINUTE
+        above = self.chance.choice([None, 28])
+        [(removal,)] = self.owner.execute(
+            "SELECT begin_removal(%s, %s, %s, %s, %s, NULL, 'who', NULL, interval '0')", (*room, since, before, above)
+        )
+        finished = "SELECT is_finished FROM continue_removal(%s)"
+        wait_until(lambda: self.owner.execute(finished, (removal,)).fetchone() == (True,))
+        of_room = self.readings.get(room, {})
+        for instant in [each for each in of_room if since <= each < before]:
+            of_room[instant] = [each for each in of_room[instant] if above is not None and each <= above]
+            if not of_room[instant]:
+                del of_room[instant]
+        for kept in (self.pending, self.seen):
+            kept[room] = {(instant, each) for instant, each in kept.get(room, ()) if each in of_room.get(instant, ())}
+        for alarm in self.alarms().values():
+            if alarm.kind != "silent":
+                there = self.readings[alarm.room].get(alarm.raised, [])
+                assert alarm.temperature in there, f"of what was removed: {alarm}"
+
+    def check(self) -> None:
+        with psycopg.connect(self.urls(SUPERUSER), autocommit=True) as superuser:
+            superuser.execute(
+                f"ALTER ROLE {WATCHER} IN DATABASE {superuser.info.dbname} SET clock.now = '{self.now.isoformat()}'"
+            )
+        if self.checked and self.checked < self.now - PAUSE and not self.rarely:
+            self.listening_since = self.now
+        self.rarely = bool(self.checked and self.checked < self.now - PAUSE)
+        self.checked = self.now
+        before = self.alarms()
+        answer = self.function.post("/")
+        assert answer.status_code == 200 and not answer.json()["unsent"], answer.text
+        after = self.alarms()
+        assert answer.json()["raised"] == len({*after} - {*before})
+        for room in self.readings:
+            due = {reading for reading in self.pending.get(room, ()) if reading[0] <= self.now}
+            self.pending.get(room, set()).difference_update(due)
+            self.seen.setdefault(room, set()).update(due)
+            for kind in ("high", "low", "silent"):
+                self.compare(room, kind, before, after)
+
+    def compare(self, room: Room, kind: str, before: Mapping[Any, Alarm], after: Mapping[Any, Alarm]) -> None:
+        of_it = {id_: alarm for id_, alarm in after.items() if (alarm.room, alarm.kind) == (room, kind)}
+        earlier = {id_: before[id_] for id_ in of_it if id_ in before}
+        new = [alarm for id_, alarm in of_it.items() if id_ not in before]
+        readings = {instant: each for instant, each in self.readings[room].items() if instant <= self.now}
+        terms = terms_of(self.rules, room, kind)
+        told = f"{room} {kind} at {self.now}: {terms} {sorted(readings.items())} {earlier} {of_it}"
+        for alarm in new:
+            assert terms and (alarm.threshold, alarm.severity) == (terms.limit, terms.of["severity"]), told
+        if kind == "silent":
+            assert self.silences(room, terms, readings, earlier) == [*of_it.values()], f"silence: {told}"
+            return
+        spans = sorted((alarm.raised, alarm.cleared or datetime.max.replace(tzinfo=UTC)) for alarm in of_it.values())
+        assert all(one[1] <= other[0] for one, other in pairwise(spans)), f"twice: {told}"
+        if terms:
+            ends = {alarm.cleared for alarm in earlier.values() if alarm.cleared}
+            Look(terms, readings, self.seen[room], ends, [*of_it.values()], told).hold(new)
+        else:
+            assert all(alarm.cleared for alarm in of_it.values()) and not new, f"without a rule: {told}"
+
+    def silences(
+        self, room: Room, terms: Terms | None, readings: Readings, earlier: Mapping[Any, Alarm]
+    ) -> list[Alarm]:
+        """The silences that there have to be now."""
+        heard = max(readings, default=None)
+        limit = timedelta(seconds=terms.limit) if terms else None
+        if not terms or not limit or not heard:
+            return [alarm._replace(cleared=alarm.cleared or self.now) for alarm in earlier.values()]
+        is_heard = self.now - heard <= limit
+        found = [
+            alarm._replace(cleared=alarm.cleared or (self.now if is_heard else None)) for alarm in earlier.values()
+        ]
+        is_silent = terms.counts(self.now) and self.now - max(heard, self.listening_since) > limit
+        if is_silent and all(alarm.cleared for alarm in found):
+            severity = terms.of["severity"]
+            found.append(Alarm(room, "silent", terms.limit, max(readings[heard]), self.now, None, severity))
+        return found
+
+    def alarms(self) -> dict[Any, Alarm]:
+        rows = self.owner.execute(
+            "SELECT id, building_id, room_id, kind, threshold, temperature, raised, cleared, severity FROM alarms"
+            " WHERE removed IS NULL ORDER BY raised, cleared, id"
+        ).fetchall()
+        return {id_: Alarm((building, room), *values) for id_, building, room, *values in rows}
+
+    def assert_events(self) -> None:
+        told: dict[str, list[str]] = {}
+        for event in self.sink.events:
+            id_, _, state = event["id"].partition("/")
+            told.setdefault(id_, []).append(state)
+        assert all(states in (["raised"], ["raised", "cleared"]) for states in told.values()), told
+        for id_, alarm in self.alarms().items():
+            assert told.pop(str(id_)) == (["raised", "cleared"] if alarm.cleared else ["raised"])
+        # Of what was removed since, the sink was told that it is over.
+        assert all(states == ["raised", "cleared"] for states in told.values())
+
+
+def begin(urls: Urls) -> str:
+    """Give a database a clock that is made up, and return the address of it for `watch`."""
+    with psycopg.connect(urls(OWNER), autocommit=True) as connection:
+        connection.execute(CLOCK)
+    url = urls(WATCHER)
+    return f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3Dclock,public,pg_catalog"
+
+
+def empty(urls: Urls) -> None:
+    """Forget all readings, alarms, removals and looks."""
+    with psycopg.connect(urls(OWNER), autocommit=True) as connection:
+        connection.execute("TRUNCATE temperatures, alarms, alarm_events, removals")
+        connection.execute("UPDATE watching SET checked = NULL, listening_since = '-infinity', rarely = false")
