@@ -5,6 +5,7 @@ import functools
 import gc
 import logging
 import re
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from time import perf_counter
@@ -54,16 +55,9 @@ def answered(function: Function) -> Function:
     requests = functools.cache(lambda status, reason: REQUESTS.labels(function.__name__, status, reason))
     allowed = origins.load()
 
-    @functools.wraps(function)
-    async def answering(request: Request) -> Response:
-        started = perf_counter()
-        failure: BaseException | None = None
-        reason = ""
-        try:
-            response = await function(request)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every request is answered
-            problem, failure = _problem(error)
-            response, reason = problem.response(), problem.reason
+    def noted(
+        request: Request, started: float, response: Response, reason: str = "", failure: BaseException | None = None
+    ) -> Response:
         status = int(response.status_code)
         requests(status, reason).inc()
         if status >= HTTPStatus.BAD_REQUEST:
@@ -74,17 +68,31 @@ def answered(function: Function) -> Function:
             origins.allow(headers(request), response, allowed)
         return response
 
+    @functools.wraps(function)
+    async def answering(request: Request) -> Response:
+        started = perf_counter()
+        try:
+            response = await function(request)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every request is answered
+            answer = noted(request, started, *_answer(error))
+            # They hold what the client sent, and some of them the error, which has them: they would wait for garbage
+            # collection, which is rare, with a hundred times the memory of a body.
+            traceback.clear_frames(error.__traceback__)
+            return answer
+        return noted(request, started, response)
+
     return answering
 
 
-def _problem(error: BaseException) -> tuple[Problem, BaseException | None]:
-    """The problem that answers a request which ended with the error, and what is to be logged of it."""
+def _answer(error: BaseException) -> tuple[Response, str, BaseException | None]:
+    """The answer to a request that ended with the error, its reason, and what is to be logged of it."""
     if isinstance(error, Problem):
-        return error, error.__cause__
+        return error.response(), error.reason, error.__cause__
     if isinstance(error, asyncio.CancelledError):
         # The server ends, and waits no longer.
-        return stopping(), error
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled"), error
+        return stopping().response(), stopping().reason, error
+    problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled")
+    return problem.response(), problem.reason, error
 
 
 def _log(request: Request, status: int, started: float, failure: BaseException | None) -> str:
