@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import answers, origins, prefix
+from shared.logs import MOST_LOGGED_CHARACTERS
 from shared.metrics import REQUESTS
 from shared.problems import Problem, stopping
 
@@ -37,9 +38,6 @@ Routes = Mapping[str, Route]
 
 MOST_QUERY_PARAMETERS = 50
 """Of a query string."""
-
-MOST_LOGGED_CHARACTERS = 1_000
-"""Of a path or an id that a client sent, which may have 64 KiB, each byte of it written as six in two places."""
 
 log = logging.getLogger("edge")
 
