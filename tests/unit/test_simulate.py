@@ -617,6 +617,7 @@ def test_the_command_fails_if_any_reading_does(sink: Sink) -> None:
             ("--sink", "http://a.test/", "--room", "B1"),
             "error: rooms.0.room_id must be a string of 1 to 255 characters",
         ),
+        (("--count", "1_0"), "error: argument --count: invalid whole_number value: '1_0'\n"),
         ((), "error: No sink: set K_SINK or SINK_URL\n"),
         (("--sink", "http://a..b/"), "error: argument --sink: must be an http or https URL\n"),
     ],
