@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,15 @@ async def _deliver(simulation: Simulation, target: Sink, done: Callable[..., obj
     # A start would pay for it.
     from shared import delivery
 
-    return await delivery.emit(simulation, events.of(target), target, done=done)
+    return await delivery.emit(simulation, events.of(target), target, done=done, turns=_turns())
+
+
+@cache
+def _turns() -> asyncio.Semaphore:
+    # Made by the first simulation: the framework imports this module before the server forks, and it needs the loop.
+    from shared.delivery import CONNECTIONS
+
+    return asyncio.Semaphore(CONNECTIONS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -374,6 +374,14 @@ def test_it_is_healthy_while_it_simulates(function: TestClient, sink: Sink) -> N
         assert simulated.result().json()["emitted"] == 3
 
 
+def test_many_simulations_at_once_are_no_more_to_the_sink_than_one(function: TestClient, sink: Sink) -> None:
+    sink.seconds = 0.05
+    with function, ThreadPoolExecutor(4) as pool:
+        simulated = [pool.submit(function.post, "/", json={"count": 10}) for _ in range(4)]
+        assert [each.result().json()["emitted"] for each in simulated] == [30] * 4
+    assert sink.most_at_once <= delivery.CONNECTIONS
+
+
 # Where to, and what if it is not there
 
 
