@@ -5,7 +5,6 @@ import functools
 import gc
 import logging
 import re
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from time import perf_counter
@@ -73,9 +72,7 @@ def answered(function: Function) -> Function:
             response = await function(request)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every request is answered
             answer = noted(request, started, *_answer(error))
-            # They hold what the client sent, and some of them the error, which has them: they would wait for garbage
-            # collection, which is rare, with a hundred times the memory of a body.
-            traceback.clear_frames(error.__traceback__)
+            _forget_frames(error)
             return answer
         return noted(request, started, response)
 
@@ -91,6 +88,18 @@ def _answer(error: BaseException) -> tuple[Response, str, BaseException | None]:
         return stopping().response(), stopping().reason, error
     problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled")
     return problem.response(), problem.reason, error
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Part an error, and those behind it, from the frames that they went through.
+
+    Frames hold what the client sent, and some of them the error. Both would wait for garbage collection, which is rare,
+    and an error of pydantic's has what was sent as Python's objects, of up to a hundred times the memory.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        behind.__traceback__ = None
+        behind = behind.__cause__ or behind.__context__
 
 
 def _log(request: Request, status: int, started: float, failure: BaseException | None) -> str:
