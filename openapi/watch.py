@@ -57,6 +57,7 @@ def document() -> dict[str, Any]:
             HTTPStatus.OK: [Content(JSON, schema_of(Checked), {"raised": 1, "cleared": 0, "sent": 1, "unsent": 0})]
         },
         problems=[
+            HTTPStatus.BAD_REQUEST,
             HTTPStatus.FORBIDDEN,
             HTTPStatus.METHOD_NOT_ALLOWED,
             HTTPStatus.BAD_GATEWAY,

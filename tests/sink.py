@@ -29,6 +29,8 @@ class Sink(ThreadingHTTPServer):
         self.open = Event()
         self.open.set()
         self.attempts = 0
+        self.answering: list[_Handler] = []
+        self.most_at_once = 0
         self.requests: list[tuple[dict[str, str], bytes]] = []
 
     @property
@@ -60,8 +62,11 @@ class _Handler(BaseHTTPRequestHandler):
         sink = self.server
         body = self.rfile.read(int(self.headers["content-length"]))
         sink.attempts += 1
+        sink.answering.append(self)
+        sink.most_at_once = max(sink.most_at_once, len(sink.answering))
         sink.open.wait(5)
         time.sleep(sink.seconds)
+        sink.answering.remove(self)
         if sink.drips:
             return self._drip(sink.drips)
         if sink.to_reset > 0:

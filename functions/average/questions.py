@@ -23,7 +23,7 @@ from shared.formulas import unguarded
 from shared.periods import period
 from shared.problems import Fault, Problem, fault
 from shared.readings import IDENTIFIER, READING, TEMPERATURE_RULE, TIMESTAMP, temperature_schema
-from shared.validation import faults, rule
+from shared.validation import faults, of_text, rule
 
 MEDIA_TYPE_OF_FORMAT = {"json": "application/json", "csv": "text/csv", "ndjson": "application/x-ndjson"}
 """By the names that a link may have in its place, which sends no Accept."""
@@ -76,12 +76,17 @@ def _fields(required: Mapping[str, CoreSchema], optional: Mapping[str, CoreSchem
     return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
 
 
+def _most(number: int) -> core_schema.CoreSchema:
+    """The schema of how many are asked for at most."""
+    return rule(of_text(core_schema.int_schema(ge=1, le=number)), f"a whole number from 1 to {number}")
+
+
 _AFTER_RULE = "the last whole line of the CSV or NDJSON before, or the value of `next` in the JSON before"
 _TIMESTAMPS = ("start", "end", "query_datetime")
 _INTERVAL = {"room_id": IDENTIFIER, **dict.fromkeys(_TIMESTAMPS, _INSTANT), "tz": _ZONE}
 STATISTICS = ("stddev", "first", "last")
 LONGEST_HOLD_DAYS = 31
-_LIMIT = rule(temperature_schema(strict=False), TEMPERATURE_RULE, examples=[26])
+_LIMIT = rule(of_text(temperature_schema(strict=False)), TEMPERATURE_RULE, examples=[26])
 _COURSE = {
     "weighting": rule(core_schema.literal_schema(["reading", "time"]), "reading or time"),
     "max_gap": period(longest_days=LONGEST_HOLD_DAYS, examples=["1h"]),
@@ -102,7 +107,7 @@ READINGS = _fields(
     {
         **_INTERVAL,
         "format": rule(core_schema.literal_schema(["json", "csv", "ndjson"]), "json, csv or ndjson"),
-        "limit": rule(core_schema.int_schema(ge=1, le=MOST_READINGS), f"a whole number from 1 to {MOST_READINGS}"),
+        "limit": _most(MOST_READINGS),
         "after": rule(core_schema.str_schema(max_length=8192), _AFTER_RULE),
     },
 )
@@ -114,7 +119,7 @@ ROOMS = _fields(
     {},
     {
         "building_id": IDENTIFIER,
-        "limit": rule(core_schema.int_schema(ge=1, le=MOST_ROOMS), f"a whole number from 1 to {MOST_ROOMS}"),
+        "limit": _most(MOST_ROOMS),
         "after": _CURSOR,
     },
 )
@@ -131,7 +136,7 @@ ALARMS = _fields(
         "state": rule(core_schema.literal_schema([*STATES]), "open or cleared"),
         "start": TIMESTAMP,
         "end": TIMESTAMP,
-        "limit": rule(core_schema.int_schema(ge=1, le=MOST_ALARMS), f"a whole number from 1 to {MOST_ALARMS}"),
+        "limit": _most(MOST_ALARMS),
         "after": _CURSOR,
     },
 )
@@ -158,7 +163,7 @@ REMOVALS = _fields(
     {},
     {
         "building_id": IDENTIFIER,
-        "limit": rule(core_schema.int_schema(ge=1, le=MOST_REMOVALS), f"a whole number from 1 to {MOST_REMOVALS}"),
+        "limit": _most(MOST_REMOVALS),
         "after": _CURSOR,
     },
 )
@@ -168,6 +173,7 @@ _series = SchemaValidator(SERIES)
 _readings = SchemaValidator(READINGS)
 # Made when they are needed: a start would pay for them.
 _reading = cache(lambda: SchemaValidator(READING))
+_temperature = cache(lambda: SchemaValidator(_LIMIT))
 _remove = cache(lambda: SchemaValidator(REMOVE))
 _forget = cache(lambda: SchemaValidator(FORGET))
 _removals = cache(lambda: SchemaValidator(REMOVALS))
@@ -278,7 +284,7 @@ def _place(line: str, scope: Scope) -> Place:
                     "building_id": unguarded(building_id),
                     "room_id": unguarded(room_id),
                     "timestamp": timestamp,
-                    "temperature": float(temperature),
+                    "temperature": _temperature().validate_python(temperature),
                 }
             )
         except (csv.Error, ValueError):
@@ -372,6 +378,7 @@ def removals(query: QueryParams) -> tuple[str | None, tuple[datetime, UUID] | No
     return found.get("building_id"), after, found.get("limit", MOST_REMOVALS)
 
 
+_WITH_PLUS = {"tz", "above", "below", "limit"}
 _OFFSET = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) (?=\d\d(?::?\d\d)?$)")
 
 
@@ -379,10 +386,9 @@ def _validated(validator: SchemaValidator, query: QueryParams) -> dict[str, Any]
     names = [name for name, _ in query.multi_items()]
     if repeated := [name for name in query if names.count(name) > 1]:
         raise _refused([fault(name, "must be given once") for name in repeated])
-    # In an offset, and in Etc/GMT+5, a plus sign that was not encoded arrives as a space.
+    # In an offset, in Etc/GMT+5 and before a number, a plus sign that was not encoded arrives as a space.
     values = {name: _OFFSET.sub(r"\1+", value) if name in _TIMESTAMPS else value for name, value in query.items()}
-    if "tz" in values:
-        values["tz"] = values["tz"].replace(" ", "+")
+    values |= {name: values[name].replace(" ", "+") for name in _WITH_PLUS & values.keys()}
     try:
         found: dict[str, Any] = validator.validate_python(values)
     except ValidationError as error:

@@ -22,6 +22,8 @@ from shared.validation import faults, not_json, only_error, rule
 DEFAULT_LIMITS = TimestampLimits()
 MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
 """Of a body. A parser makes all of them before the first is looked at, and an object of 7 bytes takes 750 in memory."""
+LEAST_COUNTED_BYTES = 2 * MOST_CONTAINERS
+"""Of a body. A shorter one cannot hold many values."""
 SLICE_READINGS = 100
 """Readings that are looked through at a time if there may be many faults. Other requests are served in between."""
 NDJSON_TYPES = {
@@ -58,10 +60,41 @@ _ONE_KIND_OF_DATA = {
 }
 
 
+class _Allowance:
+    """How many values a body may still hold, in it and in what is encoded in it."""
+
+    def __init__(self) -> None:
+        self._containers, self._commas = MOST_CONTAINERS, MOST_COMMAS
+
+    def take(self, text: bytes) -> None:
+        """Count what is about to be parsed. Raises Problem 413 if it is more than readings can have.
+
+        Signs in strings count too: to tell them apart would cost as much as parsing.
+        """
+        self._containers -= text.count(b"{") + text.count(b"[")
+        self._commas -= text.count(b",")
+        if self._containers < 0 or self._commas < 0:
+            raise Problem(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"A request holds at most {MOST_READINGS} readings, {MOST_CONTAINERS} objects and arrays and "
+                f"{MOST_COMMAS} commas; send them in parts",
+            )
+
+
+def _allowed(encoded: bytes, info: core_schema.ValidationInfo) -> bytes:
+    allowance: _Allowance = info.context  # type: ignore[assignment]
+    allowance.take(encoded)
+    return encoded
+
+
 def _event(reading: core_schema.CoreSchema) -> core_schema.CoreSchema:
-    """The schema of a CloudEvent that carries a reading."""
+    """The schema of a CloudEvent that carries a reading. It is validated in the context of an _Allowance."""
     encoded = core_schema.chain_schema(
-        [core_schema.bytes_schema(), core_schema.json_schema(reading)],
+        [
+            core_schema.bytes_schema(),
+            core_schema.with_info_plain_validator_function(_allowed),
+            core_schema.json_schema(reading),
+        ],
         metadata={"pydantic_js_updates": {"format": "byte", "contentMediaType": "application/json"}},
     )
     # As every member of the JSON format, null where it is not set.
@@ -145,14 +178,15 @@ async def parse(headers: Mapping[str, str], body: bytes, limits: TimestampLimits
     """
     # RFC 8259 lets a reader pass over the byte order mark that some writers put in front.
     body = body.removeprefix(b"\xef\xbb\xbf")
-    if len(body) > 2 * MOST_CONTAINERS:
-        _check_cost(body)
+    allowance = _Allowance()
+    if len(body) > LEAST_COUNTED_BYTES:
+        allowance.take(body)
     validators = _validators_of_minute(limits, int(time.time()) // 60)
     media_type = _media_type(headers.get("content-type", ""))
     if media_type == EVENTS_TYPE:
-        return _data(await _array(validators.events, body))
+        return _data(await _array(validators.events, body, allowance))
     if media_type == EVENT_TYPE:
-        return _data([_validated(validators.event, body)])
+        return _data([_validated(validators.event, body, allowance)])
     if event := not _HEADERS.keys().isdisjoint(headers):
         _check_attributes(headers)
     elif media_type in NDJSON_TYPES:
@@ -166,22 +200,6 @@ async def parse(headers: Mapping[str, str], body: bytes, limits: TimestampLimits
     if body.lstrip(b" \t\r\n").startswith(b"[") and not event:
         return await _array(validators.readings, body)
     return [_validated(validators.reading, body)]
-
-
-def _check_cost(body: bytes) -> None:
-    """Raise Problem 413 for a body that holds more values than readings can have, before it is parsed.
-
-    Signs in strings count too: to tell them apart would cost as much as parsing. Short bodies are not counted, since
-    they cannot hold many values.
-    """
-    if body.count(b"{") + body.count(b"[") > MOST_CONTAINERS or (
-        len(body) > 4 * MOST_COMMAS and body.count(b",") > MOST_COMMAS
-    ):
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"A request holds at most {MOST_READINGS} readings, {MOST_CONTAINERS} objects and arrays and {MOST_COMMAS} "
-            "commas; send them in parts",
-        )
 
 
 def _check_attributes(headers: Mapping[str, str]) -> None:
@@ -210,24 +228,27 @@ def _decoded(value: str) -> str:
     return unquote(_QUOTED.sub(lambda quoted: _ESCAPED.sub(r"\1", quoted[1]), value), errors="strict")
 
 
-def _validated(validator: SchemaValidator, body: bytes) -> Any:
+def _validated(validator: SchemaValidator, body: bytes, allowance: _Allowance | None = None) -> Any:
     try:
-        return validator.validate_json(body)
+        return validator.validate_json(body, context=allowance)
     except ValidationError as error:
         raise _refusal(error, body) from None
 
 
-async def _array(validators: _ArrayValidators, body: bytes) -> list[Any]:
+async def _array(validators: _ArrayValidators, body: bytes, allowance: _Allowance | None = None) -> list[Any]:
     """The valid items of a body that is an array. Raises Problem."""
     try:
-        valid: list[Any] = validators.first.validate_json(body)
+        valid: list[Any] = validators.first.validate_json(body, context=allowance)
         return valid
     except ValidationError as error:
-        failed = error
-    first = failed.errors(include_url=False, include_context=False, include_input=False)[0]
-    if not first["loc"]:
-        raise _not_json(failed, await _index(first["msg"], body)) or _refusal(failed, body)
-    raise _broken(await _faults(validators.every(), body, first["loc"][0]), failed.title, body)
+        # It holds a body as Python's objects, which may take fifty times its memory: not while others are served.
+        title, refusal = error.title, _refusal(error, body)
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["loc"]:
+        raise _broken(await _faults(validators.every(), body, first["loc"][0]), title, body)
+    if first["type"] == "json_invalid" and (index := await _index(first["msg"], body)) is not None:
+        refusal.faults = [fault("", f"is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}", index)]
+    raise refusal
 
 
 _faults_are_listed = False
@@ -247,10 +268,12 @@ async def _faults(validator: SchemaValidator, body: bytes, first: int | str) -> 
         await asyncio.sleep(0)
         items = from_json(body)
         found: list[Fault] = []
+        allowance = _Allowance()
         for begin in range(int(first), len(items), SLICE_READINGS):
             await asyncio.sleep(0)
             try:
-                validator.validate_json(to_json(items[begin : begin + SLICE_READINGS], inf_nan_mode="constants"))
+                some = to_json(items[begin : begin + SLICE_READINGS], inf_nan_mode="constants")
+                validator.validate_json(some, context=allowance)
             except ValidationError as error:
                 found += [{**each, "index": each["index"] + begin} for each in faults(error)]
             if len(found) > MOST_FAULTS_LISTED:
@@ -288,20 +311,11 @@ async def _index(message: str, body: bytes) -> int | None:
 _WORD_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-."
 
 
-def _not_json(error: ValidationError, index: int | None = None) -> Problem | None:
-    """Problem 400 if a body is not JSON, with the reading, if it is known, that it breaks off in."""
-    if problem := not_json(error):
-        _, _, message = problem.detail.partition(": ")
-        if index is not None:
-            problem.faults = [fault("", f"is not JSON: {message}", index)]
-        if "trailing characters" in message:
-            problem.detail += "; a reading on each line is application/x-ndjson"
-    return problem
-
-
 def _refusal(error: ValidationError, body: bytes) -> Problem:
     """The Problem of a body that did not validate, or of a line of it."""
-    if problem := _not_json(error):
+    if problem := not_json(error):
+        if "trailing characters" in problem.detail:
+            problem.detail += "; a reading on each line is application/x-ndjson"
         return problem
     if (only := only_error(error)) and only["type"] == "too_long":
         return too_many()

@@ -19,7 +19,7 @@ from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.formulas import READING_COLUMNS, unguarded
 from shared.problems import MOST_FAULTS_LISTED, MOST_FIELD_CHARACTERS, Fault, Problem
 from shared.readings import TEMPERATURE_RULE, Reading, temperature_schema
-from shared.validation import faults, rule
+from shared.validation import faults, of_text, rule
 
 SLICE_LINES = 1_000
 """Lines that are looked through at a time: others are served in between."""
@@ -36,15 +36,12 @@ CODEC_OF_CHARSET = {
 }
 """Python's names of the character sets that are understood, by those of IANA."""
 _COLUMNS_ARE = f"The columns are {', '.join(READING_COLUMNS[:-1])} and {READING_COLUMNS[-1]}, in any order"
-_NUMBER_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def schema(reading: core_schema.TypedDictSchema) -> core_schema.CoreSchema:
     """The schema of readings whose temperature is text."""
-    temperature = core_schema.chain_schema(
-        [core_schema.str_schema(pattern=_NUMBER_PATTERN), temperature_schema(strict=False)]
-    )
-    fields = {**reading["fields"], "temperature": core_schema.typed_dict_field(rule(temperature, TEMPERATURE_RULE))}
+    temperature = rule(of_text(temperature_schema(strict=False)), TEMPERATURE_RULE)
+    fields = {**reading["fields"], "temperature": core_schema.typed_dict_field(temperature)}
     return core_schema.list_schema({**reading, "fields": fields})
 
 

@@ -19,6 +19,7 @@ from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
 from shared.sink import Sink, is_on_this_machine
 
 CONNECTIONS = 8
+"""At once, of all deliveries that take the same turns."""
 CONNECT_SECONDS, ANSWER_SECONDS = 3, 15
 MOST_ATTEMPTS = 6
 """At one event."""
@@ -94,18 +95,21 @@ async def emit(
     seconds: float = inf,
     refusals_count: bool = True,
     done: Callable[[T, Failure | None], object] = lambda *_: None,
+    turns: asyncio.Semaphore | None = None,
 ) -> Outcome:
     """Deliver the event of each item to the sink, and return once all of them are taken or have failed.
 
     After `seconds` no more are tried. A sink that takes nothing for as long as its patience lasts, or fails too many
     events in a row, is given up; unless `refusals_count`, events that it refuses say nothing about it. `done` is called
-    with each item that was tried and why it failed, None if the sink took it.
+    with each item that was tried and why it failed, None if the sink took it. Deliveries take `turns` at the sink, so
+    that many at once are no more to it than one.
     """
     headers = {"Authorization": f"Bearer {sink.token}"} if sink.token else {}
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
     cookies = aiohttp.DummyCookieJar()
     proxies = not is_on_this_machine(sink.url)
-    delivery = _Delivery(items, event, sink, done, seconds, refusals_count)
+    turns = turns or asyncio.Semaphore(CONNECTIONS)
+    delivery = _Delivery(items, event, sink, done, seconds, refusals_count, turns)
     async with (
         aiohttp.ClientSession(headers=headers, timeout=timeout, cookie_jar=cookies, trust_env=proxies) as client,
         asyncio.TaskGroup() as workers,
@@ -129,6 +133,7 @@ class _Delivery(Generic[T]):
         done: Callable[[T, Failure | None], object],
         seconds: float,
         refusals_count: bool,
+        turns: asyncio.Semaphore,
     ) -> None:
         self.outcome = Outcome()
         self._items = iter(items)
@@ -136,6 +141,7 @@ class _Delivery(Generic[T]):
         self._sink = sink
         self._done = done
         self._refusals_count = refusals_count
+        self._turns = turns
         self._ends = time.monotonic() + seconds
         self._failed_in_a_row = 0
         self._took_last = time.monotonic()
@@ -162,13 +168,19 @@ class _Delivery(Generic[T]):
         headers, content = to_binary(event)
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         retries_left = MOST_ATTEMPTS - 1
-        while failure := await _attempt(client, self._sink.url, headers, content):
+        while failure := await self._attempt(client, headers, content):
             if not failure.may_pass or not retries_left or self._over:
                 return failure
             await asyncio.sleep(max(backoff.pause_seconds(), min(failure.retry_after_seconds, LONGEST_PAUSE_SECONDS)))
             retries_left -= 1
             self.outcome.retried += 1
         return None
+
+    async def _attempt(
+        self, client: aiohttp.ClientSession, headers: Mapping[str, str], content: bytes
+    ) -> Failure | None:
+        async with self._turns:
+            return await _attempt(client, self._sink.url, headers, content)
 
     def _count(self, failure: Failure | None) -> None:
         if failure:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import answers, origins, prefix
+from shared.logs import MOST_LOGGED_CHARACTERS
 from shared.metrics import REQUESTS
 from shared.problems import Problem, stopping
 
@@ -37,9 +38,6 @@ Routes = Mapping[str, Route]
 MOST_QUERY_PARAMETERS = 50
 """Of a query string."""
 
-MOST_LOGGED_CHARACTERS = 1_000
-"""Of a path or an id that a client sent, which may have 64 KiB, each byte of it written as six in two places."""
-
 log = logging.getLogger("edge")
 
 
@@ -54,16 +52,9 @@ def answered(function: Function) -> Function:
     requests = functools.cache(lambda status, reason: REQUESTS.labels(function.__name__, status, reason))
     allowed = origins.load()
 
-    @functools.wraps(function)
-    async def answering(request: Request) -> Response:
-        started = perf_counter()
-        failure: BaseException | None = None
-        reason = ""
-        try:
-            response = await function(request)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every request is answered
-            problem, failure = _problem(error)
-            response, reason = problem.response(), problem.reason
+    def noted(
+        request: Request, started: float, response: Response, reason: str = "", failure: BaseException | None = None
+    ) -> Response:
         status = int(response.status_code)
         requests(status, reason).inc()
         if status >= HTTPStatus.BAD_REQUEST:
@@ -74,17 +65,41 @@ def answered(function: Function) -> Function:
             origins.allow(headers(request), response, allowed)
         return response
 
+    @functools.wraps(function)
+    async def answering(request: Request) -> Response:
+        started = perf_counter()
+        try:
+            response = await function(request)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every request is answered
+            answer = noted(request, started, *_answer(error))
+            _forget_frames(error)
+            return answer
+        return noted(request, started, response)
+
     return answering
 
 
-def _problem(error: BaseException) -> tuple[Problem, BaseException | None]:
-    """The problem that answers a request which ended with the error, and what is to be logged of it."""
+def _answer(error: BaseException) -> tuple[Response, str, BaseException | None]:
+    """The answer to a request that ended with the error, its reason, and what is to be logged of it."""
     if isinstance(error, Problem):
-        return error, error.__cause__
+        return error.response(), error.reason, error.__cause__
     if isinstance(error, asyncio.CancelledError):
         # The server ends, and waits no longer.
-        return stopping(), error
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled"), error
+        return stopping().response(), stopping().reason, error
+    problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled")
+    return problem.response(), problem.reason, error
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Part an error, and those behind it, from the frames that they went through.
+
+    Frames hold what the client sent, and some of them the error. Both would wait for garbage collection, which is rare,
+    and an error of pydantic's has what was sent as Python's objects, of up to a hundred times the memory.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        behind.__traceback__ = None
+        behind = behind.__cause__ or behind.__context__
 
 
 def _log(request: Request, status: int, started: float, failure: BaseException | None) -> str:

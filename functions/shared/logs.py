@@ -11,6 +11,9 @@ from shared.masking import masked
 
 TEXT_FORMAT = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
 
+MOST_LOGGED_CHARACTERS = 1_000
+"""Of a target or an id that a client sent, which may have 64 KiB, each byte of it written as six in two places."""
+
 
 class JsonFormatter(logging.Formatter):
     """A line of JSON for each record: what happened, and as values of their own the `fields` that it was logged with.
@@ -67,3 +70,11 @@ def configure(file: Path | None = None) -> None:
     server = logging.getLogger("uvicorn")
     server.handlers.clear()
     server.propagate = True
+    logging.getLogger("uvicorn.access").addFilter(_cut)
+
+
+def _cut(record: logging.LogRecord) -> bool:
+    """Leave the beginning of each value in a record."""
+    assert isinstance(record.args, tuple), "as uvicorn has it"
+    record.args = tuple(each[:MOST_LOGGED_CHARACTERS] if isinstance(each, str) else each for each in record.args)
+    return True

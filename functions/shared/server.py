@@ -95,6 +95,8 @@ class Protocol(HttpToolsProtocol):
     scope: the Problem to raise. So it is counted, logged and answered as any other, in its turn.
     """
 
+    # The request whose turn it is. `cycle` is the one that came last.
+    _answered: RequestResponseCycle | None = None
     # Whether the request is complete; if it is not, the timer ends the wait for the rest.
     _is_complete = True
     _arrival_timer: asyncio.TimerHandle | None = None
@@ -118,7 +120,13 @@ class Protocol(HttpToolsProtocol):
         if self._stall_timer is not None:
             self._stall_timer.cancel()
         self.pipeline.clear()
+        if self._answered is not None:
+            self._answered.disconnected = True
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Read on, and begin or end to wait for the rest of a request."""

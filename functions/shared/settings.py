@@ -12,6 +12,13 @@ def text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
 
 
+def whole_number(text: str) -> int:
+    """The whole number that the text is. Raises ValueError for what only Python takes for one, such as 1_000."""
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return int(text)
+
+
 def number(name: str, default: int, *, least: int, most: int) -> int:
     """The setting as a whole number from `least` to `most`, both included.
 
@@ -19,7 +26,7 @@ def number(name: str, default: int, *, least: int, most: int) -> int:
     """
     value = text(name, str(default))
     try:
-        found = int(value)
+        found = whole_number(value)
     except ValueError:
         found = least - 1
     if not least <= found <= most:

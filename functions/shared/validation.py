@@ -21,6 +21,18 @@ def rule(schema: core_schema.CoreSchema, must: str, **documentation: object) -> 
     )
 
 
+_NUMBER_PATTERN = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+def of_text(number: core_schema.CoreSchema) -> core_schema.CoreSchema:
+    """The schema of text that holds the number; as JSON Schema it is the number.
+
+    Without the pattern, pydantic takes what Python has for a number, such as 1_000.
+    """
+    text = core_schema.chain_schema([core_schema.str_schema(pattern=_NUMBER_PATTERN), number])
+    return core_schema.json_or_python_schema(number, text)
+
+
 def faults(error: ValidationError) -> list[Fault]:
     """Every fault that validation found, in the order of the input."""
     found: list[Fault] = []

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from starlette.responses import Response
 
 from shared import access, answers, body, edge, logs, routes, sink, sites
 from shared.problems import Problem, unavailable
+from shared.settings import whole_number
 from shared.sink import Sink
 from simulate import events
 from simulate.simulation import PROFILES, Room, Simulation, parse
@@ -70,7 +72,15 @@ async def _deliver(simulation: Simulation, target: Sink, done: Callable[..., obj
     # A start would pay for it.
     from shared import delivery
 
-    return await delivery.emit(simulation, events.of(target), target, done=done)
+    return await delivery.emit(simulation, events.of(target), target, done=done, turns=_turns())
+
+
+@cache
+def _turns() -> asyncio.Semaphore:
+    # Made by the first simulation: the framework imports this module before the server forks, and it needs the loop.
+    from shared.delivery import CONNECTIONS
+
+    return asyncio.Semaphore(CONNECTIONS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,8 +128,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BUILDING/ROOM",
         help="a room; repeat it for more (default: B1/101, B1/102 and B2/201)",
     )
-    parser.add_argument("--interval", type=int, metavar="SECONDS", help="between the readings of a room (default: 5)")
-    parser.add_argument("--count", type=int, metavar="N", help="readings of each room, the last one now (default: 1)")
+    parser.add_argument(
+        "--interval", type=whole_number, metavar="SECONDS", help="between the readings of a room (default: 5)"
+    )
+    parser.add_argument(
+        "--count", type=whole_number, metavar="N", help="readings of each room, the last one now (default: 1)"
+    )
     parser.add_argument("--backfill", metavar="PERIOD", help="instead of --count: a past period such as 90m or 2d")
     parser.add_argument("--profile", choices=PROFILES, help="what the temperatures are like (default: uniform)")
     return parser

@@ -26,6 +26,8 @@ SINK = sink.load("ALARM_SINK")
 RETENTION = timedelta(days=settings.number("ALARM_RETENTION_DAYS", 365, least=0, most=36_500)) or None
 CHECK_SECONDS = 40
 """So long a check goes on looking; what is left is for the next one."""
+MOST_HOST_CHARACTERS = 300
+"""Of the header Host, with the port. Each event names it in a header of its own, and a sink could refuse a long one."""
 SCHEMA_PATH = "/watch/alarm.v1.json"
 """Where the JSON Schema of what sinks are told is."""
 _SCHEMA_FILE = Path(__file__).parent / "alarm.v1.json"
@@ -42,13 +44,14 @@ async def watch(request: Request) -> Response:
 
 
 async def _check(request: Request) -> Response:
+    addressee = _addressee(request)
     try:
         async with asyncio.timeout(DATABASE.deadline_seconds):
             await _turn.acquire()
     except TimeoutError:
         raise unavailable("busy", "Another check is still going on; check again", 30) from None
     try:
-        return await _checked(request)
+        return await _checked(addressee)
     except (
         TimeoutError,
         psycopg.OperationalError,
@@ -62,8 +65,7 @@ async def _check(request: Request) -> Response:
         _turn.release()
 
 
-async def _checked(request: Request) -> Response:
-    addressee = _addressee(request)
+async def _checked(addressee: alarms.Addressee) -> Response:
     found = await alarms.check(DATABASE, RULES, addressee, RETENTION, CHECK_SECONDS)
     sent, unsent, reason = await _send(addressee.dataschema) if found.due else (0, found.unsent, "")
     counts = {"raised": found.raised, "cleared": found.cleared, "sent": sent, "unsent": unsent}
@@ -78,7 +80,9 @@ async def _checked(request: Request) -> Response:
 
 
 def _addressee(request: Request) -> alarms.Addressee:
-    """Who is told, and of which request."""
+    """Who is told, and of which request. Raises Problem 400 for a host with too long a name."""
+    if len(request.base_url.netloc) > MOST_HOST_CHARACTERS:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"The header Host has at most {MOST_HOST_CHARACTERS} characters")
     traceparent = request.headers.get("traceparent", "")
     known = re.fullmatch(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", traceparent)
     return alarms.Addressee(

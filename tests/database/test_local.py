@@ -140,6 +140,9 @@ def test_its_log_is_where_log_file_says(start: Callable[..., Stack], tmp_path: P
     stack.wait_for(f"Log in {log}.")
     assert stack.post(READING).status_code == 201
     assert "stored 1 readings" in log.read_text()
+    for target in (60_000 * "x", "?" + 60_000 * "x"):
+        assert requests.get(f"{stack.address}/v1/{target}", timeout=20).status_code == 404
+    assert max(map(len, log.read_text().splitlines())) < 2_000
     assert not (stack.folder / "app.log").exists()
 
 

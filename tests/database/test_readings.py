@@ -197,6 +197,7 @@ ELSEWHERE = "must be a reading of the building, room and interval that are asked
         ('"B1"x,101,2024-12-01T00:00:00Z,20', AFTER),
         ("building_id,room_id,timestamp,temperature", AFTER),
         ("B1,101,2024-12-01T00:00:00Z,nan", AFTER),
+        ("B1,101,2024-12-01T00:00:00Z,2_0", AFTER),
         ("{}", AFTER),
         (LINE[:-1], AFTER),
         (LINE, ELSEWHERE),

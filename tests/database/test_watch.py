@@ -855,6 +855,18 @@ def check_at(port: int, path: str) -> int:
     return int(requests.post(f"http://127.0.0.1:{port}{path}", timeout=20).json()["raised"])
 
 
+def test_the_host_that_a_check_is_asked_at_makes_no_event_too_long(watch: Watch, store: Store, sink: Sink) -> None:
+    """A sink could refuse it for that."""
+    function = watch(RULE, K_SINK=sink.url)
+    store((5, 29))
+    answer = function.post("/", headers={"host": 60_000 * "x"})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "The header Host has at most 300 characters")
+    assert sink.attempts == 0
+    longest = f"{250 * 'x'}.com:65535"
+    assert function.post("/", headers={"host": longest}).json()["sent"] == 1
+    assert sink.events[0]["dataschema"].startswith(f"http://{longest}/")
+
+
 def test_the_sink_is_told_of_each_with_what_it_was_once(watch: Watch, store: Store, sink: Sink, plain: Urls) -> None:
     function = watch({**RULE, "severity": "critical"}, K_SINK=sink.url, ALARM_SINK_TOKEN="a-token-0123456789")
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

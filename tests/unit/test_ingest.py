@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from pydantic_core import ValidationError
 from starlette.testclient import TestClient
 
 from ingest import bodies
@@ -263,6 +265,73 @@ def test_more_than_ten_thousand_readings_are_413(ingest: TestClient) -> None:
     assert problem(post(ingest, [READING] * 10_001))[0] == 413
     assert problem(post(ingest, [{**EVENT, "data": READING}] * 10_001, BATCH))[0] == 413
     assert problem(post(ingest, (json.dumps(READING) + "\n").encode() * 10_001, NDJSON))[0] == 413
+
+
+def test_what_is_encoded_counts_as_the_rest_of_a_body(ingest: TestClient) -> None:
+    def event(data: str) -> dict[str, str]:
+        return {**EVENT, "data_base64": base64.b64encode(data.encode()).decode()}
+
+    readings = ['{"x": [%s{}]}' % ("{}," * (10 * number)) for number in (9_999, 10_000)]
+    assert [problem(post(ingest, event(data), STRUCTURED))[0] for data in readings] == [422, 413]
+    padded = event(json.dumps({**READING, "x": [{}] * 98}))
+    assert len(asyncio.run(bodies.parse({"content-type": BATCH}, json.dumps([padded] * 900).encode()))) == 900
+    assert problem(post(ingest, [padded] * 1_000, BATCH))[0] == 413
+    # What is behind the first fault is looked at too.
+    assert problem(post(ingest, [event("{}"), event(readings[1])], BATCH))[0] == 413
+    assert problem(post(ingest, event(json.dumps({**READING, "x": [0] * 250_000})), STRUCTURED))[0] == 413
+
+
+WITHOUT_FIELDS: dict[str, object] = {"x": [[]] * 1_000}
+REFUSED = [
+    ("a reading", WITHOUT_FIELDS, "application/json"),
+    ("an array", [WITHOUT_FIELDS], "application/json"),
+    ("what is no JSON", b"{", "application/json"),
+    ("an array that is no JSON", b"[{", "application/json"),
+    ("too many readings", [0] * 10_001, "application/json"),
+    ("lines", b'{"x": 1}\n', NDJSON),
+    ("a line that is no JSON", b"{\n", NDJSON),
+    ("an event", WITHOUT_FIELDS, STRUCTURED),
+    ("events", [WITHOUT_FIELDS], BATCH),
+    ("an event of two kinds of data", {**EVENT, "data": READING, "data_base64": "e30="}, STRUCTURED),
+    ("CSV", b"building_id,room_id,timestamp,temperature\n1,2,3,4\n", "text/csv"),
+    ("a table of other columns", b"x\n", "text/csv"),
+    ("a body of another type", b"x", "text/plain"),
+]
+
+
+def refusals() -> list[object]:
+    """Those that are in memory."""
+    return [each for each in gc.get_objects() if isinstance(each, (Problem, ValidationError))]
+
+
+@pytest.fixture
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize(("body", "media_type"), [each[1:] for each in REFUSED], ids=[each[0] for each in REFUSED])
+@pytest.mark.usefixtures("_no_collection")
+def test_nothing_of_what_was_refused_waits_for_garbage_collection(
+    ingest: TestClient, body: object, media_type: str
+) -> None:
+    assert 400 <= post(ingest, body, media_type).status_code < 500
+    assert refusals() == []
+
+
+@pytest.mark.parametrize("body", [json.dumps([WITHOUT_FIELDS] * 50).encode(), b"[{}, {"])
+@pytest.mark.usefixtures("_no_collection")
+def test_while_others_are_served_no_fault_is_in_memory(body: bytes) -> None:
+    async def main() -> None:
+        refused = [asyncio.create_task(bodies.parse({}, body)) for _ in range(3)]
+        while not all(each.done() for each in refused):
+            await asyncio.sleep(0)
+            assert [each for each in refusals() if isinstance(each, ValidationError)] == []
+        assert all(isinstance(each.exception(), Problem) for each in refused)
+
+    asyncio.run(main())
 
 
 def test_more_than_eight_mebibytes_are_413_with_and_without_a_declared_length(ingest: TestClient) -> None:

@@ -34,7 +34,8 @@ COURSES: list[tuple[dict[str, str], str, str]] = [
     ({"max_gap": "0s", "weighting": "time"}, "max_gap", HOLD),
     ({"weighting": "area"}, "weighting", "must be reading or time"),
     ({"above": "warm"}, "above", TEMPERATURE),
-    ({"above": "nan"}, "above", TEMPERATURE),
+    *[({"above": text}, "above", TEMPERATURE) for text in ("nan", "2_6", "\u0661", "2+6", "26 ", "1e1_0", "")],
+    ({"below": "-5_1"}, "below", TEMPERATURE),
     ({"below": "-51"}, "below", TEMPERATURE),
     ({"statistics": "median"}, "statistics", STATISTICS),
     ({"statistics": "first,"}, "statistics", STATISTICS),
@@ -54,6 +55,7 @@ SERIES: list[tuple[dict[str, str], str, str]] = [
 READINGS: list[tuple[dict[str, str], str, str]] = [
     ({"limit": "0"}, "limit", "must be a whole number from 1 to 10000"),
     ({"limit": "10001"}, "limit", "must be a whole number from 1 to 10000"),
+    ({"limit": "1_0"}, "limit", "must be a whole number from 1 to 10000"),
     ({"format": "xml"}, "format", "must be json, csv or ndjson"),
     ({"room": "1"}, "room", "is not known here"),
     ({"start": "now"}, "start", INSTANT),
@@ -63,6 +65,7 @@ ROOMS: list[tuple[dict[str, str], str, str]] = [
     ({"building_id": ""}, "building_id", IDENTIFIER),
     ({"limit": "0"}, "limit", "must be a whole number from 1 to 10000"),
     ({"limit": "10001"}, "limit", "must be a whole number from 1 to 10000"),
+    ({"limit": "1_0"}, "limit", "must be a whole number from 1 to 10000"),
     ({"after": ""}, "after", NEXT),
     ({"after": "Qg=="}, "after", NEXT),
     ({"after": "\x00"}, "after", NEXT),
@@ -74,6 +77,7 @@ ALARMS: list[tuple[dict[str, str], str, str]] = [
     ({"state": "gone"}, "state", "must be open or cleared"),
     ({"limit": "0"}, "limit", "must be a whole number from 1 to 10000"),
     ({"limit": "10001"}, "limit", "must be a whole number from 1 to 10000"),
+    ({"limit": "1_0"}, "limit", "must be a whole number from 1 to 10000"),
     ({"after": "WzFd"}, "after", NEXT),
     ({"after": "x"}, "after", NEXT),
     ({"start": SECOND, "end": FIRST}, "start", "must not be after end"),
@@ -82,6 +86,7 @@ ALARMS: list[tuple[dict[str, str], str, str]] = [
 REMOVALS: list[tuple[dict[str, str], str, str]] = [
     ({"limit": "0"}, "limit", "must be a whole number from 1 to 1000"),
     ({"limit": "1001"}, "limit", "must be a whole number from 1 to 1000"),
+    ({"limit": "1_0"}, "limit", "must be a whole number from 1 to 1000"),
     ({"after": "WzFd"}, "after", NEXT),
 ]
 INTERVAL = {"start": FIRST, "end": SECOND}
@@ -91,6 +96,7 @@ REMOVE: list[tuple[dict[str, str], str, str]] = [
     ({"start": FIRST, "end": FIRST}, "start", "must be before end"),
     ({**INTERVAL, "rooms": "101"}, "rooms", "is not known here"),
     ({**INTERVAL, "above": "hot"}, "above", TEMPERATURE),
+    ({**INTERVAL, "above": "2_6"}, "above", TEMPERATURE),
     (
         {**INTERVAL, "above": "19", "below": "20"},
         "above",

@@ -126,6 +126,17 @@ def test_a_client_that_goes_away_within_a_body_is_noted(ending: stack.Served, tm
     wait_until(lambda: "POST / answered 400" in (tmp_path / "log").read_text())
 
 
+def test_no_answer_is_written_to_who_is_gone(ending: stack.Served) -> None:
+    """A traceback would be in the log for it."""
+    large = "/docs/any/redoc.standalone.js"
+    requests.get(f"http://127.0.0.1:{ending.port}{large}", timeout=10)
+    with connect(ending, b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % large.encode() * 50) as client:
+        # By now an answer waits until the client has taken the one before.
+        hears(ending)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    hears(ending)
+
+
 def test_who_sends_on_what_is_refused_gets_the_answer(ingest: stack.Served) -> None:
     for beginning in (b"GET / HTTP/1.1\r\nX: ", HEAD + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n"):
         with connect(ingest, beginning) as client:

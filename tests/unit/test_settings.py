@@ -77,5 +77,9 @@ def test_the_bounds_of_a_number_are_numbers_that_it_may_be(monkeypatch: pytest.M
         else:
             with pytest.raises(SettingError, match="from 1 to 3"):
                 settings.number("NUMBER", 2, least=1, most=3)
+    for text in ("1_0", "\u0661", "1.0", "1" * 5_000):
+        monkeypatch.setenv("NUMBER", text)
+        with pytest.raises(SettingError, match="from 1 to 30"):
+            settings.number("NUMBER", 2, least=1, most=30)
     monkeypatch.delenv("NUMBER")
     assert settings.number("NUMBER", 2, least=1, most=3) == 2

@@ -374,6 +374,14 @@ def test_it_is_healthy_while_it_simulates(function: TestClient, sink: Sink) -> N
         assert simulated.result().json()["emitted"] == 3
 
 
+def test_many_simulations_at_once_are_no_more_to_the_sink_than_one(function: TestClient, sink: Sink) -> None:
+    sink.seconds = 0.05
+    with function, ThreadPoolExecutor(4) as pool:
+        simulated = [pool.submit(function.post, "/", json={"count": 10}) for _ in range(4)]
+        assert [each.result().json()["emitted"] for each in simulated] == [30] * 4
+    assert sink.most_at_once <= delivery.CONNECTIONS
+
+
 # Where to, and what if it is not there
 
 
@@ -617,6 +625,7 @@ def test_the_command_fails_if_any_reading_does(sink: Sink) -> None:
             ("--sink", "http://a.test/", "--room", "B1"),
             "error: rooms.0.room_id must be a string of 1 to 255 characters",
         ),
+        (("--count", "1_0"), "error: argument --count: invalid whole_number value: '1_0'\n"),
         ((), "error: No sink: set K_SINK or SINK_URL\n"),
         (("--sink", "http://a..b/"), "error: argument --sink: must be an http or https URL\n"),
     ],

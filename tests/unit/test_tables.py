@@ -178,13 +178,13 @@ def test_of_very_many_faults_the_first_thousand_are_listed(ingest: TestClient) -
     assert (answer.status_code, len(faults(answer)), faults(answer)[-1][:2]) == (422, 1000, (333, 335))
 
 
-def test_900_000_columns_cost_no_more_than_as_many_fields(ingest: TestClient) -> None:
+def test_240_000_columns_cost_no_more_than_as_many_fields(ingest: TestClient) -> None:
     def seconds(body: bytes) -> float:
         started = time.process_time()
         assert post(ingest, body).status_code == 422
         return time.process_time() - started
 
-    commas = b"," * 900_000
+    commas = b"," * 240_000
     fields = min(seconds(HEADER.encode() + b"\n" + commas) for _ in range(3))
     assert min(seconds(commas) for _ in range(3)) < 4 * fields
 
