@@ -1,9 +1,12 @@
-"""Downloads readings into a file, and goes on where a download broke off, also if it is run again. Needs Python only.
+"""Downloads readings into a file, and goes on where a download broke off, also if it is run again.
+
+Needs Python only. What goes on must be asked with the same arguments.
 
 python3 download.py http://localhost:8080 readings.csv 2024-12-01T00:00:00Z 2025-01-01T00:00:00Z B1 --room 101
 """
 
 import argparse
+import fcntl
 import http.client
 import os
 import shutil
@@ -15,6 +18,8 @@ import urllib.request
 from pathlib import Path
 
 FORMATS = {".csv": "csv", ".ndjson": "ndjson"}
+PASSING = {408, 425, 429}
+"""Statuses below 500 that say nothing about the question: it may be answered when it is asked again."""
 
 
 def last_line(file: Path) -> bytes:
@@ -32,7 +37,6 @@ def last_line(file: Path) -> bytes:
 
 def download(url: str, query: dict[str, str], token: str, file: Path) -> None:
     """Append what is not in the file yet. Raises OSError or HTTPException if that breaks off."""
-    file.touch()
     after = last_line(file)
     if after.strip() == b"building_id,room_id,timestamp,temperature":
         # Of the header only: it comes again.
@@ -72,12 +76,17 @@ def main() -> None:
     if options.room is not None:
         query["room_id"] = options.room
     url = f"{options.address.rstrip('/')}/v1/temperature/readings"
+    try:
+        output = options.file.open("ab")
+        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        sys.exit(f"{options.file} cannot be written, or another download writes it: {error}")
     for attempt in range(10):
         try:
             return download(url, query, os.environ.get("TOKEN", ""), options.file)
         except urllib.error.HTTPError as error:
             answer = error.read().decode(errors="replace")
-            if error.code < 500:
+            if error.code < 500 and error.code not in PASSING:
                 sys.exit(f"{error.code}: {answer}")
             print(f"{error.code}: {answer}", file=sys.stderr)
         except (OSError, http.client.HTTPException) as error:

@@ -89,18 +89,25 @@ def opened(path: Path) -> Iterator[tuple[Content, Content]]:
 def blocks(content: Content, first: int, begin: int, *, quotes: bool) -> Iterator[Block]:
     """The lines from a place on: the number of the line there, and the bytes before it.
 
-    A block does not end within quotation marks, unless they are never closed. Raises SettingError for a line that is
-    longer than any.
+    A block does not end within quotation marks, unless they are never closed. A line without an end is the last one.
+    Raises SettingError for a line that is longer than any.
     """
     while lines := _some(content, BLOCK_LINES, first):
         odd = quotes and sum(line.count(b'"') for line in lines) % 2
         most = 2 * BLOCK_LINES
-        while odd and len(lines) < most and (more := _some(content, 1, first + len(lines))):
+        while odd and len(lines) < most and _has_end(lines) and (more := _some(content, 1, first + len(lines))):
             lines += more
             odd ^= more[0].count(b'"') % 2
         begin += sum(map(len, lines))
         yield Block(lines, first, begin)
+        if not _has_end(lines):
+            # Somebody may be writing it: what came now would be read as a line of its own.
+            return
         first += len(lines)
+
+
+def _has_end(lines: Sequence[bytes]) -> bool:
+    return lines[-1].endswith(b"\n")
 
 
 def _some(content: Content, number: int, first: int) -> list[bytes]:
@@ -111,7 +118,7 @@ def _some(content: Content, number: int, first: int) -> list[bytes]:
             raise SettingError(f"Line {first + len(lines)} is longer than {MOST_BLOCK_BYTES} bytes: no reading is")
         lines.append(line)
         size += len(line)
-        if len(lines) == number or size > MOST_BLOCK_BYTES:
+        if len(lines) == number or size > MOST_BLOCK_BYTES or not _has_end(lines):
             break
     return lines
 
@@ -119,9 +126,11 @@ def _some(content: Content, number: int, first: int) -> list[bytes]:
 def recognized(begin: bytes, columns: Mapping[str, str], encoding: str, delimiter: str) -> tuple[Format, bool]:
     """The format of a file with this first line, and whether that names columns.
 
-    `columns` says for each of READING_COLUMNS which column of the file it is, or after a `=` what it always is. Raises
-    SettingError for columns that are not there.
+    Of a first line that is longer than MOST_LINE_BYTES, one byte more is enough. `columns` says for each of
+    READING_COLUMNS which column of the file it is, or after a `=` what it always is. Raises SettingError for columns
+    that are not there.
     """
+    is_too_long = len(begin) > MOST_LINE_BYTES
     begin = begin.removeprefix(_BYTE_ORDER_MARK)
     if begin.lstrip().startswith(b"{"):
         return Lines(columns), False
@@ -135,7 +144,13 @@ def recognized(begin: bytes, columns: Mapping[str, str], encoding: str, delimite
     try:
         [names] = csv.reader([text], strict=True, delimiter=delimiter)
     except (csv.Error, ValueError):
-        raise SettingError("The first line does not name columns as CSV does") from None
+        raise SettingError(
+            "Lines end with CR alone. Have them end with LF: tr '\\r' '\\n' < FILE > new.csv"
+            if "\r" in text.rstrip("\r\n")
+            else "The first line does not name columns as CSV does"
+        ) from None
+    if is_too_long:
+        raise SettingError(f"The first line, which names columns, is longer than {MOST_LINE_BYTES} bytes")
     return Table([name.strip() for name in names], columns, encoding, delimiter), True
 
 
@@ -166,7 +181,7 @@ class Table:
 
     def body(self, block: Block) -> bytes | None:
         """All readings of the block as a body; None if some may be faulty."""
-        if not block.lines[-1].endswith(b"\n") or max(map(len, block.lines)) > MOST_LINE_BYTES:
+        if not _has_end(block.lines) or max(map(len, block.lines)) > MOST_LINE_BYTES:
             return None
         try:
             texts = [line.decode(self._encoding) for line in block.lines]
@@ -190,7 +205,8 @@ class Table:
                 text = "".join(texts[begin : begin + rows.line_num])
                 reason = self._reason(row, text)
             except csv.Error as error:
-                reason = f"is not CSV: {error}"
+                # Some messages go on with advice for who opens files in Python.
+                reason = f"is not CSV: {str(error).partition(' - ')[0]}"
             if reason:
                 # The line alone: what is behind a quotation mark that is not closed may be right.
                 faults.append(Fault(block.first + begin, reason, texts[begin]))
@@ -247,12 +263,22 @@ class Lines:
             text = line.decode(errors="surrogateescape")
             try:
                 if len(line) > MOST_LINE_BYTES:
-                    raise ValueError(f"it is longer than {MOST_LINE_BYTES} bytes")
-                content = self._renamed(json.loads(line))
-                found.append(Record(number, text, line if self._as_it_is else json.dumps(content).encode() + b"\n"))
-            except (ValueError, RecursionError) as error:
-                faults.append(Fault(number, f"is not JSON: {error}", text))
+                    reason = f"is longer than {MOST_LINE_BYTES} bytes"
+                else:
+                    found.append(Record(number, text, self._content(line)))
+                    continue
+            except RecursionError:
+                reason = "is nested too deeply"
+            except ValueError as error:
+                reason = f"is not JSON: {error}"
+            faults.append(Fault(number, reason, text))
         return found, faults
+
+    def _content(self, line: bytes) -> bytes:
+        """The line as it stands in a request. Raises ValueError if it is not JSON."""
+        # Python makes an int of so many digits only.
+        reading = self._renamed(json.loads(line, parse_int=float))
+        return line if self._as_it_is else json.dumps(reading).encode() + b"\n"
 
     def _renamed(self, reading: object) -> object:
         if self._as_it_is or not isinstance(reading, dict):

@@ -7,6 +7,7 @@ The rules for a reading are those of `ingest` alone, which says what is wrong wi
 import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from typing import IO, Any
 import httpx2
 from tqdm import tqdm
 
-from local.files import Block, Content, Fault, Format, Record, blocks, opened, recognized
+from local.files import MOST_LINE_BYTES, Block, Content, Fault, Format, Record, blocks, opened, recognized
 from shared import settings, sink
 from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
 from shared.formulas import READING_COLUMNS, guarded
@@ -41,8 +42,6 @@ PATIENCE_SECONDS = 60
 """The import ends after so long without any answer but 503."""
 KEEPING_SECONDS = 1.0
 """So often the progress is written down."""
-HEAD_BYTES = 64 * 1024
-"""Of the first line, at most."""
 READ_BYTES = 1024 * 1024
 """At once, of what an import before has stored."""
 SETTING_OF_COLUMN = dict(zip(READING_COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
@@ -60,6 +59,8 @@ class Progress:
     faulty: int = 0
     faulty_bytes: int = 0
     """Of the file of faulty lines; what is behind was not kept."""
+    faulty_digest: str = ""
+    """SHA-256 of these. Where the file differs there, somebody worked at it, and the import begins anew."""
     digest: str = ""
     """SHA-256 of all before `offset`. A file that differs there is another one, and begins anew."""
     asked: dict[str, str] = field(default_factory=dict)
@@ -186,33 +187,37 @@ class Faulty:
     """The file of faulty lines, which is there once there is one: the number of each, why, and what stands there."""
 
     def __init__(self, path: Path, size: int) -> None:
-        """Go on behind so many bytes."""
+        """Go on behind so many bytes, or fewer if there are fewer."""
         self.path = path
-        self._file: IO[str] | None = None
-        if size:
-            os.truncate(path, size)
-        else:
+        self._file: IO[bytes] | None = None
+        self._digest, self.size = hashlib.sha256(), 0
+        if not size:
             path.unlink(missing_ok=True)
+        elif path.exists():
+            with path.open("r+b") as content:
+                self._digest, _ = _read(content, size)
+                self.size = content.tell()
+                content.truncate()
 
     def add(self, faults: Sequence[Fault]) -> None:
         """Write faults down."""
         if not faults:
             return
+        text = io.StringIO(newline="")
+        if not self.size:
+            csv.writer(text).writerow(["line", "reason", "text"])
+        csv.writer(text).writerows((fault.line, fault.reason, guarded(fault.text.rstrip("\r\n"))) for fault in faults)
+        content = text.getvalue().encode(errors="backslashreplace")
         if self._file is None:
-            self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
-            if not self._file.tell():
-                csv.writer(self._file).writerow(["line", "reason", "text"])
-        csv.writer(self._file).writerows(
-            (fault.line, fault.reason, guarded(fault.text.rstrip("\r\n"))) for fault in faults
-        )
+            self._file = self.path.open("ab")
+        self._file.write(content)
+        self._digest.update(content)
+        self.size += len(content)
 
     @property
-    def size(self) -> int:
-        """Its bytes."""
-        if self._file is None:
-            return self.path.stat().st_size if self.path.exists() else 0
-        self._file.flush()
-        return self._file.tell()
+    def digest(self) -> str:
+        """SHA-256 of all of it."""
+        return self._digest.hexdigest()
 
     def keep(self) -> None:
         """Have it outlive a loss of power."""
@@ -229,12 +234,15 @@ class Import:
         self._place = path.with_name(f"{path.name}.progress")
         self.progress = _kept(self._place, begin)
         self._digest, end = _read(content, self.progress.offset)
+        told = path.with_name(f"{path.name}.faulty.csv")
+        self.faulty = Faulty(told, self.progress.faulty_bytes)
+        before, found = self.progress, (self._digest.hexdigest(), self.faulty.digest)
         # Behind a line without an end, what was added since would be read as a line of its own.
-        if self.progress is not begin and (self._digest.hexdigest() != self.progress.digest or end != b"\n"):
+        if before is not begin and ((before.digest, before.faulty_digest) != found or end != b"\n"):
             self._digest, _ = _read(content, begin.offset)
+            self.faulty = Faulty(told, 0)
             self.progress = begin
-        self.progress.digest = self._digest.hexdigest()
-        self.faulty = Faulty(path.with_name(f"{path.name}.faulty.csv"), self.progress.faulty_bytes)
+        self.progress.digest, self.progress.faulty_digest = self._digest.hexdigest(), self.faulty.digest
         self._kept_at = 0.0
 
     def done(self, block: Block, outcome: Outcome) -> None:
@@ -251,6 +259,7 @@ class Import:
             duplicates=self.progress.duplicates + outcome.duplicates,
             faulty=self.progress.faulty + len(outcome.faults),
             faulty_bytes=self.faulty.size,
+            faulty_digest=self.faulty.digest,
         )
         if time.monotonic() - self._kept_at > KEEPING_SECONDS:
             self.keep()
@@ -303,7 +312,7 @@ def main() -> None:
     try:
         with opened(path) as (content, file):
             _hold(path, file)
-            head = content.readline(HEAD_BYTES)
+            head = content.readline(MOST_LINE_BYTES + 1)
             format, has_header = recognized(head, columns, encoding, delimiter)
             asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url}
             begin = Progress(len(head), 2, asked=asked) if has_header else Progress(asked=asked)
@@ -335,8 +344,11 @@ def _hold(path: Path, file: Content) -> None:
     """Hold the file, as long as it is open, against a second import. Raises SettingError if there is one."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise SettingError(f"Another import of {path} is running") from None
+    except OSError:
+        # Some file systems have no such lock; NFS has none for a file that is only read.
+        return
 
 
 def _run(work: Import, ingest: Ingest, left: Iterator[Block], show: Callable[[], None]) -> None:

@@ -269,6 +269,32 @@ def test_a_download_that_was_cut_off_before_its_end_is_not_taken_for_whole(tmp_p
     assert file.read_bytes() == (header + 2 * line).encode()
 
 
+def test_a_download_waits_where_it_asked_too_often(tmp_path: Path) -> None:
+    file, text = tmp_path / "readings.csv", "building_id,room_id,timestamp,temperature\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        arguments = [sys.executable, str(EXAMPLES / "download.py"), address, str(file), "a", "b", "B1"]
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as downloading:
+            busy = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nbusy"
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nContent-Length:"
+            answering(server, busy, f"{head} {len(text)}\r\n\r\n{text}")
+            said = downloading.communicate(timeout=20)[1]
+    assert (downloading.returncode, said, file.read_text()) == (0, "429: busy\n", text.replace("\r\n", "\n"))
+
+
+def test_two_downloads_do_not_write_one_file(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        file = str(tmp_path / "readings.csv")
+        arguments = [sys.executable, str(EXAMPLES / "download.py"), address, file, "a", "b", "B1"]
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE) as first:
+            # It asked: so it has the file.
+            with server.accept()[0]:
+                second = subprocess.run(arguments, stderr=subprocess.PIPE, text=True, timeout=20)
+            first.terminate()
+    assert (second.returncode, "another download writes it" in second.stderr) == (1, True)
+
+
 def test_the_download_takes_no_page_for_readings(tmp_path: Path) -> None:
     file, begun = tmp_path / "readings.ndjson", b'{"building_id":"B1"}\n'
     file.write_bytes(begun)

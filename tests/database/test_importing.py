@@ -238,6 +238,61 @@ def test_lines_that_are_not_json_are_told(ingest: Served, plain: Urls, tmp_path:
     assert [row[3] for row in stored(plain)] == [1, 2]
 
 
+@pytest.mark.parametrize(("names", "digits"), [({}, 1), ({"ROOM": "r"}, 5_000)])
+def test_a_faulty_line_of_json_is_told_by_what_it_is(
+    ingest: Served, plain: Urls, tmp_path: Path, names: dict[str, str], digits: int
+) -> None:
+    reading = '{"building_id":"B1","%s":"1","temperature":2,"timestamp":"2024-12-01T00:00:00Z","x":%s}'
+    values = ['"' + "x" * 70_000 + '"', "[" * 30_000 + "]" * 30_000, "9" * digits]
+    found = [reading % (names.get("ROOM", "room_id"), value) for value in values]
+    file = write(tmp_path / "readings.ndjson", *found, "{", end="\n")
+    assert imported(file, ingest, **names) == (1, 0, 3)
+    assert [(line, reason.partition(":")[0]) for line, reason, _ in faulty(file)] == [
+        (1, "is longer than 65536 bytes"),
+        (2, "is nested too deeply"),
+        (4, "is not JSON"),
+    ]
+    assert [row[3] for row in stored(plain)] == [2]
+
+
+def test_a_carriage_return_alone_is_told(ingest: Served, tmp_path: Path) -> None:
+    file = write(tmp_path / "readings.csv", HEADER, "\r".join(lines(2)), end="\n")
+    assert imported(file, ingest) == (0, 0, 1)
+    assert faulty(file)[0][1] == "is not CSV: new-line character seen in unquoted field"
+
+
+def test_a_file_that_is_being_written_is_read_up_to_its_last_whole_line(
+    ingest: Served, plain: Urls, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "readings.csv", HEADER, *lines(30_000), end="\n")
+    ended = threading.Event()
+
+    def go_on() -> None:
+        with file.open("ab", buffering=0) as output:
+            for number in range(30_000, 60_000):
+                [line] = lines(1, number)
+                output.write(line[:9].encode())
+                time.sleep(0.0005)
+                output.write(f"{line[9:]}\n".encode())
+                if ended.is_set():
+                    return
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    try:
+        found = imported(file, ingest)
+    finally:
+        ended.set()
+        writer.join()
+    assert found[0] >= 30_000
+    # The one of which the beginning was there.
+    assert found[2] <= 1
+    if found[2]:
+        assert faulty(file)[0][1].startswith("has no end")
+    assert imported(file, ingest)[2] == 0
+    assert len(stored(plain)) == file.read_bytes().count(b"\n") - 1
+
+
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_an_import_that_ends_anywhere_goes_on(ingest: Served, plain: Urls, tmp_path: Path, kind: int) -> None:
     seed = random.randrange(10**6)
@@ -322,6 +377,41 @@ def test_a_file_that_grew_at_its_end_goes_on(ingest: Served, plain: Urls, broken
     assert len(stored(plain)) == 31_000
 
 
+@pytest.mark.parametrize("change", ["removed", "shortened", "corrected", "opened in a spreadsheet"])
+def test_faulty_lines_are_all_told_where_somebody_worked_at_their_file_meanwhile(
+    ingest: Served, tmp_path: Path, change: str
+) -> None:
+    found = [line if number % 100 else f"faulty {number}" for number, line in enumerate(lines(30_000))]
+    file = write(tmp_path / "readings.csv", HEADER, *found, "x" * 5_000_000)
+    told = tmp_path / "readings.csv.faulty.csv"
+    assert "is longer than" in refused(file, ingest.port)
+    before = told.read_bytes()
+    if change == "removed":
+        told.unlink()
+    else:
+        told.write_bytes(
+            {
+                "shortened": before[:500],
+                "corrected": before.replace(b"faulty", b"B1,1,2024-12-01T00:00:00Z,20"),
+                "opened in a spreadsheet": b"\xef\xbb\xbf" + before.replace(b",", b";"),
+            }[change]
+        )
+    write(file, HEADER, *found)
+    assert imported(file, ingest)[2] == 300
+    assert [(line, text) for line, _, text in faulty(file)] == [
+        (number + 2, f"faulty {number}") for number in range(0, 30_000, 100)
+    ]
+
+
+def test_a_file_system_without_locks_is_read_too(ingest: Served, tmp_path: Path) -> None:
+    # As NFS answers for a file that is open to be read.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, fcntl\ndef flock(*_): raise OSError(errno.EBADF, 'no locks')\nfcntl.flock = flock\n"
+    )
+    file = write(tmp_path / "readings.csv", HEADER, *lines(3))
+    assert imported(file, ingest, PYTHONPATH=f"{tmp_path}:functions:.") == (3, 0, 0)
+
+
 def test_a_line_that_got_its_end_after_it_was_read_is_read_again(ingest: Served, plain: Urls, tmp_path: Path) -> None:
     found = "".join(f"{line}\n" for line in (HEADER, *lines(3)))
     file, place = tmp_path / "readings.csv", tmp_path / "readings.csv.progress"
@@ -355,6 +445,8 @@ def test_a_line_that_got_its_end_after_it_was_read_is_read_again(ingest: Served,
         (b"a,b\n", {"URL": "localhost:8080"}, "URL must be an http or https URL"),
         (b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 4, {}, "cannot be read or written beside: Error -3"),
         (HEADER.encode() + b"\n" + b"x" * 5_000_000, {}, "Line 2 is longer than 4194304 bytes"),
+        (HEADER.encode() + b"\rB1,1,2024-12-01T00:00:00Z,20\r", {}, "Lines end with CR alone"),
+        (HEADER.encode() + b"," + b"x" * 70_000 + b"\n", {}, "is longer than 65536 bytes"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_a_sentence(
