@@ -1,12 +1,11 @@
 """Downloads readings into a file, and goes on where a download broke off, also if it is run again.
 
-Needs Python only. What goes on must be asked with the same arguments.
+Needs Python only. Ask with the same arguments then, and one at a time for a file.
 
 python3 download.py http://localhost:8080 readings.csv 2024-12-01T00:00:00Z 2025-01-01T00:00:00Z B1 --room 101
 """
 
 import argparse
-import fcntl
 import http.client
 import os
 import shutil
@@ -37,6 +36,7 @@ def last_line(file: Path) -> bytes:
 
 def download(url: str, query: dict[str, str], token: str, file: Path) -> None:
     """Append what is not in the file yet. Raises OSError or HTTPException if that breaks off."""
+    file.touch()
     after = last_line(file)
     if after.strip() == b"building_id,room_id,timestamp,temperature":
         # Of the header only: it comes again.
@@ -76,11 +76,6 @@ def main() -> None:
     if options.room is not None:
         query["room_id"] = options.room
     url = f"{options.address.rstrip('/')}/v1/temperature/readings"
-    try:
-        output = options.file.open("ab")
-        fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        sys.exit(f"{options.file} cannot be written, or another download writes it: {error}")
     for attempt in range(10):
         try:
             return download(url, query, os.environ.get("TOKEN", ""), options.file)

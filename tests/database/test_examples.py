@@ -282,19 +282,6 @@ def test_a_download_waits_where_it_asked_too_often(tmp_path: Path) -> None:
     assert (downloading.returncode, said, file.read_text()) == (0, "429: busy\n", text.replace("\r\n", "\n"))
 
 
-def test_two_downloads_do_not_write_one_file(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        file = str(tmp_path / "readings.csv")
-        arguments = [sys.executable, str(EXAMPLES / "download.py"), address, file, "a", "b", "B1"]
-        with subprocess.Popen(arguments, stderr=subprocess.PIPE) as first:
-            # It asked: so it has the file.
-            with server.accept()[0]:
-                second = subprocess.run(arguments, stderr=subprocess.PIPE, text=True, timeout=20)
-            first.terminate()
-    assert (second.returncode, "another download writes it" in second.stderr) == (1, True)
-
-
 def test_the_download_takes_no_page_for_readings(tmp_path: Path) -> None:
     file, begun = tmp_path / "readings.ndjson", b'{"building_id":"B1"}\n'
     file.write_bytes(begun)
