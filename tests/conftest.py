@@ -22,10 +22,10 @@ from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, copied, e
 
 
 def pytest_configure() -> None:
-    """Take the signals of a terminal, also where a shell has what runs in the background ignore them."""
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    """Take the signals of a terminal, also where `nohup`, or a shell in the background, has them ignored."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, handler)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
