@@ -52,9 +52,18 @@ def answered(function: Function) -> Function:
     requests = functools.cache(lambda status, reason: REQUESTS.labels(function.__name__, status, reason))
     allowed = origins.load()
 
-    def noted(
-        request: Request, started: float, response: Response, reason: str = "", failure: BaseException | None = None
-    ) -> Response:
+    @functools.wraps(function)
+    async def answering(request: Request) -> Response:
+        started = perf_counter()
+        ended: BaseException | None = None
+        failure: BaseException | None = None
+        reason = ""
+        try:
+            response = await function(request)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every request is answered
+            ended = error
+            problem, failure = _problem(error)
+            response, reason = problem.response(), problem.reason
         status = int(response.status_code)
         requests(status, reason).inc()
         if status >= HTTPStatus.BAD_REQUEST:
@@ -63,31 +72,21 @@ def answered(function: Function) -> Function:
             _log(request, status, started, None)
         if allowed:
             origins.allow(headers(request), response, allowed)
+        if ended is not None:
+            _forget_frames(ended)
         return response
-
-    @functools.wraps(function)
-    async def answering(request: Request) -> Response:
-        started = perf_counter()
-        try:
-            response = await function(request)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - every request is answered
-            answer = noted(request, started, *_answer(error))
-            _forget_frames(error)
-            return answer
-        return noted(request, started, response)
 
     return answering
 
 
-def _answer(error: BaseException) -> tuple[Response, str, BaseException | None]:
-    """The answer to a request that ended with the error, its reason, and what is to be logged of it."""
+def _problem(error: BaseException) -> tuple[Problem, BaseException | None]:
+    """The problem that answers a request which ended with the error, and what is to be logged of it."""
     if isinstance(error, Problem):
-        return error.response(), error.reason, error.__cause__
+        return error, error.__cause__
     if isinstance(error, asyncio.CancelledError):
         # The server ends, and waits no longer.
-        return stopping().response(), stopping().reason, error
-    problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled")
-    return problem.response(), problem.reason, error
+        return stopping(), error
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request could not be handled"), error
 
 
 def _forget_frames(error: BaseException) -> None:
