@@ -43,10 +43,13 @@ FUNCTIONS_ON_READINGS = (
     "withdraw_alarms(removals, text, tstzrange)",
 )
 """Functions whose plans depend on whether the readings are in chunks."""
+FUNCTIONS_ON_CHUNKS = ("stored_readings(text, text, timestamptz, timestamptz)",)
+"""Such as there are only where they are."""
 
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
-    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_now;
+    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_now,
+        courses_of_few, stored_readings;
     DROP SEQUENCE IF EXISTS summarized;
     DO $$ BEGIN
         IF to_regclass('timescaledb_information.jobs') IS NOT NULL THEN
@@ -129,9 +132,13 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
         connection.exec_driver_sql("UPDATE upkeep SET rooms_known = false")
     # On a hypertable a generic plan has a part for each chunk, of which one or two are meant.
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
-    for function in FUNCTIONS_ON_READINGS:
+    for function in (*FUNCTIONS_ON_READINGS, *(FUNCTIONS_ON_CHUNKS if in_chunks else ())):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
+        if in_chunks:
+            # TimescaleDB knows which chunks are meant. PostgreSQL would read the constraints of each once more.
+            connection.exec_driver_sql(f"ALTER FUNCTION {function} SET constraint_exclusion = off")
     if in_chunks:
+        connection.exec_driver_sql("ALTER FUNCTION courses_of_few SET plan_cache_mode = force_generic_plan")
         # Readings that come again may be of many compressed batches; nothing else here is.
         connection.exec_driver_sql(
             "ALTER FUNCTION delete_readings SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
@@ -145,13 +152,16 @@ Its first statement fails there, and the next ones go on without: a reading is s
 compressed is not there. Whatever is stored, summed up or removed is behind this. It is computed once for each session.
 """
 
+_STORED_READINGS = "stored_readings(building, among[1], lower(span), upper(span))"
+
 
 def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> None:
     mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
         # They have placeholders of their own.
-        "@courses@": _courses("courses", "STABLE"),
-        "@courses_now@": _courses("courses_now", "VOLATILE"),
+        "@courses@": _courses("courses", few_courses=_read("few_courses").rstrip() if in_chunks else ""),
+        "@courses_of_few@": _courses("courses_of_few", readings=_STORED_READINGS, near_spans="spans"),
+        "@courses_now@": _courses("courses_now", volatility="VOLATILE"),
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
         "@exact_sum@": _read("exact_sum"),
         "@mark_all@": mark.replace("@chosen@", ""),
@@ -173,8 +183,11 @@ def _roll_up(whole: str, width: str, *, part: str) -> str:
     return _read("roll_up").replace("@whole@", whole).replace("@width@", width).replace("@part@", part).rstrip()
 
 
-def _courses(name: str, volatility: str) -> str:
-    return _read("course").replace("@name@", name).replace("@volatility@", volatility).rstrip()
+def _courses(name: str, **parts: str) -> str:
+    statement = _read("course").replace("@name@", name)
+    for part, text_of_part in {"volatility": "STABLE", "readings": "temperatures", "few_courses": "", **parts}.items():
+        statement = statement.replace(f"@{part}@", text_of_part)
+    return statement.rstrip()
 
 
 def _read(name: str) -> str:

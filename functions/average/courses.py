@@ -402,3 +402,10 @@ dropped, does not hold. `followed` is for how long the last reading of each piec
 what is within the pieces, and `of_holds` what is between them. `earliest` and `latest` are for questions that ask for
 `first` or `last`.
 """
+
+OVER_TIME = OF_COURSES
+for _parameter, _value in {"above": "NULL::float8", "below": "NULL::float8", "first": "false", "last": "false"}.items():
+    OVER_TIME = OVER_TIME.replace(f"%({_parameter})s".encode(), _value.encode())
+"""The same for the question that is asked most, which has no limits and asks for neither `first` nor `last`: what these
+need is not in its plan.
+"""

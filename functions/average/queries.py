@@ -244,8 +244,9 @@ class Temperatures:
         )
 
     async def _courses(self, scope: Scope, bounds: Sequence[datetime], options: CourseOptions) -> list[Any]:
+        has_limits = options.above is not None or options.below is not None
         return await self._fetch(
-            _OF_COURSES,
+            _OF_COURSES if has_limits or {"first", "last"} & {*options.statistics} else _OVER_TIME,
             {
                 "building_id": scope.building_id,
                 "room_id": scope.room_id,
@@ -358,7 +359,7 @@ def _text(statement: bytes) -> bytes:
 
 
 _BY_WIDTH, _BY_BOUNDS = (Statements(*map(_text, each)) for each in (summaries.BY_WIDTH, summaries.BY_BOUNDS))
-_OF_COURSES = _text(courses.OF_COURSES)
+_OF_COURSES, _OVER_TIME = _text(courses.OF_COURSES), _text(courses.OVER_TIME)
 _OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER_PARAMETERS = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
 _IS_MEANT = b"""

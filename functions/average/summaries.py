@@ -129,6 +129,12 @@ _OF_A_BUILDING = (
 """The same for all rooms together. `building` is what the summaries of the building cover, which are those of all its
 rooms. `part` is what is left, for rooms that are alike; that is little mostly, and they do without weeks.
 """
+_FEW = b"""
+            (%(bucket)s::interval IS NULL AND cardinality(among) = 1 AND upper(span) - lower(span) <= interval '02:00')
+"""
+"""Of a ragged end of a room there are few readings mostly. This statement, whose plan is kept, puts them together;
+where they are read, a plan is made each time.
+"""
 
 
 class Statements(NamedTuple):
@@ -147,6 +153,7 @@ def _statements(*, whole: bytes, weeks: bytes, bucket: bytes, readings: bytes) -
             (b"{whole}", whole),
             (b"{bucket}", bucket),
             (b"{readings}", readings),
+            (b"{few}", _FEW),
         ):
             statement = statement.replace(name, part)
         return statement
@@ -176,8 +183,13 @@ BY_WIDTH = _statements(
     """,
     bucket=b"greatest(date_bin(%(bucket)s::interval, at, '2000-01-03 00:00+00'), '0001-01-01 00:00+00')",
     readings=b"""
+        SELECT NULL, summary.* FROM part CROSS JOIN unnest(readings) AS span
+        CROSS JOIN LATERAL room_readings(%(building_id)s, among[1], lower(span), upper(span)) AS summary
+        WHERE {few} AND count > 0
+        UNION ALL
         SELECT summary.at, count, sum, min, max FROM part CROSS JOIN unnest(readings) AS span
         CROSS JOIN LATERAL readings_summary(%(building_id)s, among, lower(span), upper(span), %(bucket)s) AS summary
+        WHERE NOT {few}
     """,
 )
 """In buckets of the width `bucket`, each named by its start; without it, all in one."""

@@ -27,6 +27,7 @@ DECLARE
     near tstzmultirange;
 BEGIN
     @need_timescaledb@;
+    @few_courses@
     -- A statement on a hypertable is planned for a few chunks: it reads spans that are near each other.
     WHILE NOT isempty(spans) LOOP
         near := @near_spans@;
@@ -79,7 +80,7 @@ BEGIN
                             WHEN temperature >= 0.03125 OR temperature <= -0.03125
                             THEN (temperature * 144115188075855872)::bigint ELSE 0
                         END AS multiple
-                    FROM temperatures AS reading
+                    FROM @readings@ AS reading
                     WHERE building_id = building AND reading.room_id = ANY (among)
                       AND timestamp >= lower(span) AND timestamp < upper(span)
                       AND timestamp >= lower(near) AND timestamp < upper(near)
