@@ -479,7 +479,8 @@ def test_a_letter_with_a_mark_is_found_however_it_is_encoded(visit: Visit, produ
         expect(page.locator("#rooms li:visible")).to_have_count(2)
 
 
-def test_rooms_that_became_few_are_all_there(visit: Visit) -> None:
+def test_rooms_that_became_few_are_all_there(visit: Visit, product: Product) -> None:
+    product.send(*(reading("Few", str(number), 20) for number in range(9)))
     page = shown(visit(view(("B1", "101"), **DAY)))
     page.get_by_label("Find a room").fill("nowhere")
     expect(page.locator("#rooms li:visible")).to_have_count(0)
