@@ -1,6 +1,6 @@
 """What the address bar of the dashboard may say."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -62,6 +62,7 @@ def test_what_of_an_address_makes_no_sense_is_said(visit: Visit) -> None:
         "start=yesterday": "is no timestamp, such as 2024-12-01T12:34:56Z",
         "start=5": "is no timestamp, such as 2024-12-01T12:34:56Z",
         "start=2026-02-30T00:00:00Z": "is no timestamp, such as 2024-12-01T12:34:56Z",
+        "start=0001-01-01": "is no timestamp, such as 2024-12-01T12:34:56Z",
     }
     rooms = "&".join(["building_id=<b>"] * 9)
     page = shown(visit(f"/?{quote('&'.join([*nonsense, rooms, f'end={START}']), safe='&=:')}"))
@@ -72,3 +73,44 @@ def test_what_of_an_address_makes_no_sense_is_said(visit: Visit) -> None:
     page.get_by_label("Day", exact=True).check()
     expect(page.locator("#address")).to_be_hidden()
     assert ("last", "day") in asked(page)
+
+
+@pytest.mark.parametrize("end", ["2024-12-01T06:00:00Z", "2024-12-01T05:00:00Z"])
+def test_an_end_that_is_not_after_the_start_is_left_out(visit: Visit, end: str) -> None:
+    page = shown(visit(view(("B1", "101"), start=START, end=end)))
+    expect(page.locator("#address")).to_have_text(f"Left out of the address: end={end} is not after start.")
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(tile(page, "Readings")).to_have_text("1")
+
+
+def test_a_room_that_is_named_twice_is_there_once(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), ("B1", None), ("B1", "101"), **DAY)))
+    expect(page.locator("#summary tbody tr")).to_have_count(2)
+    page.get_by_label("Compare \u2068B1\u2069 / \u2068101\u2069").uncheck()
+    expect(page.get_by_role("heading", name="B1, all rooms")).to_be_visible()
+
+
+def test_an_interval_that_is_still_to_come_is_shown_as_it_is(visit: Visit, product: Product) -> None:
+    begin = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    interval = {"start": begin.isoformat(), "end": (begin + timedelta(hours=1)).isoformat()}
+    # A clock may be ahead by a day.
+    product.send(reading("Ahead", "1", 25, begin + timedelta(minutes=30)))
+    page = shown(visit(view(("Ahead", "1"), **interval)))
+    expect(tile(page, "Average")).to_have_text("25.00 \u00b0C")
+    expect(page.get_by_role("button", name="Later")).to_be_disabled()
+    page.get_by_role("button", name="Earlier").click()
+    shown(page)
+    assert datetime.fromisoformat(dict(asked(page))["end"]) == begin
+    expect(tile(page, "Readings")).to_have_text("0")
+
+
+@pytest.mark.parametrize("year", ["12345", "0001"])
+def test_a_year_that_there_is_not_is_refused_where_it_is_typed(visit: Visit, year: str) -> None:
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    before = page.url
+    for label in ("To", "From"):
+        field = page.get_by_label(label, exact=True)
+        field.evaluate("(field, value) => (field.value = value)", f"{year}-01-01T00:00:00")
+        page.get_by_role("button", name="Show", exact=True).click()
+        assert field.evaluate("({ validity }) => validity.rangeOverflow || validity.rangeUnderflow")
+    assert page.url == before

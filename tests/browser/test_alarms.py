@@ -279,3 +279,27 @@ def test_it_can_be_printed(visit: Visit, product: Product) -> None:
     assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--surface')") == "#fff"
     assert fits(page)
     page.pdf(path=str(keep(page, "alarms-print", full_page=True).with_suffix(".pdf")))
+
+
+def test_the_list_has_the_times_of_the_zone_that_is_chosen(visit: Visit, product: Product) -> None:
+    alarm(product, "101", "high", at(8), at(10))
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    assert listed(page)[0].startswith("1 Dec 2024, 09:00 \u2013 11:00\n")
+    page.locator("#more summary").click()
+    page.get_by_label("Time zone").fill("Asia/Tokyo")
+    page.keyboard.press("Enter")
+    expect(page.locator("#when")).to_contain_text("Asia/Tokyo")
+    assert listed(page)[0].startswith("1 Dec 2024, 17:00 \u2013 19:00\n")
+
+
+def test_an_alarm_of_a_kind_that_came_with_an_update_of_the_server_is_one(visit: Visit) -> None:
+    page = visit("/docs")
+    known = {"id": "1", "building_id": "B1", "room_id": "101", "kind": "humid", "threshold": 60, "temperature": 21}
+    times = {"raised": "2024-12-01T08:00:00Z", "noticed": "2024-12-01T08:00:00Z", "cleared": None}
+    answer = {"open": 1, "alarms": [{**known, **times}], "next": None}
+    page.route("**/alarms?*", lambda route: route.fulfill(json=answer))
+    page.goto(page.url.replace("/docs", view(("B1", "101"), **DAY)))
+    shown(page)
+    expect(page.get_by_role("region", name="1 alarm")).to_contain_text("humid: was 21.00 \u00b0C")
+    expect(room_of(page, "101")).to_contain_text("humid")
+    assert "humid: was 21.00 \u00b0C" in listed(page)[0]

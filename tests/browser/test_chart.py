@@ -1,5 +1,6 @@
 """What is drawn in the dashboard's chart, and how large it is what people are to hit."""
 
+import re
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Product, Visit, keep
-from tests.browser.support import DAY, PHONE, reading, shown, tile, view
+from tests.browser.support import DAY, PHONE, asked, plot, reading, shown, tile, view
 from tests.support import LONG
 
 START = datetime.fromisoformat(DAY["start"])
@@ -85,6 +86,8 @@ VIEWS = {
     "turn of the year": {"start": "2024-12-09T23:00:00Z", "end": "2025-01-01T01:00:00Z"},
     "years": {"start": "2022-10-15T00:00:00Z", "end": "2025-10-05T00:00:00Z"},
     "clocks are put back": {"start": "2024-10-26T20:00:00Z", "end": "2024-10-27T01:30:00Z"},
+    "the hour that comes again": {"start": "2024-10-27T01:00:00Z", "end": "2024-10-27T02:00:00Z"},
+    "clocks are put forward": {"start": "2024-03-30T20:00:00Z", "end": "2024-04-01T01:30:00Z"},
 }
 WIDTHS = (390, 768, 1280, 1920)
 
@@ -166,3 +169,66 @@ def test_what_is_clicked_is_large_enough(visit: Visit, options: dict[str, Any]) 
     if options:
         page.get_by_role("button", name="Rooms").click()
     assert page.evaluate(SMALL) == []
+
+
+def lines_written(page: Page) -> list[list[str]]:
+    """What is written beside the axes, each line from left to right, from top to bottom."""
+    lines: dict[float, dict[float, str]] = {}
+    for text in page.evaluate("written"):
+        if text["text"]:
+            lines.setdefault(text["y"], {})[text["left"]] = text["text"]
+    return [[texts[left] for left in sorted(texts)] for _, texts in sorted(lines.items())]
+
+
+def test_the_axis_has_the_times_of_the_zone_that_is_chosen(visit: Visit) -> None:
+    page = visit("/docs")
+    page.context.add_init_script(WRITTEN)
+    interval = {"start": "2024-12-01T06:00:00Z", "end": "2024-12-01T12:00:00Z"}
+    page.goto(page.url.replace("/docs", view(("B1", "near"), **interval)))
+    shown(page)
+    assert lines_written(page)[-2:] == [[f"{hour:02}:00" for hour in range(7, 14)], ["1 Dec 2024"]]
+    page.locator("#more summary").click()
+    page.get_by_label("Time zone").fill("Asia/Tokyo")
+    page.keyboard.press("Enter")
+    expect(page.locator("#when")).to_contain_text("Asia/Tokyo")
+    assert lines_written(page)[-2:] == [[f"{hour:02}:00" for hour in range(15, 22)], ["1 Dec 2024"]]
+
+
+@pytest.mark.parametrize(
+    ("own", "zone", "interval", "days"),
+    [
+        # In Beirut the 31st of March 2024 begins at 01:00.
+        ("Asia/Beirut", None, {"start": "2024-03-27T00:00:00Z", "end": "2024-04-02T00:00:00Z"}, range(28, 34)),
+        ("UTC", "Asia/Beirut", {"start": "2024-03-27T00:00:00Z", "end": "2024-04-02T00:00:00Z"}, range(28, 34)),
+        # Apia had no 30th of December 2011.
+        ("Europe/Berlin", "Pacific/Apia", {"start": "2011-12-27T12:00:00Z", "end": "2012-01-02T12:00:00Z"}, None),
+    ],
+)
+def test_each_day_is_named_once_where_it_begins(
+    visit: Visit, own: str, zone: str | None, interval: dict[str, str], days: range | None
+) -> None:
+    page = visit("/docs", timezone_id=own, viewport={"width": 1920, "height": 820})
+    page.context.add_init_script(WRITTEN)
+    page.goto(page.url.replace("/docs", view(("B1", "near"), **interval, **({"tz": zone} if zone else {}))))
+    shown(page)
+    names = [text for line in lines_written(page) for text in line if re.match(r"\d+ (Mar|Apr|Dec|Jan)", text)]
+    if days is None:
+        assert [name.split()[0] for name in names] == ["28", "29", "31", "1", "2", "3"]
+    else:
+        assert [name.split()[0] for name in names] == [str(day if day < 32 else day - 31) for day in days]
+
+
+def test_what_widens_the_interval_ends_at_the_years_that_there_are(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "near"), start="1000-01-01", end="2025-01-01")))
+    plot(page).focus()
+    before = ""
+    while page.url != before:
+        before = page.url
+        page.keyboard.press("-")
+        shown(page)
+    assert dict(asked(page))["start"] == "0001-01-03T00:00:00Z"
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(tile(page, "Readings")).to_have_text("20")
+    page.get_by_role("button", name="Earlier").click()
+    shown(page)
+    expect(page.locator("#notice")).to_be_hidden()

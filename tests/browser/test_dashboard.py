@@ -471,6 +471,84 @@ def test_many_rooms_are_found_by_a_part_of_their_name(visit: Visit, product: Pro
     expect(page.get_by_label("Compare ⁨Many⁩ / ⁨007⁩")).to_be_disabled()
 
 
+def test_a_letter_with_a_mark_is_found_however_it_is_encoded(visit: Visit, product: Product) -> None:
+    product.send(*(reading("Marks", name, 20) for name in ("B\u00fcro", "Bu\u0308ro", *"12345678")))
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    for typed in ("b\u00fcro", "bu\u0308ro"):
+        page.get_by_label("Find a room").fill(typed)
+        expect(page.locator("#rooms li:visible")).to_have_count(2)
+
+
+def test_rooms_that_became_few_are_all_there(visit: Visit, product: Product) -> None:
+    product.send(*(reading("Few", str(number), 20) for number in range(9)))
+    page = shown(visit(view(("B1", "101"), **DAY)))
+    page.get_by_label("Find a room").fill("nowhere")
+    expect(page.locator("#rooms li:visible")).to_have_count(0)
+    latest = {"temperature": 20, "timestamp": "2024-12-01T12:00:00Z"}
+    left = [{"building_id": "B1", "room_id": room, "latest": latest} for room in ("101", "102")]
+    page.route("**/rooms?*", lambda route: route.fulfill(json={"rooms": left, "next": None}))
+    ask_again(page)
+    # The building too.
+    expect(page.locator("#rooms li:visible")).to_have_count(3)
+    expect(page.get_by_label("Find a room")).to_be_hidden()
+
+
+def test_the_room_that_is_shown_stays_when_one_before_it_begins_to_send(visit: Visit, start: Start) -> None:
+    product = start()
+    product.send(reading("B1", "101", 21))
+    page = shown(visit("/", product.address))
+    expect(page.get_by_role("heading", name="B1 / 101")).to_be_visible()
+    room_of(page, "101").focus()
+    product.send(reading("A1", "1", 5))
+    for _ in range(2):
+        with page.expect_response("**/average?*"):
+            ask_again(page)
+        expect(room_of(page, "5.00")).to_be_visible()
+    expect(page.get_by_role("heading", name="B1 / 101")).to_be_visible()
+    expect(page.locator("#rooms li.chosen")).to_contain_text("101")
+    expect(room_of(page, "101")).to_be_focused()
+
+
+def test_what_is_focused_and_scrolled_stays_so_when_new_values_come(visit: Visit, product: Product) -> None:
+    rooms = [("Wide", f"room with a long name {number}") for number in range(3)]
+    product.send(*(reading(*room, 20) for room in rooms))
+    page = shown(visit(view(*rooms, last="day", above="20"), viewport={"width": 680, "height": 800}))
+    table = page.get_by_role("region", name="The rooms compared")
+    table.focus()
+    page.keyboard.press("ArrowRight")
+    wait_until(lambda: table.evaluate("({ scrollLeft }) => scrollLeft"))
+    product.send(reading(*rooms[0], 30))
+    expect(table).to_contain_text("30.00 \u00b0C")
+    expect(table).to_be_focused()
+    assert table.evaluate("({ scrollLeft }) => scrollLeft")
+
+
+def test_letters_grow_together_and_nothing_is_written_over_something(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), **DAY), viewport={"width": 320, "height": 640}))
+    assert fits(page)
+    assert page.evaluate("(([title]) => title.scrollWidth <= title.clientWidth)(document.querySelectorAll('h1'))")
+    keep(page, "320", full_page=True)
+    sizes = "[...document.querySelectorAll('#summary dd, #summary dt, .tools button, body')]"
+    sizes += ".map((each) => parseFloat(getComputedStyle(each).fontSize))"
+    before = page.evaluate(sizes)
+    page.evaluate("document.documentElement.style.fontSize = '32px'")
+    assert page.evaluate(sizes) == pytest.approx([2 * size for size in before])
+
+
+def test_in_the_colours_of_the_system_what_is_chosen_has_a_frame(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), last="day"), forced_colors="active"))
+    style = "(element) => getComputedStyle(element).outlineStyle"
+    spans = page.locator("#periods span")
+    assert spans.evaluate_all("(all) => all.map((each) => getComputedStyle(each).outlineStyle)").count("solid") == 1
+    live = page.get_by_role("button", name="Live")
+    assert live.evaluate(style) == "solid"
+    live.click()
+    page.mouse.click(2, 2)
+    expect(live).to_have_attribute("aria-pressed", "false")
+    assert live.evaluate(style) != "solid"
+    keep(page, "forced-colours")
+
+
 @pytest.mark.parametrize("width", [360, 768, 1280, 1920])
 def test_nobody_is_kept_out(visit: Visit, width: int) -> None:
     narrow = width == PHONE["viewport"]["width"]

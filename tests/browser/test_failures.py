@@ -126,6 +126,7 @@ for (const [holder, name] of [
     [Map, "groupBy"], [Object, "groupBy"], [Object, "hasOwn"], [AbortSignal, "any"], [AbortSignal, "timeout"],
     [Array.prototype, "with"], [Array.prototype, "at"], [Array.prototype, "toSorted"], [String.prototype, "at"],
     [Array.prototype, "findLast"], [Promise, "withResolvers"], [window, "structuredClone"], [URL, "canParse"],
+    [Element.prototype, "role"],
 ]) delete holder[name];
 const Format = Intl.DateTimeFormat;
 Intl.DateTimeFormat = function (locale, options) {
@@ -140,7 +141,7 @@ def test_a_browser_of_2020_shows_it_all(visit: Visit) -> None:
     page.context.add_init_script(NEW)
     page.goto(page.url.replace("/docs", view(*ROOMS, last="day")))
     shown(page)
-    expect(page.locator("#summary tbody tr")).to_have_count(2)
+    expect(page.get_by_role("region", name="The rooms compared").locator("tbody tr")).to_have_count(2)
     page.get_by_text("Values as a table").click()
     expect(page.locator("#values tbody tr").first).to_be_visible()
     plot(page).focus()
@@ -228,3 +229,30 @@ def test_without_javascript_it_says_where_the_readings_are(visit: Visit) -> None
     expect(page.locator("#dashboard")).to_be_hidden()
     page.locator("noscript a").first.click()
     assert '"rooms"' in page.content()
+
+
+@pytest.mark.parametrize("typed", ["\u201csome-token-0123456789\u201d", "some-token-0123456789\u200b"])
+def test_what_was_pasted_with_a_character_that_no_token_has_is_refused(visit: Visit, typed: str) -> None:
+    page = shown(visit(view(ROOMS[0], last="hour")))
+    fail(page, "average", 401)
+    ask_again(page)
+    page.get_by_label("Token").fill(typed)
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_text("This token does not allow reading")).to_be_visible()
+    expect(page.locator("#notice")).to_be_hidden()
+    page.reload()
+    expect(page.get_by_label("Token")).to_be_focused()
+
+
+def test_the_sheet_is_of_what_is_shown_while_something_else_is_asked_for(visit: Visit) -> None:
+    page = shown(visit(view(ROOMS[0], last="hour")))
+    held: list[Route] = []
+    page.route("**/average?*", lambda route: held.append(route))
+    page.locator("#more summary").click()
+    page.get_by_label("Average of").select_option("time")
+    assert saved(page)[1].startswith("\ufeffstart,average_temperature,count,min,max\r\n")
+    for route in held:
+        route.continue_()
+    page.unroute("**/average?*")
+    shown(page)
+    assert "covered_seconds" in saved(page)[1]

@@ -115,3 +115,10 @@ def test_what_nobody_knows_any_more_is_no_hour(visit: Visit, product: Product) -
     expect(tile(page, "Above 26°")).to_have_text("\u2013")
     expect(page.locator(".tiles .card").filter(has_text="Above")).to_contain_text("not known: readings were dropped")
     expect(page.locator("#status")).not_to_contain_text("above")
+
+
+def test_a_limit_is_said_with_all_its_digits(visit: Visit) -> None:
+    page = shown(visit(view(ROOM, **DAY, above="19.9999", below="1e-7")))
+    expect(tile(page, "Above 19.9999\u00b0")).to_have_text("14 h")
+    expect(tile(page, "Below 0.0000001\u00b0")).to_have_text("0 h")
+    expect(page.locator("#more-chosen")).to_have_text("above 19.9999\u00b0, below 0.0000001\u00b0")

@@ -82,3 +82,10 @@ def test_a_download_that_breaks_off_is_told(visit: Visit, tolerated: list[str]) 
     page.get_by_role("button", name="Readings").click()
     expect(page.locator("#notice")).to_have_text("The server does not answer.")
     expect(page.get_by_role("button", name="Readings")).to_be_enabled()
+
+
+def test_a_file_has_a_name_of_whole_characters(visit: Visit, product: Product) -> None:
+    room = "\U0001033c" * 100
+    product.send(reading("B1", room, 20, INSTANT))
+    page = shown(visit(view(("B1", room), **DAY)))
+    assert saved(page)[0] == f"temperature-B1-{room[:77]}-2024-12-01-010000-2024-12-02-010000.csv"

@@ -12,6 +12,16 @@ ROOM = ("B1", "101")
 # In Berlin clocks are put back at 01:00 UTC, from 03:00 to 02:00, and forward on 31 March 2024 from 02:00 to 03:00.
 BACK = datetime.fromisoformat("2024-10-27T01:00:00Z")
 
+# Where in the line below the chart a text is.
+EDGES = """(text) => {
+    const { firstChild } = document.querySelector("#when");
+    const range = document.createRange();
+    range.setStart(firstChild, firstChild.data.indexOf(text));
+    range.setEnd(firstChild, firstChild.data.indexOf(text) + text.length);
+    const parts = [...range.getClientRects()];
+    return { left: Math.min(...parts.map((each) => each.left)), right: Math.max(...parts.map((each) => each.right)) };
+}"""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _readings(product: Product) -> None:
@@ -86,3 +96,19 @@ def test_show_asks_for_what_is_shown_even_in_the_hour_that_comes_twice(visit: Vi
     page.get_by_role("button", name="Show", exact=True).click()
     shown(page)
     assert asked(page)[2:] == [("start", interval["start"]), ("end", f"2024-10-27T{hour}:40:00Z")]
+
+
+@pytest.mark.parametrize(
+    ("locale", "first", "last"),
+    [
+        ("ar", "1 \u062f\u064a\u0633\u0645\u0628\u0631 2024", "2 \u062f\u064a\u0633\u0645\u0628\u0631 2024"),
+        ("en-GB", "1 Dec 2024", "2 Dec 2024"),
+    ],
+)
+def test_an_interval_reads_from_its_start_to_its_end_in_any_language(
+    visit: Visit, locale: str, first: str, last: str
+) -> None:
+    page = shown(visit(view(ROOM, start="2024-12-01T00:00:00Z", end="2024-12-02T00:00:00Z"), locale=locale))
+    left, right = (page.evaluate(EDGES, text) for text in (first, last))
+    # Each date is in one piece, and the later one is to the right of the other.
+    assert left["right"] <= right["left"]

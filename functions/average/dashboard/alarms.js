@@ -1,8 +1,9 @@
 // Alarms: what they say, which of them a chart shows, and lists of them.
 
 import { now } from "./api.js";
-import { apart, clock, count, day, duration, element, grouped, moment, roomName, roomText, span, thisYear } from "./format.js";
+import { apart, clock, count, day, duration, element, grouped, moment, roomName, roomText, span, temperature, thisYear } from "./format.js";
 import { key } from "./view.js";
+import { current, yearOf } from "./zones.js";
 
 // The API tells without being asked of those that ended within so long.
 export const RECENT_MS = 7 * 24 * 3600e3;
@@ -15,6 +16,8 @@ export const KINDS = {
   low: { short: "too cold", shape: "M0 .5 5 9.5 10 .5Z", long: (alarm) => `was ${apart(alarm.temperature, alarm.threshold).join(", less than ")}` },
   silent: { short: "silent", shape: "M0 3.5H10V6.5H0Z", long: ({ threshold }) => `sent nothing for ${duration(threshold)}` },
 };
+// One that a newer server knows, while this page stays open.
+const kindOf = (kind) => KINDS[kind] ?? { short: kind, shape: "M1 1H9V9H1Z", long: (alarm) => `was ${temperature(alarm.temperature)}` };
 
 export const placeOf = ({ building_id, room_id }) => ({ building: building_id, room: room_id });
 const isOpen = ({ cleared }) => !cleared;
@@ -26,7 +29,7 @@ export function sign(kind) {
   picture.setAttribute("class", `sign ${kind}`);
   picture.setAttribute("viewBox", "0 0 10 10");
   picture.setAttribute("aria-hidden", "true");
-  shape.setAttribute("d", KINDS[kind].shape);
+  shape.setAttribute("d", kindOf(kind).shape);
   picture.append(shape);
   return picture;
 }
@@ -39,7 +42,7 @@ function lasted({ raised, cleared }) {
   return span(start, end, end - start < SHORT_MS);
 }
 
-export const told = (alarm) => `${KINDS[alarm.kind].short}: ${KINDS[alarm.kind].long(alarm)}`;
+export const told = (alarm) => `${kindOf(alarm.kind).short}: ${kindOf(alarm.kind).long(alarm)}`;
 
 // What its readings said only when it was over, so that nobody was told in time.
 const late = ({ cleared, noticed }) => cleared && Date.parse(noticed) > Date.parse(cleared) + 120e3;
@@ -57,14 +60,15 @@ export const byRoom = (alarms) => grouped(alarms.filter(isOpen), (alarm) => key(
 
 // How many of each kind, each with its sign.
 export function tally(alarms) {
-  return [...grouped(alarms, ({ kind }) => kind)].map(([kind, some]) => element("span", { className: "kind" }, sign(kind), ` ${KINDS[kind].short}${some.length > 1 ? ` ${count(some.length)}` : ""}`));
+  return [...grouped(alarms, ({ kind }) => kind)].map(([kind, some]) => element("span", { className: "kind" }, sign(kind), ` ${kindOf(kind).short}${some.length > 1 ? ` ${count(some.length)}` : ""}`));
 }
 
 // Rebuilt only if it changed: the focus stays where it is.
 function fill(place, some, state, entry) {
-  const now = JSON.stringify(state);
-  if (place.dataset.state === now) return;
-  place.dataset.state = now;
+  // The times in it are of a zone, and have their year unless it is this one.
+  const whole = JSON.stringify([current(), yearOf(now()), state]);
+  if (place.dataset.state === whole) return;
+  place.dataset.state = whole;
   const left = some.length - MOST_LISTED;
   place.replaceChildren(...some.slice(0, MOST_LISTED).map(entry), ...(left > 0 ? [element("li", { className: "quiet", textContent: `and ${count(left)} more` })] : []));
 }
@@ -80,7 +84,7 @@ export function list(place, alarms, now, onRoom) {
 }
 
 function said(alarm, ...more) {
-  return element("span", {}, element("strong", { textContent: KINDS[alarm.kind].short }), `: ${KINDS[alarm.kind].long(alarm)}`, ...more);
+  return element("span", {}, element("strong", { textContent: kindOf(alarm.kind).short }), `: ${kindOf(alarm.kind).long(alarm)}`, ...more);
 }
 
 // Those of the chart, the newest first. `onInterval(start, end)` is told when the chosen one was, with some time around it.

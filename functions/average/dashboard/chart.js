@@ -4,7 +4,7 @@
 import { few, sign } from "./alarms.js";
 import { drawBands, heightOfRows } from "./bands.js";
 import { day, degrees, element, month, offset, roomName, roomText, span, temperature, time, twin } from "./format.js";
-import { ahead, dayOf, disguised, yearOf } from "./zones.js";
+import { ahead, dayOf, ticks, yearOf } from "./zones.js";
 
 const { uPlot } = window;
 // Of each room: its average, lowest, highest, and the average of before.
@@ -43,6 +43,8 @@ export class Chart {
     const rooms = series.map(({ label }) => label).join();
     if (this.plot && this.rooms === rooms) {
       this.plot.setData(data);
+      // The times beside the axis too: the zone may be another one.
+      this.plot.redraw(false, true);
     } else {
       this.plot?.destroy();
       this.rooms = rooms;
@@ -65,11 +67,10 @@ export class Chart {
       ...this.size(),
       padding: [12, (plot) => this.reach(plot).right, 0, (plot) => this.reach(plot).left],
       legend: { show: false },
-      tzDate: (seconds) => disguised(1000 * seconds),
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 9 } },
       scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: (plot, least, most) => padded(least, most, heightOfRows(this.series) / plot.height) } },
       axes: [
-        { ...axis, grid: { ...lines.grid, filter: inside }, ticks: { ...lines.ticks, filter: inside }, filter: inside, space: (plot) => this.reach(plot).apart, size: 46, values: (_, ticks, __, ___, step) => times(ticks, step) },
+        { ...axis, ...lines, space: (plot) => this.reach(plot).apart, size: 46, splits: (_, __, ___, ____, step) => ticks(this.start, this.end, 1000 * step).map((at) => at / 1000), values: (_, found, __, ___, step) => times(found, step) },
         { ...axis, ...lines, size: widest, gap: 6, values: (_, ticks) => ticks.map(degrees) },
       ],
       series: [{}, ...this.series.flatMap((_, index) => this.lines(index))],
@@ -295,16 +296,11 @@ function labels(start, end) {
   ];
 }
 
-// Where clocks change, uPlot's last tick may be after the end.
-const inside = (plot, ticks) => ticks.map((tick) => (tick <= plot.scales.x.max ? tick : null));
-
-// Ticks are of one step. Where a day begins, it is named; the first tick says which day it is, and of which year unless of
-// this one.
-function times(ticks, step) {
-  return ticks.map((tick, index) => {
-    if (tick === null) return "";
+// Where a day begins, it is named; the first tick says which day it is, and of which year unless of this one.
+function times(found, step) {
+  return found.map((tick, index) => {
     const date = new Date(1000 * tick);
-    const before = index > 0 && new Date(1000 * ticks[index - 1]);
+    const before = index > 0 && new Date(1000 * found[index - 1]);
     if (step >= 28 * DAY_SECONDS) return month(date);
     if (step >= DAY_SECONDS) return before && yearOf(before) === yearOf(date) ? day(date, false) : day(date);
     const begins = !before || dayOf(date) !== dayOf(before);

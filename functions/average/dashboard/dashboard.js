@@ -4,12 +4,12 @@
 // another instance. How often follows how long the answers took, so that readers cost the database a twentieth of its
 // time at most; a hidden tab asks nothing.
 
-import { RECENT_MS, byRoom, list, listOfChart, tally, within as alarmsWithin } from "./alarms.js";
+import { RECENT_MS, byRoom, list, listOfChart, placeOf, tally, within as alarmsWithin } from "./alarms.js";
 import { Failure, ask, askAlarms, askRooms, now, token } from "./api.js";
 import { Chart, during, swatch } from "./chart.js";
 import { ago, bare, clock, count, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet, whole as wholeFile } from "./sheet.js";
-import { MOST_ROOMS, asNow, beside, earlier, instant, interval, isLimit, key, read, write } from "./view.js";
+import { MOST_ROOMS, asNow, asTaken, beside, earlier, instant, interval, isLimit, key, read, write } from "./view.js";
 import { all, atWall, current, endOf, lengthOf, named, own, use, wall } from "./zones.js";
 
 const SHORTEST_PAUSE_MS = 5000;
@@ -22,6 +22,7 @@ const DOWNLOAD_TIMEOUT_MS = 3600e3;
 // Of a room, or of a building, in the chart.
 const MOST_ALARMS = 1000;
 const CLOCK_ERROR_MS = 60e3;
+const REFUSED = "This token does not allow reading, or not any more.";
 
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: new Date(Math.max(whole(end), +whole(start) + 1000)) }));
@@ -29,6 +30,8 @@ const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last:
 let view = read(location.search);
 // What is known: the last answers that came.
 let rooms = null;
+// What is shown without a choice: the first room, also when another one comes before it later.
+let standing = [];
 let alarms = { known: [], open: 0, next: null };
 let shown = null;
 let paused = false;
@@ -57,6 +60,7 @@ async function refresh({ chosen = false } = {}) {
     const first = !rooms?.length;
     if (first) await askForRoomsAndAlarms(signal, settled);
     if (failures.length) report(failures, SHORTEST_PAUSE_MS);
+    if (!standing.some(isKnown)) standing = (rooms ?? []).slice(0, 1).map(placeOf);
     const within = interval(view, now());
     const all = choices().length && (chosen || within.open || shown?.view !== view || shown.lacking);
     const asked = all ? choices().map((choice) => askAbout(choice, within, signal, settled)) : [];
@@ -130,10 +134,11 @@ function report(failures, pause) {
   notice(`${messages.join(" ")}${known}${again}`);
 }
 
-const choices = () => (view.rooms.length ? view.rooms : (rooms ?? []).slice(0, 1).map(({ building_id, room_id }) => ({ building: building_id, room: room_id })));
+const isKnown = ({ building, room }) => rooms?.some(({ building_id, room_id }) => building_id === building && room_id === room);
+const choices = () => (view.rooms.length ? view.rooms : standing);
 
 // What is asked for beside the plain average, as the API names it.
-const wishes = () => Object.fromEntries(["weighting", "above", "below"].filter((name) => view[name] !== null).map((name) => [name, view[name]]));
+const wishesOf = (view) => Object.fromEntries(["weighting", "above", "below"].filter((name) => view[name] !== null).map((name) => [name, view[name]]));
 
 function question(choice, { start, end }) {
   const names = { building_id: choice.building, ...(choice.room === null ? {} : { room_id: choice.room }) };
@@ -149,7 +154,7 @@ async function askAbout(choice, within, signal, settled) {
     return [of("average", query), of("series", { ...query, tz: current() })];
   };
   const { weighting } = view;
-  const questions = [...both(within, wishes()), ...(past ? both(past, weighting ? { weighting } : {}) : [null, null])];
+  const questions = [...both(within, wishesOf(view)), ...(past ? both(past, weighting ? { weighting } : {}) : [null, null])];
   if (!areKnown(within)) questions.push(of("alarms", { ...question(choice, within), limit: MOST_ALARMS }));
   const [average, found, then, before, others] = await Promise.all(questions);
   return {
@@ -246,7 +251,11 @@ function showSummary() {
   $("rooms-chosen").replaceChildren(...(names.length === 1 ? [roomName(names[0])] : [`${names.length} rooms`]));
   const first = latest(names[0]);
   document.title = names.length === 1 ? `${first ? `${temperature(first.temperature)} · ` : ""}${roomText(names[0])}` : `${names.length} rooms · Temperature`;
-  $("summary").replaceChildren(answers.length === 1 ? tiles(answers[0]) : comparison(answers));
+  const made = answers.length === 1 ? tiles(answers[0]) : comparison(answers);
+  const before = $("summary").firstElementChild;
+  // What is focused or scrolled stays so.
+  if (before.className === made.className) before.replaceChildren(...made.childNodes);
+  else before.replaceWith(made);
 }
 
 const number = (found) => element("data", { value: found ?? "", textContent: found === null ? "–" : count(found) });
@@ -417,17 +426,19 @@ function showRooms() {
     ...(own.length > 1 ? [{ building, room: null }] : []),
     ...own.map(({ room_id }) => ({ building, room: room_id })),
   ]);
-  // Rebuilt only if rooms came or went: the focus stays where it is.
+  // Rebuilt only if rooms came or went.
   const keys = entries.map(key);
   const others = keys.join() !== [...rows.keys()].join();
   if (others) {
-    rows = new Map(entries.map((choice) => [key(choice), row(choice)]));
+    rows = new Map(entries.map((choice) => [key(choice), rows.get(key(choice)) ?? row(choice)]));
     const groups = grouped(entries, ({ building }) => building);
+    const focused = document.activeElement;
     $("rooms").replaceChildren(
       ...[...groups].map(([building, own]) =>
         element("section", { dir: "auto", "aria-label": building }, element("h3", { textContent: building, dir: "auto", title: building }), element("ul", {}, ...own.map((choice) => rows.get(key(choice)).item))),
       ),
     );
+    if ($("rooms").contains(focused)) focused.focus({ preventScroll: true });
     $("filter").hidden = rooms.length <= MANY_ROOMS;
   }
   const chosen = choices().map(key);
@@ -439,9 +450,12 @@ function showRooms() {
     box.checked = number >= 0;
     box.disabled = number < 0 ? chosen.length >= MOST_ROOMS : chosen.length === 1;
     item.classList.toggle("chosen", number >= 0);
-    button.setAttribute("aria-pressed", chosen.length === 1 && number === 0);
+    const pressed = String(chosen.length === 1 && number === 0);
+    // Of thousands of rooms few change, and a browser takes what is written again for a change.
+    if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
     showMark(item, alarm, choice, alarming.get(name) ?? [], perBuilding.get(choice.building)?.length ?? 0);
-    if (choice.room !== null) text.textContent = temperature(newest.get(name).temperature);
+    const shown = choice.room === null ? "" : temperature(newest.get(name).temperature);
+    if (text.textContent !== shown) text.textContent = shown;
   }
   const some = alarming.size;
   $("alarmed").hidden = !some || rooms.length <= MANY_ROOMS;
@@ -480,10 +494,13 @@ function row(choice) {
 }
 
 function filter() {
-  const wanted = $("filter").value.trim().toLocaleLowerCase();
+  // A letter with a mark may be one character or two.
+  const plain = (text) => text.normalize().toLocaleLowerCase();
+  // Of few rooms none is looked for, whatever was typed when there were more.
+  const wanted = $("filter").hidden ? "" : plain($("filter").value.trim());
   const only = !$("alarmed").hidden && $("alarmed").getAttribute("aria-pressed") === "true";
   for (const { choice, item } of rows.values()) {
-    const found = `${choice.building} / ${choice.room ?? ""}`.toLocaleLowerCase().includes(wanted);
+    const found = plain(`${choice.building} / ${choice.room ?? ""}`).includes(wanted);
     item.hidden = !found || (only && !item.dataset.alarm);
   }
   for (const section of $("rooms").children) section.hidden = !section.querySelector("li:not([hidden])");
@@ -499,7 +516,8 @@ function expand(open) {
 const whole = (date) => new Date(1000 * Math.round(date / 1000));
 
 function go(next) {
-  view = { ...next, rooms: next.rooms.length ? next.rooms : choices(), faults: [] };
+  const [start, end] = [next.start, next.end].map((date) => date && asTaken(date));
+  view = { ...next, rooms: next.rooms.length ? next.rooms : choices(), start, end, faults: [] };
   use(view.tz);
   if (write(view) !== location.search) history.pushState(null, "", write(view));
   showPeriod();
@@ -609,8 +627,8 @@ $("nothing").lastElementChild.addEventListener("click", () => {
 });
 
 $("csv").addEventListener("click", () =>
-  save("temperature", async ({ answers, bucket }) => {
-    const texts = await Promise.all(answers.map(({ choice }) => ask("series", { ...question(choice, shown), ...wishes(), bucket, tz: current() }, { accept: "text/csv" })));
+  save("temperature", async ({ answers, bucket, view }) => {
+    const texts = await Promise.all(answers.map(({ choice }) => ask("series", { ...question(choice, shown), ...wishesOf(view), bucket, tz: view.tz ?? own }, { accept: "text/csv" })));
     return new Blob([sheet(texts, answers.map(({ choice }) => choice))], { type: "text/csv" });
   }),
 );
@@ -646,7 +664,7 @@ async function save(kind, make) {
 function fileName(kind, answers, start, end) {
   const name = answers.length === 1 ? [answers[0].choice.building, answers[0].choice.room ?? "all"].join("-") : `${answers.length}-rooms`;
   const times = [start, end].map((date) => local(date).replace(/:/g, "").replace("T", "-"));
-  return `${kind}-${name.replace(/[^\p{L}\p{N}.-]+/gu, "_").slice(0, 80)}-${times.join("-")}.csv`;
+  return `${kind}-${[...name.replace(/[^\p{L}\p{N}.-]+/gu, "_")].slice(0, 80).join("")}-${times.join("-")}.csv`;
 }
 
 // --- the rest -----------------------------------------------------------------------------------------------------
@@ -657,7 +675,7 @@ function askForToken() {
   notice("");
   // Who looked it up elsewhere and comes back is asked already, and may have begun to type.
   if (!refused && !$("token").hidden) return;
-  $("token-fault").textContent = refused ? "This token does not allow reading, or not any more." : "";
+  $("token-fault").textContent = refused ? REFUSED : "";
   $("dashboard").hidden = $("empty").hidden = true;
   $("token").hidden = false;
   $("token-value").value = "";
@@ -666,8 +684,14 @@ function askForToken() {
 
 $("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  token.set($("token-value").value.trim());
-  refresh({ chosen: true });
+  const given = $("token-value").value.trim();
+  // What no token has is nothing that a header takes.
+  if (/[^!-~]/.test(given)) {
+    $("token-fault").textContent = REFUSED;
+  } else {
+    token.set(given);
+    refresh({ chosen: true });
+  }
 });
 
 $("copy").addEventListener("click", async () => {

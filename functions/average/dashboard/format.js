@@ -15,7 +15,7 @@ const formats = {};
 function format(date, options) {
   const name = current() + JSON.stringify(options);
   formats[name] = formats[name] ?? new Intl.DateTimeFormat(undefined, { ...options, timeZone: current() });
-  return formats[name].format(date);
+  return together(formats[name].format(date));
 }
 
 const numbers = [];
@@ -26,9 +26,12 @@ function decimal(value, least, most = least) {
   return numbers[name].format(Number(value.toFixed(most)) === 0 ? 0 : value);
 }
 
+// Times of languages that are written from right to left would take what is around them with them.
+const together = (text) => (/[\u0590-\u08ff]/.test(text) ? isolated(text) : text);
+
 const NOTHING = "–";
 export const bare = (value) => (value === null ? NOTHING : decimal(value, DIGITS));
-export const degrees = (value) => `${decimal(value, 0, 3)}°`;
+export const degrees = (value) => `${decimal(value, 0, MOST_DIGITS)}°`;
 export const temperature = (value, digits = DIGITS) => (value === null ? NOTHING : `${decimal(value, digits)} °C`);
 export const hours = (seconds) => `${decimal(seconds / 3600, 0, 1)}\u00a0h`;
 export const degreeHours = (value) => `${decimal(value, 0, 1)} degree hours`;
@@ -80,7 +83,7 @@ export function span(start, end, seconds) {
 export function ago(date, now) {
   const seconds = Math.min(0, (date - now) / 1000);
   const [unit, length] = LONG_UNITS.find(([, length]) => -seconds >= length) ?? LONG_UNITS[LONG_UNITS.length - 1];
-  return relative.format(Math.round(seconds / length), unit);
+  return together(relative.format(Math.round(seconds / length), unit));
 }
 
 export function duration(seconds) {
@@ -108,11 +111,11 @@ export function zone(start, end) {
 const isolated = (text) => `\u2068${text}\u2069`;
 export const roomText = ({ building, room }) => (room === null ? `${isolated(building)}, all rooms` : `${isolated(building)} / ${isolated(room)}`);
 
-// A property with a hyphen is an attribute.
+// A property with a hyphen is an attribute; so is a role, of which Firefox has a property only since 2023.
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
-    if (key.includes("-")) made.setAttribute(key, value);
+    if (key.includes("-") || key === "role") made.setAttribute(key, value);
     else made[key] = value;
   }
   made.append(...children);

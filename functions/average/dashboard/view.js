@@ -5,6 +5,8 @@ import { DAY, atWall, later, named, use, wall } from "./zones.js";
 const HOUR = 3600e3;
 export const PERIODS = { hour: HOUR, day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
 export const MOST_ROOMS = 8;
+// What the API takes of every time zone.
+const [FIRST, LAST] = ["0001-01-03T00:00:00Z", "9999-12-29T00:00:00Z"].map(Date.parse);
 // What may be drawn behind the chart, and how much earlier it was.
 export const BEFORE = { week: { days: -7 }, year: { months: -12 } };
 
@@ -51,10 +53,11 @@ export function read(search) {
     }
   }
   if (view.start) view.last = null;
-  else if (view.end) {
-    refuse("end", instant(view.end), "needs a start");
+  if (view.end && (!view.start || view.end <= view.start)) {
+    refuse("end", instant(view.end), view.start ? "is not after start" : "needs a start");
     view.end = null;
   }
+  view.rooms = [...new Map(view.rooms.map((place) => [key(place), place])).values()];
   return view;
 }
 
@@ -71,9 +74,11 @@ function timestamp(text) {
   const clocks = new Date(`${day}T${time}Z`);
   // The 30th of February would be the 1st of March.
   if (Number.isNaN(+clocks) || !clocks.toISOString().startsWith(day)) return null;
-  if (!utc && !sign) return atWall(+clocks);
-  return new Date(clocks - (sign ? Number(`${sign}1`) * (60 * hours + Number(minutes)) * 60e3 : 0));
+  const found = utc || sign ? clocks - (sign ? Number(`${sign}1`) * (60 * hours + Number(minutes)) * 60e3 : 0) : atWall(+clocks);
+  return found >= FIRST && found <= LAST ? new Date(found) : null;
 }
+
+export const asTaken = (date) => new Date(Math.min(LAST, Math.max(FIRST, date)));
 
 export function write({ rooms, last, start, end, tz, before, weighting, above, below }) {
   const query = new URLSearchParams();
@@ -100,7 +105,9 @@ export const instant = (date) => date.toISOString().replace(".000Z", "Z");
 export function interval({ last, start, end }, now) {
   if (!start) return { start: new Date(now - PERIODS[last]), end: now, open: true };
   if (end && end <= now) return { start, end, open: false };
-  return { start: start < now ? start : new Date(now - 1), end: now, open: true };
+  if (start < now) return { start, end: now, open: true };
+  // Clocks of devices may be ahead.
+  return { start, end: end ?? new Date(+start + 1000), open: true };
 }
 
 // The interval before (-1) or after (1) one, without a gap between them. Whole days stay whole days where clocks change.

@@ -3,6 +3,8 @@
 const MINUTE = 60e3;
 const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
+// The first one of 1970.
+const MONDAY = 4 * DAY;
 // Offsets change at whole quarters of an hour at most.
 const QUARTER = 15 * MINUTE;
 const MOST_KNOWN = 20e3;
@@ -81,14 +83,30 @@ export function later(date, { days = 0, months = 0 }) {
   return atWall(+shown);
 }
 
-// For what knows the reader's own zone only: a date that shows there what clocks show here.
-export function disguised(instant) {
-  if (name === own) return new Date(instant);
-  const shown = new Date(wall(instant));
-  return new Date(
-    ...[shown.getUTCFullYear(), shown.getUTCMonth(), shown.getUTCDate()],
-    ...[shown.getUTCHours(), shown.getUTCMinutes(), shown.getUTCSeconds(), shown.getUTCMilliseconds()],
-  );
+// The instants of an interval at which clocks show whole multiples of a step, all in milliseconds.
+export function ticks(start, end, step) {
+  const found = [];
+  const past = (at) => ((wall(at) % step) + step) % step;
+  if (step <= HOUR) {
+    // The hour that comes twice has them twice.
+    for (let at = start; at <= end; at += step - past(at)) if (!past(at)) found.push(at);
+    return found;
+  }
+  for (const shown of steps(wall(start), step)) {
+    const at = +atWall(shown);
+    if (at > end) return found;
+    // Where clocks are put forward, some are too near to each other.
+    if (at >= start && !(at - found[found.length - 1] < 0.9 * step)) found.push(at);
+  }
+}
+
+// What clocks show at each step, from before an instant on: of days from a Monday on. One of 30 days is a month, one of 365
+// a year.
+function* steps(from, step) {
+  if (step < 30 * DAY) for (let shown = MONDAY + step * Math.floor((from - MONDAY) / step); ; shown += step) yield shown;
+  const months = step < 365 * DAY ? step / (30 * DAY) : (12 * step) / (365 * DAY);
+  const month = 12 * new Date(from).getUTCFullYear() + new Date(from).getUTCMonth();
+  for (let number = month - (month % months); ; number += months) yield new Date(0).setUTCFullYear(0, number, 1);
 }
 
 // When a bucket of the API ends that begins at an instant: `bucket` is such as 15m, 1d or 3mo.
