@@ -15,7 +15,7 @@ from tests.browser.test_chart import WRITTEN
 from tests.support import LONG
 
 SEED = int(os.environ.get("SEED") or random.randrange(10**9))
-STEPS = 400 if LONG else 20
+STEPS = 400 if LONG else 8
 ROOMS = [("B1", "101"), ("B1", "102"), ("b1", "101 "), ("B+2/%2F?#", "<i>"), ("B1", None)]
 ZONES = ["", "UTC", "Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia"]
 # In Berlin, Lord Howe and St. John's clocks are changed in these weeks.
