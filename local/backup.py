@@ -109,8 +109,7 @@ class Backup:
                 return
             # What it needs is gone, or the server has a history of its own since.
             self._current = None
-        # A clock that was wrong when it was made, and is right now, says nothing.
-        if self._current is None or abs(datetime.now(UTC) - whole_at(self._current)) > BACKUP_INTERVAL:
+        if self._current is None or _is_due(self._current):
             self._begin(stopping)
 
     def _take_folder(self) -> None:
@@ -219,6 +218,15 @@ class Backup:
         return is_new
 
 
+def _is_due(backup: Path) -> bool:
+    """Whether it is time for a copy after this one, also where somebody removed it."""
+    try:
+        # It is from the future where the clock was wrong when it was made.
+        return abs(datetime.now(UTC) - whole_at(backup)) > BACKUP_INTERVAL
+    except FileNotFoundError:
+        return True
+
+
 def newest(folder: Path) -> Path | None:
     """The newest whole backup in a folder."""
     return next(reversed(_whole(folder)), None)
@@ -247,7 +255,7 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
     backup = _latest(backups, folder, until)
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
-    postgres.check_version(backup / "base", "docs/upgrades.md says how the data of one gets to another")
+    postgres.check_version(backup / "base", "docs/upgrades.md says how its readings get into a new database")
     if until is not None or _is_being_kept(folder):
         _close(backups)
     _make_data_folder(backup, postgres.folder, until)

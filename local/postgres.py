@@ -178,7 +178,10 @@ class Postgres:
 
     def _check_folder(self) -> None:
         if self.has_data:
-            self.check_version(self.folder, "Move the folder away, or choose another DATA_DIR")
+            self.check_version(
+                self.folder,
+                "Move the folder away, or choose another DATA_DIR. docs/upgrades.md says how its readings get there",
+            )
         elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise PostgresError(
                 f"{self.folder} is not a data folder of PostgreSQL, and not empty. It was left as it is;"

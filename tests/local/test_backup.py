@@ -530,6 +530,20 @@ def test_a_clock_that_was_wrong_costs_no_backup(days: int) -> None:
         assert found(server) == [0, 1, 2]
 
 
+def test_a_backup_that_somebody_removed_begins_anew() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        with backed_up(server, backups):
+            store(server, 1)
+            wait_until(lambda: newest(backups) is not None)
+            shutil.rmtree(backups)
+            store(server, 2)
+            wait_until(lambda: newest(backups) is not None)
+            lost(server)
+        restore(server, backups, None)
+        assert found(server) == [1, 2]
+
+
 def test_a_disk_that_is_not_there_any_more_has_no_backup_on_that_of_the_data() -> None:
     memory = Path("/dev/shm")
     with place() as folder, serving(folder / "postgres") as server:
