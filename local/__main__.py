@@ -25,7 +25,7 @@ import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
-from local import endings, gateway, observer
+from local import backup, endings, gateway, observer, user
 from local.backup import Backup, newest, shares_a_disk
 from local.folder import held, reason
 from local.keeper import Keeper
@@ -58,8 +58,7 @@ class Connections(NamedTuple):
 def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
     endings.as_ctrl_c()
-    # A mask that keeps files from their own user would keep PostgreSQL from its folder.
-    os.umask(os.umask(0) & 0o077)
+    user.keep_own_files_usable()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A folder may have a name that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -148,12 +147,12 @@ def _refuse_what_does_nothing(*, has_url: bool) -> None:
 def _own_database(data: Path) -> Iterator[Connections]:
     """An embedded PostgreSQL, which is kept running until the end of the context."""
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
-    backup: Backup | None = None
+    kept: Backup | None = None
     backups = Path(folder) if (folder := settings.text("BACKUP_DIR")) else None
     if backups and not postgres.has_data:
         _require_no_backup(backups, data)
     try:
-        postgres.start()
+        backup.start(postgres)
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
         jobs: list[Job] = [Keeper(postgres, say).keep]
@@ -161,8 +160,8 @@ def _own_database(data: Path) -> Iterator[Connections]:
             if shares_a_disk(backups, postgres.folder):
                 # As where another one was to be mounted, and was not.
                 say(f"Backup        {backups} is on the disk of the data, and is lost with it")
-            backup = Backup(postgres, backups, say)
-            jobs.append(backup.keep)
+            kept = Backup(postgres, backups, say)
+            jobs.append(kept.keep)
         started = datetime.now(UTC)
         jobs.append(
             partial(observer.observe, lambda: observer.faults(postgres.url(MONITOR), data, backups, since=started), say)
@@ -176,8 +175,8 @@ def _own_database(data: Path) -> Iterator[Connections]:
             yield Connections(postgres.url(OWNER), functions)
     finally:
         postgres.stop()
-        if backup:
-            backup.end()
+        if kept:
+            kept.end()
 
 
 def _require_no_backup(folder: Path, data: Path) -> None:

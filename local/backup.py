@@ -5,6 +5,7 @@ written since, as PostgreSQL's own programs keep it. A new one begins once a day
 The last two stay. The backup of another database is never touched: it may be all that is left of that.
 """
 
+import fcntl
 import logging
 import os
 import re
@@ -19,11 +20,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from local import endings, leftovers, user
-from local.folder import held
+from local.folder import held, reason
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
@@ -45,6 +47,10 @@ _CLOSED = "closed"
 
 The log of what came after the restore would hide what there was between that instant and the restore.
 """
+_RESTORED_LOG = "restored-wal"
+"""In the data folder of a server that is being restored."""
+_SEGMENT_BYTES = 16 * 2**20
+"""Of each file of the log."""
 _LOG_KEPT = "512MB"
 """Of the log, for a receiver that was away for a while."""
 
@@ -57,6 +63,8 @@ class Backup:
         self._folder = folder.absolute()
         self._say = say
         self._said = ""
+        self._has_own_disk = not shares_a_disk(folder, postgres.folder)
+        self._lock: int | None = None
         self._current: Path | None = None
         self._receiver: subprocess.Popen[bytes] | None = None
         self._received = 0.0
@@ -77,12 +85,17 @@ class Backup:
 
     def end(self) -> None:
         """Stop writing. After the end of the server the backup has all of it."""
+        self._stop_receiver()
+        self._leave_folder()
+
+    def _stop_receiver(self) -> None:
         if self._receiver:
             self._receiver.terminate()
             self._receiver.wait()
 
     def _go_on(self, stopping: threading.Event) -> None:
         if self._receiver is None:
+            self._take_folder()
             self._current = newest(self._folder)
             if self._current:
                 self._check_database(self._current)
@@ -96,15 +109,36 @@ class Backup:
                 return
             # What it needs is gone, or the server has a history of its own since.
             self._current = None
-        if self._current is None or datetime.now(UTC) - begun(self._current) > BACKUP_INTERVAL:
+        if self._current is None or _is_due(self._current):
             self._begin(stopping)
 
+    def _take_folder(self) -> None:
+        """Make the folder, and keep others out. Raises PostgresError if it is not what it was, or if others have it."""
+        if self._has_own_disk and shares_a_disk(self._folder, self._postgres.folder):
+            raise PostgresError(
+                f"{self._folder} was on a disk of its own, which is not there any more. Mount it again: there is no"
+                " backup until then"
+            )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._leave_folder()
+        self._lock = os.open(self._folder, os.O_RDONLY)
+        if _is_locked(self._lock):
+            raise PostgresError(
+                f"Another `make run` keeps its backup in {self._folder}. This one has no backup: choose another"
+                " BACKUP_DIR"
+            )
+
+    def _leave_folder(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def _begin(self, stopping: threading.Event) -> None:
+        self._take_folder()
         with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET wal_keep_size = '{_LOG_KEPT}'")
             connection.execute("SELECT pg_reload_conf()")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        place = self._folder / datetime.now(UTC).strftime(_FOLDER_NAME_FORMAT)
+        place = self._folder / max(datetime.now(UTC), self._after_all()).strftime(_FOLDER_NAME_FORMAT)
         (place / "wal").mkdir(parents=True)
         self._postgres.let_pass(self._folder)
         for each in (self._folder, place, place / "wal"):
@@ -118,7 +152,7 @@ class Backup:
             receiver.wait()
             shutil.rmtree(place, ignore_errors=True)
             raise
-        self.end()
+        self._stop_receiver()
         self._receiver, self._current = receiver, place
         self._remove_older()
         self._once(f"Backup        {place}, and all that is written from now on")
@@ -137,6 +171,11 @@ class Backup:
                 said.seek(0)
                 raise PostgresError(f"no copy could be made in {place}: {said.read().decode(errors='replace').strip()}")
         (place / "base.new").rename(place / "base")
+
+    def _after_all(self) -> datetime:
+        """An instant after the beginnings of all that there are, also where a clock says otherwise by now."""
+        beginnings = [begun(each) for each in self._folder.iterdir() if _is_backup(each)]
+        return max(beginnings, default=datetime.min.replace(tzinfo=UTC)) + timedelta(seconds=1)
 
     def _remove_older(self) -> None:
         kept = _whole(self._folder)[-BACKUPS_KEPT:]
@@ -179,6 +218,15 @@ class Backup:
         return is_new
 
 
+def _is_due(backup: Path) -> bool:
+    """Whether it is time for a copy after this one, also where somebody removed it."""
+    try:
+        # It is from the future where the clock was wrong when it was made.
+        return abs(datetime.now(UTC) - whole_at(backup)) > BACKUP_INTERVAL
+    except FileNotFoundError:
+        return True
+
+
 def newest(folder: Path) -> Path | None:
     """The newest whole backup in a folder."""
     return next(reversed(_whole(folder)), None)
@@ -207,12 +255,16 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
     backup = _latest(backups, folder, until)
     if postgres.folder.exists() and any(postgres.folder.iterdir()):
         raise PostgresError(f"{postgres.folder} is not empty. Move it away, or choose another DATA_DIR")
+    postgres.check_version(backup / "base", "docs/upgrades.md says how its readings get into a new database")
+    if until is not None or _is_being_kept(folder):
+        _close(backups)
     _make_data_folder(backup, postgres.folder, until)
-    if until is not None:
-        # One that cannot be written to is not added to either.
-        with suppress(OSError):
-            for each in backups:
-                (each / _CLOSED).touch()
+    start(postgres)
+    return backup
+
+
+def start(postgres: Postgres) -> None:
+    """Start a server; where it is being restored, to the end of that, also after a restore that was cut short."""
     try:
         postgres.start()
     except PostgresError as error:
@@ -221,11 +273,59 @@ def restore(postgres: Postgres, folder: Path, until: datetime | None) -> Path:
         # So all of it was before the instant.
         _recover(postgres.folder, None)
         postgres.start()
+    restored_log = postgres.folder / _RESTORED_LOG
+    if not restored_log.exists():
+        return
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        if missing := _files_not_replayed(connection, restored_log):
+            postgres.tell(
+                f"The log of the backup is damaged, or lacks a file: its last {missing} files are not restored"
+            )
         for name in _RECOVERY:
             connection.execute(f"ALTER SYSTEM RESET {name}")
-    shutil.rmtree(postgres.folder / "restored-wal", ignore_errors=True)
-    return backup
+    shutil.rmtree(restored_log, ignore_errors=True)
+
+
+def _files_not_replayed(connection: "psycopg.Connection[Any]", restored_log: Path) -> int:
+    """How many files of the log are behind what a server replayed that was to replay all of it."""
+    [(replayed,)] = connection.execute(
+        "SELECT pg_last_wal_replay_lsn() - '0/0' WHERE current_setting('recovery_target_time') = ''"
+    ).fetchall() or [(None,)]
+    names = [file.name for file in restored_log.iterdir() if re.match("[0-9A-F]{24}", file.name)]
+    if replayed is None or not names:
+        return 0
+    last = max(names)
+    missing = int(last[8:16], 16) * (2**32 // _SEGMENT_BYTES) + int(last[16:24], 16) - int(replayed) // _SEGMENT_BYTES
+    # There may be nothing in the last one but the rest of a record that has no end.
+    return missing if missing > 1 else 0
+
+
+def _close(backups: Sequence[Path]) -> None:
+    # One that cannot be written to is not added to either.
+    with suppress(OSError):
+        for each in backups:
+            (each / _CLOSED).touch()
+
+
+def _is_being_kept(folder: Path) -> bool:
+    """Whether a server is at work whose backups these are: what is restored goes another way than that."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        return _is_locked(opened)
+    finally:
+        os.close(opened)
+
+
+def _is_locked(opened: int) -> bool:
+    """Whether somebody else has locked a folder; else lock it until it is closed."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # Some file systems of a network have no locks.
+        return False
+    return False
 
 
 def _latest(backups: Sequence[Path], folder: Path, until: datetime | None) -> Path:
@@ -244,15 +344,34 @@ def _make_data_folder(backup: Path, folder: Path, until: datetime | None) -> Non
     """Make the data folder of a server from the backup. The server recovers when it starts."""
     with leftovers.half_made(folder.parent) as place:
         new = place / "postgres"
-        shutil.copytree(backup / "base", new)
-        shutil.copytree(backup / "wal", new / "restored-wal")
+        # A copy may have the log of a restore that was cut short.
+        shutil.copytree(backup / "base", new, ignore=shutil.ignore_patterns(_RESTORED_LOG), copy_function=_copy)
+        _copy_log(backup / "wal", new / _RESTORED_LOG)
         new.chmod(0o700)
         _recover(new, until)
         if owner := user.unprivileged(backup / "base"):
             owner.own_all(new)
-        if folder.exists():
-            folder.rmdir()
-        new.rename(folder)
+        leftovers.put(new, folder)
+
+
+def _copy(source: str | Path, target: str | Path) -> str | Path:
+    """Copy a file. Raises PostgresError, which ends the copying of a folder at once."""
+    try:
+        return shutil.copy2(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise PostgresError(f"{source} cannot be copied to {target} ({reason(error)}). Nothing was restored") from None
+
+
+def _copy_log(source: Path, target: Path) -> None:
+    target.mkdir()
+    for file in sorted(source.iterdir()):
+        try:
+            _copy(file, target / file.name)
+        except FileNotFoundError:
+            # The backup goes on meanwhile, and the file is full and has its last name.
+            _copy(file.with_suffix(""), target / file.stem)
 
 
 _RECOVERY = ("hot_standby", "restore_command", "recovery_target_time", "recovery_target_action")
@@ -265,8 +384,9 @@ def _recover(folder: Path, until: datetime | None) -> None:
     with (folder / "postgresql.auto.conf").open("a") as lines:
         # It answers when all is replayed, not before: what is left of the log is removed then.
         lines.write("hot_standby = off\n")
-        # The last file of the log is not full yet, and named so.
-        lines.write('restore_command = \'cp "restored-wal/%f" "%p" || cp "restored-wal/%f.partial" "%p"\'\n')
+        # The last file of the log is not full yet, and named so. A copy that fails is not the end of the log.
+        file = f'f="{_RESTORED_LOG}/%f"; [ -e "$f" ] || f="$f.partial"; [ -e "$f" ] || exit 1'
+        lines.write(f'restore_command = \'{file}; cp "$f" "%p" || exit 255\'\n')
         lines.write(f"recovery_target_time = '{until.isoformat() if until else ''}'\n")
         lines.write("recovery_target_action = 'promote'\n")
     (folder / "recovery.signal").touch()
@@ -275,6 +395,7 @@ def _recover(folder: Path, until: datetime | None) -> None:
 def main() -> None:
     """Restore what BACKUP_DIR has to DATA_DIR, up to UNTIL if it is set. Raises SettingError."""
     endings.as_ctrl_c()
+    user.keep_own_files_usable()
     folder, until = settings.text("BACKUP_DIR"), settings.text("UNTIL")
     if not folder:
         raise SettingError("BACKUP_DIR is not set: the folder that has the backup")
@@ -304,8 +425,10 @@ def _restore(data: Path, folder: Path, instant: datetime | None) -> None:
                 "SELECT count(*), max(timestamp) AT TIME ZONE 'UTC' FROM temperatures"
             ).fetchall()
         print(f"Restored {backup} to {data}: {count} readings, the latest of {latest} UTC. Start it: make run")
-    except (PostgresError, OSError) as error:
+    except PostgresError as error:
         raise SettingError(str(error)) from None
+    except OSError as error:
+        raise SettingError(f"{error.filename or folder} cannot be used ({reason(error)})") from None
     except KeyboardInterrupt:
         advice = f"Start it, and it goes on: make run. To restore it anew, move {postgres.folder} away"
         print(f"Stopped. {advice if postgres.has_data else 'Nothing was restored'}", file=sys.stderr)

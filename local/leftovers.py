@@ -64,6 +64,18 @@ def half_made(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def put(new: Path, folder: Path) -> None:
+    """Move what is whole to its place, where an empty folder may be."""
+    if folder.exists():
+        folder.rmdir()
+    new.rename(folder)
+    opened = os.open(folder.parent, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def _locked_by(folder: Path) -> int | None:
     """The number of a process, maybe gone, that the lock names."""
     try:

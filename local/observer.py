@@ -73,11 +73,12 @@ def _fault_of_backup(backups: Path, since: datetime | None) -> str | None:
     now = datetime.now(UTC)
     try:
         newest = backup.newest(backups)
+        made = newest and backup.whole_at(newest)
     except OSError:
         # Nobody gets to what it has, if anything.
-        newest = None
-    if newest and (age := now - backup.begun(newest)) > OLDEST_BACKUP:
+        made = None
+    if made and (age := now - made) > OLDEST_BACKUP:
         return f"The backup in {backups} is {age.days} days old, and no new one can be made."
-    if not newest and since and now - since > LATEST_FIRST_BACKUP:
+    if not made and since and now - since > LATEST_FIRST_BACKUP:
         return f"There is no whole copy in {backups}, {(now - since) // timedelta(minutes=1)} minutes after the start."
     return None

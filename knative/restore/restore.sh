@@ -33,14 +33,14 @@ sed -i '/^recovery_/d; /^primary_/d; /^restore_command/d' "$data/postgresql.conf
 rm -f "$data/patroni.dynamic.json"
 touch "$data/recovery.signal"
 # The settings are those that Patroni left, but for what belongs to a pod. The last file of the log is not full yet, and
-# named so.
+# named so. A copy that fails, as on a volume that is full, is not the end of the log.
 echo 'local all all trust' >/tmp/hba
 export PGHOST=/tmp PATH=/usr/lib/postgresql/17/bin:$PATH
 replay() {
     postgres -D "$data" -c listen_addresses= -c unix_socket_directories=/tmp -c ssl=off -c hba_file=/tmp/hba \
         -c archive_mode=off -c hot_standby=off -c logging_collector=off -c log_destination=stderr \
         -c synchronous_standby_names= \
-        -c "restore_command=cp $backup/wal/%f %p 2>/dev/null || cp $backup/wal/%f.partial %p 2>/dev/null" \
+        -c "restore_command=f=$backup/wal/%f; [ -e \$f ] || f=\$f.partial; [ -e \$f ] || exit 1; cp \$f %p || exit 255" \
         "$@" 2> >(tee /tmp/log >&2) &
     server=$!
 }

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 import migrations.__main__ as migrations
 from local.postgres import OWNER, READER
+from migrations.failures import Final
 from tests import upgrade
 from tests.exactness import assert_exact
 from tests.support import ROOT, Urls, alembic, migrate, wait_until
@@ -122,6 +123,14 @@ def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls
         )
         migrate(plain(OWNER))
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("7f3a",)]
+
+
+def test_the_database_of_a_newer_version_is_left_alone(plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute("UPDATE temperature_revision SET version_num = '9999'")
+        with pytest.raises(Final, match=r"is of revision 9999, .+ knows revisions up to 0010.+ use the newer version"):
+            migrate(plain(OWNER))
+        assert connection.execute("SELECT version_num FROM temperature_revision").fetchall() == [("9999",)]
 
 
 def test_roles_that_come_later_get_their_grants(plain: Urls, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,9 +94,9 @@ def refusal(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 @contextmanager
-def place(mode: int = 0o755) -> Iterator[Path]:
+def place(mode: int = 0o755, parent: Path = Path("/tmp")) -> Iterator[Path]:
     """A folder that every user gets to, unlike those of pytest."""
-    folder = Path(tempfile.mkdtemp(prefix="temperature-test-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="temperature-test-", dir=parent))
     try:
         folder.chmod(mode)
         yield folder

@@ -17,9 +17,9 @@ import psutil
 import psycopg
 import pytest
 
-from local.backup import Backup, begun, newest, restore
+from local.backup import Backup, begun, newest, restore, start, whole_at
 from local.folder import held
-from local.postgres import Postgres
+from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from tests.local.machine import place, running, serving
 from tests.support import ROOT, python, wait_until
@@ -186,10 +186,17 @@ def test_the_backup_of_another_database_is_left_as_it_is(caplog: pytest.LogCaptu
             assert found(again) == [1]
 
 
+def moved(backup: Path, difference: timedelta) -> None:
+    """Have the backup begin and end earlier or later."""
+    instant = (whole_at(backup) + difference).timestamp()
+    os.utime(backup / "base" / "backup_manifest", (instant, instant))
+    backup.rename(backup.with_name(f"{begun(backup) + difference:%Y%m%dT%H%M%SZ}"))
+
+
 def days_later(folder: Path) -> None:
     """Make each backup two days older."""
     for each in sorted(folder.iterdir()):
-        each.rename(folder / f"{begun(each) - timedelta(days=2):%Y%m%dT%H%M%SZ}")
+        moved(each, timedelta(days=-2))
 
 
 def test_the_last_two_backups_stay_and_what_there_was_before_the_last_can_be_brought_back() -> None:
@@ -330,25 +337,308 @@ def test_a_restore_takes_no_time_that_could_be_of_any_zone(tmp_path: Path, until
     assert (restored.returncode, restored.stderr) == (1, words)
 
 
+def stopped_restore(backups: Path, data: Path, number: int, **environment: str) -> tuple[int, str]:
+    """Stop a restore with a signal as soon as its server begins; what it returned, and said."""
+    restoring = subprocess.Popen(
+        [sys.executable, "-m", "local.backup"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": "functions:.",
+            "BACKUP_DIR": str(backups),
+            "DATA_DIR": str(data),
+            **environment,
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until((data / "postgres" / "postmaster.pid").exists)
+    restoring.send_signal(number)
+    said = restoring.communicate()[1]
+    return restoring.returncode, said
+
+
+@pytest.mark.parametrize("until", [timedelta(0), timedelta(days=1)], ids=["all of it", "an instant after the end"])
+def test_what_a_restore_that_was_stopped_left_is_in_no_later_backup(until: timedelta) -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) is not None)
+            store(server, 1)
+            wait_until(lambda: received(server, backups))
+            lost(server)
+        instant = {"UNTIL": (datetime.now(UTC) + until).isoformat()} if until else {}
+        stopped_restore(backups, folder, signal.SIGINT, **instant)
+        # As `make run` does.
+        start(server)
+        assert found(server) == [1]
+        days_later(backups)
+        before = newest(backups)
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) != before)
+            store(server, 2)
+            wait_until(lambda: received(server, backups))
+            lost(server)
+        restore(server, backups, None)
+        assert found(server) == [1, 2]
+
+
+def test_the_log_of_a_restore_that_is_in_a_backup_hinders_no_restore() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        store(server, 1)
+        (server.folder / "restored-wal").mkdir()
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) is not None)
+        lost(server)
+        restore(server, backups, None)
+        assert found(server) == [1]
+
+
+def several_files(server: Postgres, number: int) -> None:
+    """Store so much, each in a file of the log of its own."""
+    store(server, 0)
+    for each in range(1, number):
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute("SELECT pg_switch_wal()")
+        store(server, each)
+
+
+def test_a_log_that_cannot_be_copied_is_not_taken_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that is full for a moment."""
+    with place() as folder, serving(folder / "postgres") as server:
+        with backed_up(server, folder / "elsewhere"):
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
+            several_files(server, 4)
+            wait_until(lambda: received(server, folder / "elsewhere"))
+            lost(server)
+        fails_once = folder / "programs" / "cp"
+        fails_once.parent.mkdir()
+        fails_once.write_text(
+            f"""#!/bin/sh
+PATH={os.environ["PATH"]}
+case "$1" in *3) [ -e {folder}/failed/once ] || {{ touch {folder}/failed/once; exit 1; }};; esac
+cp "$@"
+"""
+        )
+        fails_once.chmod(0o755)
+        (folder / "failed").mkdir()
+        (folder / "failed").chmod(0o777)
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", f"{fails_once.parent}:{os.environ['PATH']}")
+            with pytest.raises(PostgresError, match=r"could not restore file .+ The data was left as it is"):
+                restore(server, folder / "elsewhere", None)
+            assert (folder / "failed" / "once").exists()
+            start(server)
+        assert found(server) == [*range(4)]
+
+
+def test_a_log_that_is_damaged_is_told() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        with backed_up(server, folder / "elsewhere"):
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
+            several_files(server, 5)
+            wait_until(lambda: received(server, folder / "elsewhere"))
+            lost(server)
+        *_, third_last, _, _ = sorted((folder / "elsewhere").glob("*/wal/*"))
+        third_last.write_bytes(bytes(third_last.stat().st_size))
+        said: list[str] = []
+        restored = Postgres(folder / "to", log=folder / "log", tell=said.append)
+        restore(restored, folder / "elsewhere", None)
+        restored.stop()
+        [line] = [line for line in said if "damaged" in line]
+        assert line == "The log of the backup is damaged, or lacks a file: its last 2 files are not restored"
+
+
+def test_the_backup_of_a_server_does_not_give_way_to_what_was_restored_from_it() -> None:
+    """Who tries whether it can be restored takes nothing from it, even if that is begun with the same settings."""
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) is not None)
+            store(server, 0)
+            wait_until(lambda: received(server, backups))
+            tried = Postgres(folder / "tried", log=folder / "tried.log")
+            restore(tried, backups, None)
+            try:
+                store(server, 1)
+                with backed_up(tried, backups) as said:
+                    store(tried, 1000)
+                    wait_until(lambda: bool(said))
+                assert "Another `make run` keeps its backup in" in said[0]
+            finally:
+                tried.stop()
+            store(server, 2)
+            wait_until(lambda: received(server, backups))
+            lost(server)
+        restore(server, backups, None)
+        assert found(server) == [0, 1, 2]
+
+
+def test_a_backup_goes_on_in_a_new_copy_after_another_server_was_made_of_it() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) is not None)
+            tried = Postgres(folder / "tried", log=folder / "tried.log")
+            restore(tried, backups, None)
+            store(server, 1)
+            wait_until(lambda: received(server, backups))
+        before = newest(backups)
+        try:
+            with backed_up(tried, backups):
+                store(tried, 1000)
+                wait_until(lambda: newest(backups) != before)
+        finally:
+            tried.stop()
+        shutil.rmtree(tried.folder)
+        assert before
+        shutil.rmtree(max(backups.iterdir()))
+        restore(tried, backups, None)
+        try:
+            assert found(tried) == [1]
+        finally:
+            tried.stop()
+
+
+@pytest.mark.parametrize("days", [-20_000, pytest.param(-3, marks=pytest.mark.long), 3])
+def test_a_clock_that_was_wrong_costs_no_backup(days: int) -> None:
+    """It is ahead or behind while two copies are made, and then set right."""
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        before: list[Path | None] = [None]
+        for number in range(2):
+            with backed_up(server, backups):
+                wait_until(lambda: newest(backups) not in before)
+                store(server, number)
+                wait_until(lambda: received(server, backups))
+            days_later(backups)
+            before.append(newest(backups))
+        for each in sorted(backups.iterdir(), reverse=days > 0):
+            moved(each, timedelta(days=days + 2))
+        wrong = newest(backups)
+        with backed_up(server, backups) as said:
+            wait_until(lambda: newest(backups) != wrong)
+            store(server, 2)
+            wait_until(lambda: received(server, backups))
+            # It looks twice a second whether there must be another.
+            time.sleep(2)
+            assert len(said) == 1
+            assert len([*backups.iterdir()]) == 2
+            lost(server)
+        restore(server, backups, None)
+        assert found(server) == [0, 1, 2]
+
+
+def test_a_backup_that_somebody_removed_begins_anew() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        with backed_up(server, backups):
+            store(server, 1)
+            wait_until(lambda: newest(backups) is not None)
+            shutil.rmtree(backups)
+            store(server, 2)
+            wait_until(lambda: newest(backups) is not None)
+            lost(server)
+        restore(server, backups, None)
+        assert found(server) == [1, 2]
+
+
+def test_a_disk_that_is_not_there_any_more_has_no_backup_on_that_of_the_data() -> None:
+    memory = Path("/dev/shm")
+    with place() as folder, serving(folder / "postgres") as server:
+        if not memory.exists() or memory.stat().st_dev == folder.stat().st_dev:
+            pytest.skip("there is no second disk")
+        with place(parent=memory) as disk:
+            disk.chmod(0o777)
+            mount = folder / "mount"
+            mount.symlink_to(disk)
+            with backed_up(server, mount) as said:
+                store(server, 1)
+                wait_until(lambda: newest(mount) is not None)
+                mount.unlink()
+                mount.mkdir()
+                server.process.send_signal(signal.SIGQUIT)
+                server.process.wait()
+                server.start()
+                store(server, 2)
+                wait_until(lambda: len(said) > 1)
+                assert "was on a disk of its own, which is not there any more" in said[1]
+                assert [*mount.iterdir()] == []
+                mount.rmdir()
+                mount.symlink_to(disk)
+                wait_until(lambda: received(server, mount))
+                lost(server)
+            restore(server, mount, None)
+            assert found(server) == [1, 2]
+
+
+def refused_restore(folder: Path, *before: str) -> str:
+    """What a restore says that ends before there is any data."""
+    done = subprocess.run(
+        [*before, sys.executable, "-m", "local.backup"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": "functions:.",
+            "BACKUP_DIR": str(folder / "elsewhere"),
+            "DATA_DIR": str(folder / "to"),
+        },
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert [path.name for path in (folder / "to").iterdir()] == ["lock"]
+    return done.stderr
+
+
+def test_a_restore_that_cannot_be_done_says_so_in_a_sentence() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        backups = folder / "elsewhere"
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) is not None)
+        server.stop()
+        base = next(backups.glob("*/base"))
+        # As on a disk that is full.
+        said = refused_restore(folder, "sh", "-c", 'ulimit -f 1000; exec "$@"', "sh")
+        assert said.endswith("(File too large). Nothing was restored\n")
+        assert said.count("\n") == 1
+        (base / "PG_VERSION").write_text("17\n")
+        said = refused_restore(folder)
+        assert said.startswith(f"{base} was made by PostgreSQL 17, and this program brings PostgreSQL 18.")
+        (base / "PG_VERSION").unlink()
+        assert refused_restore(folder) == f"{base}/PG_VERSION cannot be used (No such file or directory)\n"
+
+
+def test_a_restore_with_a_mask_that_hides_files_from_their_own_user() -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        with psycopg.connect(server.url(OWNER)) as connection:
+            connection.execute("CREATE TABLE temperatures (timestamp timestamptz)")
+        with backed_up(server, folder / "elsewhere"):
+            wait_until(lambda: newest(folder / "elsewhere") is not None)
+        variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "to")}
+        done = subprocess.run(
+            [sys.executable, "-m", "local.backup"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": "functions:.", **variables},
+            capture_output=True,
+            check=False,
+            text=True,
+            umask=0o777,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_restore_that_is_stopped_leaves_no_server_and_goes_on_with_the_next_start(number: signal.Signals) -> None:
     with place() as folder, serving(folder / "postgres") as server:
         with backed_up(server, folder / "elsewhere"):
             store(server, 1)
             wait_until(lambda: newest(folder / "elsewhere") is not None)
-        variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "to")}
-        restoring = subprocess.Popen(
-            [sys.executable, "-m", "local.backup"],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": "functions:.", **variables},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        wait_until((folder / "to" / "postgres" / "postmaster.pid").exists)
-        restoring.send_signal(number)
-        said = restoring.communicate()[1]
+        returned, said = stopped_restore(folder / "elsewhere", folder / "to", number)
         code = 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
-        assert (restoring.returncode, said.partition(" Start it, and it goes on")[0]) == (code, "Stopped.")
+        assert (returned, said.partition(" Start it, and it goes on")[0]) == (code, "Stopped.")
         assert not (folder / "to" / "postgres" / "postmaster.pid").exists()
         with serving(folder / "to" / "postgres") as restored:
             assert found(restored) == [1]

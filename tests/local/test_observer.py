@@ -1,5 +1,6 @@
 """`make run` says what nobody would notice: once, when it has lasted, and that it is over."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,18 +61,25 @@ def test_what_is_late_for_a_moment_is_not_said(plain: Urls, monkeypatch: pytest.
     assert said == []
 
 
+def copied(backups: Path, at: datetime) -> None:
+    manifest = backups / at.strftime("%Y%m%dT%H%M%SZ") / "base" / "backup_manifest"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    os.utime(manifest, (at.timestamp(), at.timestamp()))
+
+
 def test_a_disk_that_fills_and_a_backup_that_does_not_go_on_are_found(
     plain: Urls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for days in (4, 3):
-        (tmp_path / (datetime.now(UTC) - timedelta(days=days)).strftime("%Y%m%dT%H%M%SZ") / "base").mkdir(parents=True)
+        copied(tmp_path, datetime.now(UTC) - timedelta(days=days))
     monkeypatch.setattr(observer, "FREE_SHARE", 1)
     monkeypatch.setattr(observer, "FREE_BYTES", 2**60)
     found = observer.faults(plain(MONITOR), tmp_path, tmp_path)
     assert found["disk", ""].startswith(f"The disk of {tmp_path} is nearly full: ")
     assert found["backup", ""].startswith(f"The backup in {tmp_path} is 3 days old")
     monkeypatch.undo()
-    (tmp_path / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ") / "base").mkdir(parents=True)
+    copied(tmp_path, datetime.now(UTC))
     assert ("backup", "") not in observer.faults(plain(MONITOR), tmp_path, tmp_path)
 
 

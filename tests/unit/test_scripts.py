@@ -1,6 +1,7 @@
 """The shell scripts do not do what shells are known for."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,23 @@ def test_shellcheck_has_nothing_to_warn_of() -> None:
         text=True,
     )
     assert run.returncode == 0, run.stdout
+
+
+def test_a_file_of_the_log_that_cannot_be_copied_is_not_taken_for_the_end_of_the_log(tmp_path: Path) -> None:
+    [command] = re.findall('"restore_command=(.+)"', (ROOT / "knative/restore/restore.sh").read_text())
+    (tmp_path / "wal").mkdir()
+    for name in ("1", "2.partial"):
+        (tmp_path / "wal" / name).write_text(name)
+
+    def restored(name: str, to: str) -> int:
+        filled = command.replace("\\$", "$").replace("$backup", str(tmp_path))
+        filled = filled.replace("%f", name).replace("%p", str(tmp_path / to))
+        return subprocess.run(["sh", "-c", filled], check=False, stderr=subprocess.DEVNULL).returncode
+
+    assert [restored(name, "to") for name in ("1", "2", "3")] == [0, 0, 1]
+    assert (tmp_path / "to").read_text() == "2.partial"
+    # From 126 on PostgreSQL ends.
+    assert restored("1", "missing/to") == 255
 
 
 def end_of_the_cluster(folder: Path, kubectl: str = "") -> None:
