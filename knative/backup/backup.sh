@@ -33,9 +33,18 @@ END
     return 1
 }
 
-# is_older MINUTES: than that is the last one.
+# is_older MINUTES: than that is the last one. Nobody knows how old one is that was made while the clock was ahead.
 is_older() {
-    [ -n "$(find "$current" -maxdepth 0 -mmin "+$1")" ]
+    [ -n "$(find "$current" -maxdepth 0 \( -mmin "+$1" -o -newermt '1 hour' \))" ]
+}
+
+# The last one is what is restored, and the first one what is removed, whatever the clock said when they were made.
+next_name() {
+    local name last
+    name=$(date -u +%Y%m%dT%H%M%SZ)
+    last=$(find /backup -maxdepth 1 -name '*Z' -printf '%f\n' | sort | tail -n 1)
+    [[ $name > $last ]] || name=$(date -u -d "${last:0:8} ${last:9:2}:${last:11:2}:${last:13:2}Z 1 second" +%Y%m%dT%H%M%SZ)
+    echo "$name"
 }
 
 whole() {
@@ -57,7 +66,7 @@ stop_receiving() {
 # The log is written before the copy begins, so that nothing is missed between them.
 begin() {
     local before=$receiver place
-    place=/backup/$(date -u +%Y%m%dT%H%M%SZ)
+    place=/backup/$(next_name)
     mkdir -p "$place/wal"
     receive "$place"
     for _ in $(seq 300); do

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,42 @@ def test_a_file_of_the_log_that_cannot_be_copied_is_not_taken_for_the_end_of_the
     assert (tmp_path / "to").read_text() == "2.partial"
     # From 126 on PostgreSQL ends.
     assert restored("1", "missing/to") == 255
+
+
+@pytest.mark.parametrize(
+    ("last", "name"),
+    [
+        (None, f"{datetime.now(UTC):%Y}"),
+        ("20200101T000000Z", f"{datetime.now(UTC):%Y}"),
+        ("20990101T000000Z", "20990101T000001Z"),
+        ("20991231T235959Z", "21000101T000000Z"),
+    ],
+)
+def test_a_new_backup_of_a_cluster_is_the_last_one_wherever_the_clock_was(
+    tmp_path: Path, last: str | None, name: str
+) -> None:
+    if last:
+        (tmp_path / last).mkdir()
+    assert _of_backup("next_name", tmp_path).startswith(name)
+
+
+def test_a_backup_of_a_cluster_is_old_after_its_time_and_where_it_was_made_in_the_future(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    ages = {"older": -timedelta(minutes=61), "newer": -timedelta(minutes=59), "ahead": timedelta(days=1)}
+    for name, age in ages.items():
+        (tmp_path / name).mkdir()
+        instant = (now + age).timestamp()
+        os.utime(tmp_path / name, (instant, instant))
+    old = {name for name in ages if _of_backup(f"current=/backup/{name}; ! is_older 60 || echo old", tmp_path)}
+    assert old == {"older", "ahead"}
+
+
+def _of_backup(command: str, folder: Path) -> str:
+    """What a command prints that uses functions of the backup of a cluster, which is kept in the folder."""
+    script = (ROOT / "knative/backup/backup.sh").read_text()
+    functions = "".join(re.findall(r"^(?:is_older|next_name)\(\) \{\n.*?^\}\n", script, re.DOTALL | re.MULTILINE))
+    whole = f"{functions}{command}".replace("/backup", str(folder))
+    return subprocess.run(["bash", "-euc", whole], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def end_of_the_cluster(folder: Path, kubectl: str = "") -> None:
