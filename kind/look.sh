@@ -16,9 +16,9 @@ status() {
     printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
 }
 
-# What an instance answers its superuser.
+# What an instance answers its superuser. Where it is frozen, or a table is locked, nothing is an answer too.
 query() {
-    k -n temperature exec "$1" -c postgres -- psql -U postgres -d temperature -qXAtc "$2" 2>/dev/null
+    k -n temperature exec "$1" -c postgres -- env PGCONNECT_TIMEOUT=5 PGOPTIONS='-c statement_timeout=5s' psql -U postgres -d temperature -qXAtc "$2" 2>/dev/null
 }
 
 # standby_fault POD LEADER: why it does not follow. Whether the log that it needs next is gone is asked of the one that has it.

@@ -5,10 +5,13 @@
 
 import argparse
 import logging
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -26,8 +29,10 @@ log = logging.getLogger("health")
 
 PORT = 9187
 """The port of exporters for PostgreSQL, by custom."""
+CONNECT_SECONDS = 2
+"""Each address of the database has so long to take a connection."""
 ANSWER_SECONDS = 5
-"""The database has so long to answer, which is less than a Prometheus waits."""
+"""Then it has so long to answer. Both are less together than a Prometheus waits, also where there are two addresses."""
 FRESH_SECONDS = 5
 """What was measured so long ago is not measured again: there may be several that ask."""
 
@@ -87,15 +92,51 @@ def look(url: str) -> list[Measure]:
     """
     with psycopg.connect(
         url,
+        autocommit=True,
         client_encoding="UTF8",
-        connect_timeout=ANSWER_SECONDS,
+        connect_timeout=CONNECT_SECONDS,
         tcp_user_timeout=ANSWER_SECONDS * 1000,
         prepare_threshold=None,
     ) as connection:
-        connection.execute(f"SET LOCAL statement_timeout = '{ANSWER_SECONDS}s'")
-        connection.execute("SET LOCAL lock_timeout = '1s'")
-        rows = connection.execute("SELECT metric, of, value, most, fault FROM database_health()").fetchall()
+        # Whatever the database has by default: a look is in nobody's way, and a standby takes no serializable one.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        connection.read_only = True
+        with _broken_off(connection, ANSWER_SECONDS), connection.transaction():
+            # Ahead of that, so that the reason is known.
+            connection.execute(f"SET LOCAL statement_timeout = {ANSWER_SECONDS * 900}")
+            connection.execute("SET LOCAL lock_timeout = '1s'")
+            # As text, numbers have as many digits as the database says.
+            found = connection.execute("SELECT metric, of, value, most, fault FROM database_health()", binary=True)
+            rows = found.fetchall()
     return [Measure(*row) for row in rows]
+
+
+@contextmanager
+def _broken_off(connection: psycopg.Connection, seconds: float) -> Iterator[None]:
+    """Break a connection off where the context takes longer: a server that is frozen ends no statement by itself.
+
+    Neither does a pooler or a network that is not there any more. Whoever waits for them gets psycopg.OperationalError.
+    """
+    over = threading.Event()
+    # A descriptor of its own stays that of the connection, whatever is closed meanwhile.
+    with socket.socket(fileno=os.dup(connection.fileno())) as wire:
+
+        def end() -> None:
+            over.set()
+            with suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            if over.is_set():
+                raise psycopg.OperationalError(f"it has said nothing for {seconds} seconds") from error
+            raise
+        finally:
+            timer.cancel()
 
 
 class Health(Collector):
@@ -155,7 +196,9 @@ def explained(error: psycopg.Error) -> str:
         return "This role may not see how the database is: it is MONITOR_ROLE of the migrations that may"
     if library_is_gone(error):
         return LIBRARY_IS_GONE
-    return f"The database does not answer: {masked(' '.join(str(error).split()))}"
+    # Whole, it would have the statement, of thousands of characters.
+    said = error.diag.message_primary or str(error)
+    return f"The database does not answer: {masked(' '.join(said.split()))}"
 
 
 def serve(url: str, host: str, port: int) -> None:

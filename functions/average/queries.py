@@ -154,12 +154,10 @@ class Temperatures:
         )
         # Each holds a connection for the time of a page. The others are left to questions.
         self._downloads = asyncio.Semaphore(max(1, database.connections // 2))
-        for label, name in (
-            ("connections", "pool_size"),
-            ("free", "pool_available"),
-            ("waiting", "requests_waiting"),
-        ):
+        for label, name in (("connections", "pool_size"), ("free", "pool_available")):
             POOL.labels(label).set_function(partial(self._pool_now, name))
+        # Whoever has a turn waits for the pool while it connects only.
+        POOL.labels("waiting").set_function(lambda: self._turns.waiting + self._pool_now("requests_waiting"))
 
     async def average(self, scope: Scope, options: CourseOptions) -> Course:
         """The course of the whole interval."""

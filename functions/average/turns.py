@@ -29,6 +29,11 @@ class Turns:
         self._brief_ones = connections - self._long_ones
         self._waiting: list[_Waiting] = []
 
+    @property
+    def waiting(self) -> int:
+        """How many questions wait for a turn."""
+        return sum(not each.turn.done() for each in self._waiting)
+
     @asynccontextmanager
     async def next(self, *, brief: bool) -> AsyncIterator[bool]:
         """Wait for a turn, and have it for the context.

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from math import nan
+from math import inf, nan
 from time import perf_counter
 from typing import Protocol
 
@@ -23,7 +23,9 @@ from shared.readings import Reading
 log = logging.getLogger("ingest")
 
 COPIES_KNOWN_SECONDS = 15
-"""How long what is known of the database's copies counts as known."""
+"""For so long the database is not asked again for its copies."""
+COPIES_SHOWN_SECONDS = 600
+"""For so long they are told, while nothing is stored: devices may send once in a while."""
 
 READINGS = Counter(
     "temperature_readings", "Readings that are stored as clients were told: now, or before as a duplicate", ["outcome"]
@@ -75,7 +77,8 @@ class Writer:
         self._tasks: set[asyncio.Task[None]] = set()
         # What the database said last, if it was an error.
         self._failure: Exception | None = None
-        self._copies_known_until = 0.0
+        self._copies, self._copies_asked = nan, -inf
+        COPIES.set_function(self._copies_now)
         for _ in range(connections):
             self._start()
 
@@ -200,9 +203,12 @@ class Writer:
         await self._look_at_copies(session)
 
     async def _look_at_copies(self, session: Session) -> None:
-        if self._loop.time() >= self._copies_known_until:
-            COPIES.set(await session.copies())
-            self._copies_known_until = self._loop.time() + COPIES_KNOWN_SECONDS
+        if self._loop.time() >= self._copies_asked + COPIES_KNOWN_SECONDS:
+            self._copies = await session.copies()
+            self._copies_asked = self._loop.time()
+
+    def _copies_now(self) -> float:
+        return self._copies if self._loop.time() < self._copies_asked + COPIES_SHOWN_SECONDS else nan
 
 
 class _Acknowledged:

@@ -41,11 +41,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people for each record."""
+    """A line for people for each record. More, as a traceback, is indented: what a client sent begins no line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
-        return masked(super().format(record))
+        return "\n  ".join(masked(super().format(record)).splitlines())
 
 
 def configure(file: Path | None = None) -> None:

@@ -3,11 +3,12 @@
 
 CREATE OR REPLACE FUNCTION duration_in_words(seconds double precision) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- As numeric: how many digits a double precision has as text is a setting.
 RETURN CASE
-    WHEN seconds < 120 THEN round(seconds) || ' seconds'
-    WHEN seconds < 7200 THEN round(seconds / 60) || ' minutes'
-    WHEN seconds < 172800 THEN round(seconds / 3600) || ' hours'
-    ELSE round(seconds / 86400) || ' days'
+    WHEN seconds < 120 THEN round(seconds)::numeric || ' seconds'
+    WHEN seconds < 7200 THEN round(seconds / 60)::numeric || ' minutes'
+    WHEN seconds < 172800 THEN round(seconds / 3600)::numeric || ' hours'
+    ELSE round(seconds / 86400)::numeric || ' days'
 END;
 
 -- What is in the tables. Whoever may ask it need not be able to read them.
@@ -204,7 +205,10 @@ BEGIN
         SELECT 'archive_failing', '', (last_failed_time > coalesce(last_archived_time, '-infinity'))::integer, 0,
             'The log cannot be archived (' || last_failed_wal || '), so that backups end before it.'
             || ' docs/reliability.md#archiving-fails'
-        FROM pg_stat_archiver WHERE last_failed_time IS NOT NULL AND current_setting('archive_mode') <> 'off'
+        FROM pg_stat_archiver
+        -- One that was the primary has what failed then, and tries it no more.
+        WHERE last_failed_time IS NOT NULL
+          AND (current_setting('archive_mode') = 'always' OR current_setting('archive_mode') = 'on' AND NOT is_standby)
     ) AS health (metric, of, value, most, fault);
     IF is_standby THEN
         RETURN;
@@ -237,15 +241,22 @@ BEGIN
     ) AS health (metric, value, most, fault)
     WHERE NOT temporary;
     IF sees_all THEN
+        -- What only keeps the log, such as pg_receivewal, replays nothing, and who subscribes to changes is no copy.
+        standbys := (
+            SELECT count(*) FROM pg_stat_replication LEFT JOIN pg_replication_slots ON active_pid = pid
+            WHERE state = 'streaming' AND replay_lsn IS NOT NULL AND slot_type IS DISTINCT FROM 'logical'
+        );
         RETURN QUERY
         SELECT
-            'standby_seconds', application_name::text, coalesce(extract(epoch FROM replay_lag), 0)::double precision,
-            60::double precision,
-            application_name || ' is ' || duration_in_words(extract(epoch FROM replay_lag)::double precision)
-            || ' behind the primary. docs/reliability.md#a-standby-does-not-follow'
-        -- What only keeps the log, such as pg_receivewal, replays nothing.
-        FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL;
-        standbys := (SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL);
+            'standby_seconds', name, lag, 60::double precision,
+            name || ' is ' || duration_in_words(lag) || ' behind the primary. docs/reliability.md#a-standby-does-not-follow'
+        FROM (
+            -- Several may have one name, which by default all have.
+            SELECT application_name::text AS name, max(coalesce(extract(epoch FROM replay_lag), 0))::double precision AS lag
+            FROM pg_stat_replication LEFT JOIN pg_replication_slots ON active_pid = pid
+            WHERE state = 'streaming' AND replay_lsn IS NOT NULL AND slot_type IS DISTINCT FROM 'logical'
+            GROUP BY application_name
+        ) AS standby;
     ELSE
         standbys := (SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical' AND active AND NOT temporary);
     END IF;

@@ -6,19 +6,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from local.postgres import MONITOR, OWNER, READER
+from local.postgres import MONITOR, OWNER, PROGRAMS, READER
 from migrations import health
+from tests.faults.link import Link
 from tests.local.machine import place
-from tests.support import NOWHERE, ROOT, SUPERUSER, Urls, alembic, embedded, free_port, migrate, python, wait_until
+from tests.support import (
+    NOWHERE,
+    ROOT,
+    SUPERUSER,
+    Urls,
+    alembic,
+    embedded,
+    free_port,
+    migrate,
+    python,
+    wait_for_locks,
+    wait_until,
+)
+from tests.unit.test_scripts import KUBECTL, status
 
 Owner = psycopg.Connection[Any]
 ROOMS = """
@@ -203,6 +220,56 @@ def test_an_archive_that_takes_nothing_and_a_transaction_that_was_prepared_are_f
             assert faults(server.url) == {}
 
 
+def test_a_standby_that_was_the_primary_is_not_blamed_for_what_it_archived_then() -> None:
+    with place() as folder, embedded(folder / "postgres", log=folder / "log") as server:
+        with psycopg.connect(server.url(), autocommit=True) as superuser:
+            for setting in ("archive_mode = on", "archive_command = 'false'"):
+                superuser.execute(f"ALTER SYSTEM SET {setting}")
+        server.stop()
+        server.start()
+        with psycopg.connect(server.url(), autocommit=True) as superuser:
+            superuser.execute("SELECT pg_switch_wal()")
+            wait_until(lambda: "archive_failing" in faults(server.url))
+        server.stop()
+        (folder / "postgres" / "standby.signal").touch()
+        server.start()
+        with psycopg.connect(server.url()) as standby:
+            # So that it still knows of it.
+            assert standby.execute("SELECT FROM pg_stat_archiver WHERE failed_count > 0").rowcount
+        assert faults(server.url) == {}
+
+
+def test_who_subscribes_to_changes_is_no_standby() -> None:
+    with place() as folder, embedded(folder / "postgres", log=folder / "log") as server:
+        with psycopg.connect(server.url(), autocommit=True) as superuser:
+            superuser.execute("ALTER SYSTEM SET wal_level = logical")
+            superuser.execute("CREATE DATABASE subscriber")
+        server.stop()
+        server.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STANDBYS", "1")
+            migrate(server.url(OWNER))
+        with (
+            psycopg.connect(server.url(), autocommit=True) as publisher,
+            psycopg.connect(server.url(database="subscriber"), autocommit=True) as subscriber,
+        ):
+            for connection in (publisher, subscriber):
+                connection.execute("CREATE TABLE changes (number integer PRIMARY KEY)")
+            publisher.execute("CREATE PUBLICATION changes FOR TABLE changes")
+            publisher.execute("SELECT pg_create_logical_replication_slot('changes', 'pgoutput')")
+            subscriber.execute(
+                f"CREATE SUBSCRIPTION changes CONNECTION '{make_conninfo(server.url())}' PUBLICATION changes"
+                " WITH (create_slot = false)"
+            )
+            follows = "SELECT FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL"
+            wait_until(lambda: publisher.execute(follows).rowcount)
+            assert faults(server.url) == {
+                "standbys_missing": "Of 1 standbys 0 follow the primary. docs/reliability.md#a-standby-does-not-follow"
+            }
+            assert "standby_seconds" not in {metric for metric, _ in measured(server.url)}
+            subscriber.execute("DROP SUBSCRIPTION changes")
+
+
 def test_each_fault_leads_to_a_section_of_the_runbook() -> None:
     sources = [ROOT / "migrations/sql/health.sql", ROOT / "local/observer.py", ROOT / "kind/look.sh"]
     anchors = {anchor for file in sources for anchor in re.findall(r"docs/reliability\.md#([a-z-]+)", file.read_text())}
@@ -239,6 +306,57 @@ def test_why_it_cannot_be_said_is_said(plain: Urls, url: str, words: str) -> Non
     assert run.returncode == 1
     assert words in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_the_status_of_a_cluster_waits_for_nobody_who_keeps_a_table(tmp_path: Path) -> None:
+    with place() as folder, embedded(folder / "postgres", log=folder / "log") as server:
+        [host] = parse_qs(urlsplit(server.url()).query)["host"]
+        asks = f'while [ "$1" != -- ]; do shift; done; shift; PATH={PROGRAMS}:$PATH PGHOST={host} exec "$@" ;;'
+        kubectl = re.sub(r"(?<=\*database_health\*\) ).*", lambda _: asks, KUBECTL)
+        assert status(tmp_path, kubectl) == "Nothing is wrong that can be seen from here."
+        with psycopg.connect(server.url()) as keeper:
+            keeper.execute("SET idle_in_transaction_session_timeout = '30s'")
+            keeper.execute("LOCK TABLE rooms IN ACCESS EXCLUSIVE MODE")
+            assert status(tmp_path, kubectl).startswith("The database does not say how it is: docs/")
+
+
+@pytest.fixture
+def link(plain: Urls) -> Iterator[Link]:
+    """A network to the database, which can be stalled."""
+    found = conninfo_to_dict(plain(MONITOR))
+    network = Link(lambda: Path(str(found["host"])) / f".s.PGSQL.{found.get('port', 5432)}")
+    yield network
+    network.resume()
+    network.close()
+
+
+@pytest.mark.parametrize("when", ["before it is asked", "while it is asked"])
+def test_a_database_that_says_nothing_is_away_before_a_prometheus_stops_waiting(
+    plain: Urls, owner: Owner, link: Link, when: str
+) -> None:
+    url = make_conninfo(plain(MONITOR), host="127.0.0.1", port=link.port, sslmode="disable")
+    asked = health.Health(lambda: health.look(url))
+    with ThreadPoolExecutor(1) as pool, owner.transaction():
+        if when == "before it is asked":
+            link.stall()
+        else:
+            owner.execute("LOCK TABLE rooms IN ACCESS EXCLUSIVE MODE")
+        collected = pool.submit(lambda: [sample.value for family in asked.collect() for sample in family.samples])
+        if when == "while it is asked":
+            wait_for_locks(plain)
+            link.stall()
+        try:
+            # 10 seconds is what a Prometheus waits by default.
+            assert collected.result(9) == [0]
+        finally:
+            link.resume()
+
+
+def test_what_the_database_refused_is_said_without_the_statement(plain: Urls, owner: Owner) -> None:
+    with owner.transaction():
+        owner.execute("LOCK TABLE rooms IN ACCESS EXCLUSIVE MODE")
+        run = python("-m", "migrations.health", "--words", DATABASE_URL=plain(MONITOR))
+    assert run.stderr == "The database does not answer: canceling statement due to lock timeout\n"
 
 
 @pytest.fixture

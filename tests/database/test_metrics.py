@@ -5,11 +5,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from local.postgres import READER, WATCHER, WRITER
+from local.postgres import OWNER, READER, WATCHER, WRITER
 from tests.support import NOWHERE, Urls, wait_until
 
 Serve = Callable[..., TestClient]
@@ -113,6 +114,19 @@ def test_questions_and_the_pool_are_counted(serve: Serve, plain: Urls) -> None:
     assert counted.now()["temperature_pool['connections']"] == 1
 
 
+def test_questions_that_wait_for_a_connection_are_counted(serve: Serve, plain: Urls) -> None:
+    average = serve("average", DATABASE_URL=plain(READER), POOL_SIZE="2")
+    counted = Counted(average)
+    with ThreadPoolExecutor(7) as pool, psycopg.connect(plain(OWNER)) as owner:
+        owner.execute("LOCK TABLE rooms IN ACCESS EXCLUSIVE MODE")
+        asked = [pool.submit(average.get, "/v1/temperature/rooms") for _ in range(7)]
+        # One of the two connections is for brief questions, and takes one after the other for a moment.
+        wait_until(lambda: counted.now()["temperature_pool['waiting']"] >= 5)
+        owner.rollback()
+        assert {each.result().status_code for each in asked} == {200}
+    assert counted.now()["temperature_pool['waiting']"] == 0
+
+
 @pytest.mark.parametrize(("name", "role"), [("ingest", WRITER), ("average", READER), ("watch", WATCHER)])
 def test_ready_means_that_the_database_answers(serve: Serve, plain: Urls, name: str, role: str) -> None:
     assert serve(name, DATABASE_URL=plain(role)).get("/ready").status_code == 200
@@ -138,4 +152,5 @@ def test_metrics_need_a_token_where_there_are_tokens(serve: Serve) -> None:
 def test_the_copies_of_a_reading_are_known_with_the_first_one(serve: Serve, plain: Urls) -> None:
     ingest = serve("ingest", DATABASE_URL=plain(WRITER))
     assert ingest.post("/", json=READING).status_code == 201
-    assert "temperature_copies 1.0" in ingest.get("/metrics").text.splitlines()
+    # They are asked for when it was answered.
+    wait_until(lambda: "temperature_copies 1.0" in ingest.get("/metrics").text.splitlines())

@@ -184,3 +184,32 @@ def test_standbys_slots_and_the_archive_are_watched(pair: Pair) -> None:
     wait_until(lambda: measured(pair.standby.url(MONITOR)).keys() >= wanted)
     # What only a primary has.
     assert not {metric for metric, _ in measured(pair.standby.url(MONITOR))} & {"slot_bytes", "standbys_missing"}
+
+
+def test_it_says_how_it_is_where_transactions_are_serializable_by_default(pair: Pair) -> None:
+    with pair.connected("postgres") as superuser:
+        superuser.execute("ALTER DATABASE temperature SET default_transaction_isolation = serializable")
+    try:
+
+        def default() -> str:
+            with psycopg.connect(pair.standby.url(MONITOR), autocommit=True) as standby:
+                # SHOW is answered where nothing else is.
+                [(found,)] = standby.execute("SHOW default_transaction_isolation").fetchall()
+                return str(found)
+
+        wait_until(lambda: default() == "serializable")
+        assert ("summaries_seconds", "") in measured(pair.standby.url(MONITOR))
+    finally:
+        with pair.connected("postgres") as superuser:
+            superuser.execute("ALTER DATABASE temperature RESET default_transaction_isolation")
+
+
+def test_standbys_of_one_name_are_measured_as_the_one_that_is_furthest_behind(pair: Pair) -> None:
+    first = pair.standby
+    pair.join()
+    try:
+        found = [(measure.metric, measure.of) for measure in health.look(pair.postgres.url(MONITOR))]
+        assert len(found) == len({*found})
+        assert ("standby_seconds", "walreceiver") in found
+    finally:
+        first.stop()

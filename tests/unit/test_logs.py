@@ -105,6 +105,16 @@ def test_what_a_client_sends_begins_no_line(log: Path) -> None:
     assert not [line for line in log.read_text().splitlines() if line.startswith("forged")]
 
 
+def test_what_an_error_says_of_it_begins_no_line_either() -> None:
+    fails = (
+        'from shared import logs; import logging; logs.configure(); logging.error("x", exc_info=ValueError("a\\n{}"))'
+    )
+    forged = "2026-01-01 00:00:00,000 - INFO - ingest - forged"
+    log = python("-c", fails.format(forged)).stderr
+    assert forged in log
+    assert [line for line in log.splitlines() if not line.startswith(" ")] == [log.splitlines()[0]]
+
+
 def test_a_line_has_the_beginning_of_what_a_client_sends_at_length(log: Path) -> None:
     with serve(command(), {**target("ingest", NOWHERE), "LOG_FORMAT": "json"}, log=log) as served:
         address = f"http://127.0.0.1:{served.port}/"

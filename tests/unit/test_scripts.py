@@ -191,10 +191,10 @@ WELL = {
 TOGETHER = r"n2\ttemperature-db-0\nn1\ttemperature-db-1\nn2\ttemperature-db-2\n"
 
 
-def status(folder: Path, **answers: str) -> str:
+def status(folder: Path, kubectl: str = KUBECTL, **answers: str) -> str:
     """What `make status` says is wrong on a cluster that answers so."""
     program = folder / "kubectl"
-    program.write_text(KUBECTL)
+    program.write_text(kubectl)
     program.chmod(0o755)
     run = subprocess.run(
         ["bash", ROOT / "kind/look.sh", "status"],

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from math import isnan
 from multiprocessing import get_context
 from typing import Any, TypeVar, cast
 
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
 from ingest.admission import Admission
 from ingest.committing import Acknowledge, Failure, copies, failure
@@ -265,6 +267,28 @@ def test_the_database_is_asked_for_its_copies_every_fifteen_seconds_however_much
             await asyncio.sleep(1)
         # At 0, 15 and 30 seconds.
         assert session.times == 3
+
+    simulated(play())
+
+
+def test_copies_are_unknown_when_nothing_was_stored_for_long() -> None:
+    def shown() -> float:
+        found = REGISTRY.get_sample_value("temperature_copies")
+        assert found is not None
+        return found
+
+    async def play() -> None:
+        session = AskedSession()
+        writer = Writer(
+            lambda: nullcontext(session), Admission(10), connections=1, deadline_seconds=DEADLINE, most_readings=10
+        )
+        assert isnan(shown())
+        for pause in (5 * 60, 11 * 60):
+            assert (await send(writer, [1])).status == 201
+            assert shown() == 1
+            await asyncio.sleep(pause)
+            # A device that sends every five minutes is enough.
+            assert isnan(shown()) == (pause > 600)
 
     simulated(play())
 

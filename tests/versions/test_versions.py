@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, READER, WATCHER, WRITER, Postgres
+from local.postgres import MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
+from migrations import health
 from migrations.edition import Edition
 from shared.settings import SettingError
 from tests import history, schema
@@ -89,6 +90,19 @@ def test_answers_are_exact_and_alarms_are_told_whatever_the_settings_of_the_data
     alembic(odd(OWNER), "check")
     play(odd, serve)
     alarm(odd, serve, sink)
+
+
+def test_the_database_says_how_it_is_whatever_its_settings(odd: Urls) -> None:
+    with psycopg.connect(odd(OWNER), autocommit=True) as owner:
+        owner.execute("SET default_transaction_isolation = 'read committed'")
+        owner.execute("INSERT INTO temperatures VALUES ('B1', '1', now() - interval '5 hours', 20)")
+        usual = {measure.metric for measure in health.look(odd(MONITOR)) if measure.fault}
+        assert usual <= {"watch_seconds"}
+        owner.execute("SELECT setval('summarized', extract(epoch FROM now() - interval '1 hour')::bigint)")
+        [found] = [measure for measure in health.look(odd(MONITOR)) if measure.metric == "summaries_seconds"]
+    # Kept in whole seconds.
+    assert 3599 < found.value < 3660
+    assert found.fault and found.fault.startswith("Nothing has summed up readings for 60 minutes")
 
 
 @pytest.mark.skipif(
