@@ -206,6 +206,8 @@ class Backup:
             "--directory",
             place / "wal",
             "--synchronous",
+            # Otherwise the server hears of a new file, in which nothing is yet, after ten seconds only.
+            "--status-interval=1",
             "--no-loop",
         )
 
