@@ -549,7 +549,7 @@ def test_in_the_colours_of_the_system_what_is_chosen_has_a_frame(visit: Visit) -
     keep(page, "forced-colours")
 
 
-@pytest.mark.parametrize("width", [360, 768, 1280, 1920])
+@pytest.mark.parametrize("width", [360, 768, 1920])
 def test_nobody_is_kept_out(visit: Visit, width: int) -> None:
     narrow = width == PHONE["viewport"]["width"]
     options = PHONE if narrow else {"viewport": {"width": width, "height": 900}}
