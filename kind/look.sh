@@ -52,8 +52,7 @@ database_faults() {
     for pod in $pods; do
         [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" || standby_fault "$pod" "$leader"
     done
-    [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" != true ] ||
-        k -n temperature exec "$leader" -c postgres -- patronictl show-config | grep -q '^synchronous_mode_strict: true' ||
+    ! is_strict || k -n temperature exec "$leader" -c postgres -- patronictl show-config | grep -q '^synchronous_mode_strict: true' ||
         echo "Patroni does not have synchronous_mode_strict, as the manifest says, and may go on with one copy: make deploy"
     if [ "$wanted" -gt 1 ] && [ -z "$names" ]; then
         echo "No standby confirms what is stored: a reading has one copy. docs/reliability.md#copies-are-missing"

@@ -108,9 +108,23 @@ primary() {
     k -n temperature get endpoints temperature-db -o jsonpath='{.metadata.annotations.leader}' 2>/dev/null
 }
 
+# Whether the manifest has commits fail rather than go on with one copy.
+is_strict() {
+    [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" = true ]
+}
+
+on_primary() {
+    k -n temperature exec "$(primary)" -c postgres -- "$@"
+}
+
 # The operator tells Patroni what the manifest says, but not again for half an hour where an instance did not answer.
 agree_with_patroni() {
-    [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" != true ] ||
-        retry 120 k -n temperature exec "$(primary)" -c postgres -- \
-            patronictl edit-config temperature-db --force --quiet --set synchronous_mode_strict=true
+    ! is_strict || retry 120 make_strict
+}
+
+# Patroni writes its configuration down up to ten seconds after it leads a database that was restored. What is set before
+# would be all there is: no synchronous_mode, and nothing that the operator changes any more.
+make_strict() {
+    on_primary patronictl show-config | grep '^postgresql:' >/dev/null &&
+        on_primary patronictl edit-config temperature-db --force --quiet --set synchronous_mode_strict=true
 }

@@ -156,6 +156,28 @@ def test_a_number_of_nodes_that_makes_no_sense_is_refused(tmp_path: Path, nodes:
     assert (told, said) == ("", f"NODES is {nodes}; it must be a number from 1 to 9\n")
 
 
+def test_patroni_is_told_what_the_manifest_says_only_when_it_has_a_configuration(tmp_path: Path) -> None:
+    program = tmp_path / "kubectl"
+    # After a restore Patroni writes its configuration down when it was asked a second time.
+    program.write_text(f"""#!/bin/sh
+case "$*" in
+    *spec.patroni*) printf true ;;
+    *"get endpoints"*) printf temperature-db-0 ;;
+    *show-config*) cat "{tmp_path}/config"; printf 'postgresql:\n' >"{tmp_path}/config" ;;
+    *edit-config*) cat "{tmp_path}/config" >>"{tmp_path}/edited" ;;
+esac
+""")
+    program.chmod(0o755)
+    (tmp_path / "config").write_text("{}\n")
+    subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", ". kind/steps.sh; CONTEXT=somewhere agree_with_patroni"],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert (tmp_path / "edited").read_text() == "postgresql:\n"
+
+
 # What a kubectl answers, by what its arguments hold.
 KUBECTL = """#!/bin/sh
 case "$*" in
