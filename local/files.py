@@ -268,7 +268,7 @@ class Lines:
                     found.append(Record(number, text, self._content(line)))
                     continue
             except RecursionError:
-                reason = "is nested too deeply"
+                reason = "is not JSON: it is nested too deeply"
             except ValueError as error:
                 reason = f"is not JSON: {error}"
             faults.append(Fault(number, reason, text))

@@ -136,7 +136,7 @@ def test_its_log_is_where_log_file_says(start: Callable[..., Stack], tmp_path: P
     assert refused.process.wait(20) == 1
     assert refused.process.stdout and "choose another LOG_FILE" in refused.process.stdout.read()
     log = tmp_path / "log"
-    stack = start(LOG_FILE=str(log), SIMULATE="false")
+    stack = start(LOG_FILE=str(log), LOG_LEVEL="debug", SIMULATE="false")
     stack.wait_for(f"Log in {log}.")
     assert stack.post(READING).status_code == 201
     assert "stored 1 readings" in log.read_text()
