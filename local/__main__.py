@@ -1,7 +1,6 @@
 """`python -m local`: the whole product on this machine, with nothing installed beforehand."""
 
 import errno
-import io
 import logging
 import os
 import shlex
@@ -27,7 +26,7 @@ import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import backup, endings, gateway, observer, user
 from local.backup import Backup, newest, shares_a_disk
-from local.folder import held, reason
+from local.folder import held, reason, show_any_name
 from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
@@ -59,9 +58,7 @@ def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
     endings.as_ctrl_c()
     user.keep_own_files_usable()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A folder may have a name that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    show_any_name()
     port = settings.number("PORT", 8080, least=1, most=65535)
     simulates = settings.switch("SIMULATE", default=True)
     chosen = settings.path("DATA_DIR")

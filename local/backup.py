@@ -25,7 +25,7 @@ from typing import Any
 import psycopg
 
 from local import endings, leftovers, user
-from local.folder import held, reason
+from local.folder import held, reason, show_any_name
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
@@ -399,6 +399,7 @@ def main() -> None:
     """Restore what BACKUP_DIR has to DATA_DIR, up to UNTIL if it is set. Raises SettingError."""
     endings.as_ctrl_c()
     user.keep_own_files_usable()
+    show_any_name()
     folder, until = settings.path("BACKUP_DIR"), settings.text("UNTIL")
     if not folder:
         raise SettingError("BACKUP_DIR is not set: the folder that has the backup")

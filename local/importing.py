@@ -28,6 +28,7 @@ import httpx2
 from tqdm import tqdm
 
 from local.files import MOST_LINE_BYTES, Block, Content, Fault, Format, Record, blocks, opened, recognized
+from local.folder import show_any_name
 from shared import settings, sink
 from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
 from shared.formulas import READING_COLUMNS, guarded
@@ -307,6 +308,7 @@ def _read(content: Content, size: int) -> "tuple[hashlib._Hash, bytes]":
 def main() -> None:
     """Import the file that FILE names. Raises SettingError for what the user has to change."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    show_any_name()
     path = settings.path("FILE") or _usage()
     url = sink.url("URL") or f"http://localhost:{settings.number('PORT', 8080, least=1, most=65535)}/"
     columns = {column: settings.text(setting, column) for column, setting in SETTING_OF_COLUMN.items()}

@@ -629,11 +629,12 @@ def test_a_restore_with_a_mask_that_hides_files_from_their_own_user() -> None:
             connection.execute("CREATE TABLE temperatures (timestamp timestamptz)")
         with backed_up(server, folder / "elsewhere"):
             wait_until(lambda: newest(folder / "elsewhere") is not None)
-        variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "to")}
+        variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "Büro")}
         done = subprocess.run(
             [sys.executable, "-m", "local.backup"],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": "functions:.", **variables},
+            # A terminal that cannot show every name.
+            env={**os.environ, "PYTHONPATH": "functions:.", "PYTHONIOENCODING": "ascii", **variables},
             capture_output=True,
             check=False,
             text=True,
