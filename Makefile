@@ -8,7 +8,7 @@ $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),\
 	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
 # Set for another project, they lead packages elsewhere, or have pip take what is there for installed.
-unexport PYTHONPATH PIP_TARGET PIP_PREFIX PIP_CONSTRAINT
+unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_CONSTRAINT
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)

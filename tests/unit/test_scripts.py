@@ -294,7 +294,7 @@ def test_a_setting_on_the_command_line_of_make_is_what_it_says() -> None:
 
 
 NOTED = """#!/bin/sh
-echo "$*, PYTHONPATH is '$PYTHONPATH'" >>asked
+echo "$*, Python is told '$PYTHONHOME$PYTHONPATH'" >>asked
 """
 
 
@@ -308,9 +308,9 @@ def test_packages_are_installed_here_whatever_another_project_asks_for_and_howev
     interpreter.parent.mkdir(parents=True)
     interpreter.write_text(NOTED)
     interpreter.chmod(0o755)
-    elsewhere = {"PYTHONPATH": "/elsewhere", "PIP_USER": "1"}
+    elsewhere = {"PYTHONHOME": "/elsewhere", "PYTHONPATH": "/elsewhere", "PIP_USER": "1"}
     subprocess.run(["make", "--silent", ".venv/run"], check=True, cwd=tmp_path, env={**os.environ, **elsewhere})
     pip, packages = (tmp_path / "asked").read_text().splitlines()
     # Of a start that was cut short the interpreter may be there, and no pip.
-    assert pip == "-m ensurepip --default-pip, PYTHONPATH is ''"
-    assert packages.startswith("-m pip install --quiet --no-user ") and packages.endswith(", PYTHONPATH is ''")
+    assert pip == "-m ensurepip --default-pip, Python is told ''"
+    assert packages.startswith("-m pip install --quiet --no-user ") and packages.endswith(", Python is told ''")
