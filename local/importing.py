@@ -27,11 +27,22 @@ from typing import IO, Any, NoReturn
 import httpx2
 from tqdm import tqdm
 
-from local.files import MOST_LINE_BYTES, Block, Content, Fault, Format, Record, blocks, opened, recognized
+from local.files import (
+    MOST_LINE_BYTES,
+    SETTING_OF_COLUMN,
+    Block,
+    Content,
+    Fault,
+    Format,
+    Record,
+    blocks,
+    opened,
+    recognized,
+)
 from local.folder import show_any_name
 from shared import settings, sink
 from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
-from shared.formulas import READING_COLUMNS, guarded
+from shared.formulas import guarded
 from shared.settings import SettingError
 
 CONNECTIONS = 4
@@ -45,8 +56,6 @@ KEEPING_SECONDS = 1.0
 """So often the progress is written down."""
 READ_BYTES = 1024 * 1024
 """At once, of what an import before has stored."""
-SETTING_OF_COLUMN = dict(zip(READING_COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
-"""The setting that names the column of the file."""
 
 
 @dataclass

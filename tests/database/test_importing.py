@@ -431,6 +431,7 @@ def test_a_line_that_got_its_end_after_it_was_read_is_read_again(ingest: Served,
     ("content", "variables", "message"),
     [
         (b"", {}, "The column 'building_id' of building_id is not in the file"),
+        (HEADER.encode(), {"TIME": "%E"}, "Say which one it is, TIME=COLUMN, or what it always is, TIME==VALUE"),
         (b"Raum,Zeit\n", {"ROOM": "Raum"}, "whose columns are Raum, Zeit"),
         (b"[{}]\n", {}, "is a JSON array"),
         ("a,b\n".encode("utf-16"), {}, "is UTF-16"),
