@@ -7,9 +7,14 @@
 $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),\
 	$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
+# Set for another project, they lead packages elsewhere, or have pip take what is there for installed.
+unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_CONSTRAINT
+
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3.14 python3.15 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
-INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+# The first part goes on where a start was cut short: .venv is there before its pip is.
+INSTALL = .venv/bin/python -m ensurepip --default-pip >/dev/null && .venv/bin/python -m pip install --quiet \
+	--no-user --disable-pip-version-check --require-hashes --only-binary :all:
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command "make requirements"
 # What tests run on Node.js.
@@ -138,7 +143,7 @@ clean: ## remove what was installed and cached; data/ stays
 	elif ! [ -w . ]; then \
 		echo "This folder cannot be written to, and .venv with the packages is made in it. Use a copy of it" >&2; exit 1; \
 	fi; \
-	"$$python" -m venv --clear .venv || { rm -rf .venv; exit 1; }
+	"$$python" -m venv --clear --without-pip .venv || { rm -rf .venv; exit 1; }
 
 # Stamps: newer than the list that was installed last.
 .venv/run: local/requirements.txt .venv/bin/python

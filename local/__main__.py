@@ -1,7 +1,6 @@
 """`python -m local`: the whole product on this machine, with nothing installed beforehand."""
 
 import errno
-import io
 import logging
 import os
 import shlex
@@ -27,7 +26,7 @@ import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import backup, endings, gateway, observer, user
 from local.backup import Backup, newest, shares_a_disk
-from local.folder import held, reason
+from local.folder import held, reason, show_any_name
 from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
@@ -59,15 +58,13 @@ def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
     endings.as_ctrl_c()
     user.keep_own_files_usable()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A folder may have a name that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    show_any_name()
     port = settings.number("PORT", 8080, least=1, most=65535)
     simulates = settings.switch("SIMULATE", default=True)
-    data = Path(settings.text("DATA_DIR", "data"))
-    log_file = Path(settings.text("LOG_FILE") or (data / "app.log" if "DATA_DIR" in os.environ else "app.log"))
+    chosen = settings.path("DATA_DIR")
+    data = chosen or Path("data")
+    log_file = settings.path("LOG_FILE") or (chosen or Path()) / "app.log"
     with held(data), _listening(port) as listeners:
-        _check_log(log_file)
         logs.configure(log_file)
         # On a full disk the log goes without its lines, and the screen without a traceback for each.
         logging.raiseExceptions = False
@@ -80,15 +77,6 @@ def say(line: str) -> None:
     # A screen that is gone ends nothing.
     with suppress(OSError, ValueError):
         print(line, flush=True)
-
-
-def _check_log(file: Path) -> None:
-    try:
-        file.open("a").close()
-    except OSError as error:
-        raise SettingError(
-            f"The log {file} cannot be written ({reason(error)}); choose another LOG_FILE, or a DATA_DIR that can"
-        ) from None
 
 
 @contextmanager
@@ -148,7 +136,12 @@ def _own_database(data: Path) -> Iterator[Connections]:
     """An embedded PostgreSQL, which is kept running until the end of the context."""
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     kept: Backup | None = None
-    backups = Path(folder) if (folder := settings.text("BACKUP_DIR")) else None
+    backups = settings.path("BACKUP_DIR")
+    if backups and Path(os.path.realpath(backups)).is_relative_to(os.path.realpath(postgres.folder)):
+        raise SettingError(
+            f"BACKUP_DIR {backups} is in {postgres.folder}: each copy would hold the copies before it, and be lost with"
+            " the data. Choose another one"
+        )
     if backups and not postgres.has_data:
         _require_no_backup(backups, data)
     try:
@@ -266,7 +259,8 @@ class Product:
     @property
     def environments(self) -> Mapping[str, Mapping[str, str]]:
         """The settings of each function that are its own here."""
-        return {"simulate": {"SINK_URL": self._address, "SINK_TOKEN": self._token}, **self._connections.functions}
+        # K_SINK counts before SINK_URL, and the token is for nobody else.
+        return {"simulate": {"K_SINK": self._address, "SINK_TOKEN": self._token}, **self._connections.functions}
 
     def simulate(self, stopping: Event) -> None:
         """Simulate the last hour, so that there is something to see; and from then on the present, if it is to."""
@@ -315,7 +309,8 @@ class Product:
             answer: dict[str, Any] = httpx2.post(
                 f"{self._address}/{function}", json=body, headers=headers, timeout=300, trust_env=False
             ).json()
-        except (httpx2.HTTPError, ValueError) as error:
+        except (httpx2.HTTPError, OSError, ValueError) as error:
+            # OSError where, at the moment, nothing more can be opened.
             answer = {"detail": f"no answer ({type(error).__name__})"}
         if "detail" in answer and not self.ending.is_set():
             say(f"{name:14}{answer['detail']}")

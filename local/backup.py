@@ -25,7 +25,7 @@ from typing import Any
 import psycopg
 
 from local import endings, leftovers, user
-from local.folder import held, reason
+from local.folder import held, reason, show_any_name
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
@@ -237,7 +237,8 @@ def newest(folder: Path) -> Path | None:
 def shares_a_disk(folder: Path, data: Path) -> bool:
     """Whether backups in a folder, which need not be there yet, are lost with the disk of the data."""
     folder = folder.absolute()
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    # Path.exists raises OSError where this user may not look.
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
     return there.stat().st_dev == data.stat().st_dev
 
 
@@ -398,24 +399,26 @@ def main() -> None:
     """Restore what BACKUP_DIR has to DATA_DIR, up to UNTIL if it is set. Raises SettingError."""
     endings.as_ctrl_c()
     user.keep_own_files_usable()
-    folder, until = settings.text("BACKUP_DIR"), settings.text("UNTIL")
+    show_any_name()
+    folder, until = settings.path("BACKUP_DIR"), settings.text("UNTIL")
     if not folder:
         raise SettingError("BACKUP_DIR is not set: the folder that has the backup")
     instant = _instant(until) if until else None
-    data = Path(settings.text("DATA_DIR", "data"))
+    data = settings.path("DATA_DIR") or Path("data")
     with held(data):
-        _restore(data, Path(folder), instant)
+        _restore(data, folder, instant)
 
 
 def _instant(until: str) -> datetime:
     """The instant that UNTIL names. Raises SettingError for what is none, as a time without an offset."""
     try:
         instant = datetime.fromisoformat(until)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise SettingError(f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z")
-    return instant.astimezone(UTC)
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # Of the years 1 to 9999, as everywhere.
+        pass
+    raise SettingError(f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z")
 
 
 def _restore(data: Path, folder: Path, instant: datetime | None) -> None:

@@ -15,6 +15,8 @@ from typing import Protocol
 from shared.formulas import READING_COLUMNS
 from shared.settings import SettingError
 
+SETTING_OF_COLUMN = dict(zip(READING_COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
+"""The setting that names the column of the file."""
 BLOCK_LINES = 2_000
 """Of a block; a request may hold 10,000 readings."""
 MOST_LINE_BYTES = 64 * 1024
@@ -173,9 +175,11 @@ class Table:
             elif names.count(value) == 1:
                 places.append(names.index(value))
             else:
+                setting = SETTING_OF_COLUMN[column]
                 raise SettingError(
                     f"The column {value!r} of {column} is {'twice' if value in names else 'not'} in the file, whose"
-                    f" columns are {', '.join(names)}. Say which column it is, or after a = what it always is"
+                    f" columns are {', '.join(names)}. Say which one it is, {setting}=COLUMN, or what it always is,"
+                    f" {setting}==VALUE"
                 )
         self._pick = itemgetter(*places)
 

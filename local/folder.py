@@ -1,7 +1,9 @@
 """The folder for the data, held against everybody else who would work on it."""
 
 import fcntl
+import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,12 @@ def held(data: Path) -> Iterator[None]:
                 " it, give it its own port and folder: make run PORT=8081 DATA_DIR=data2"
             ) from None
         yield
+
+
+def show_any_name() -> None:
+    """Have the screen show what it can of the name of a folder or file, and the rest escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def reason(error: OSError) -> str:

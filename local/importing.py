@@ -22,15 +22,27 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import httpx2
 from tqdm import tqdm
 
-from local.files import MOST_LINE_BYTES, Block, Content, Fault, Format, Record, blocks, opened, recognized
+from local.files import (
+    MOST_LINE_BYTES,
+    SETTING_OF_COLUMN,
+    Block,
+    Content,
+    Fault,
+    Format,
+    Record,
+    blocks,
+    opened,
+    recognized,
+)
+from local.folder import show_any_name
 from shared import settings, sink
 from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
-from shared.formulas import READING_COLUMNS, guarded
+from shared.formulas import guarded
 from shared.settings import SettingError
 
 CONNECTIONS = 4
@@ -44,8 +56,6 @@ KEEPING_SECONDS = 1.0
 """So often the progress is written down."""
 READ_BYTES = 1024 * 1024
 """At once, of what an import before has stored."""
-SETTING_OF_COLUMN = dict(zip(READING_COLUMNS, ("BUILDING", "ROOM", "TIME", "TEMPERATURE"), strict=True))
-"""The setting that names the column of the file."""
 
 
 @dataclass
@@ -84,7 +94,13 @@ class Ingest:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         self._url = url
-        self._client = httpx2.Client(headers=headers, timeout=60, trust_env=not sink.is_on_this_machine(url))
+        try:
+            self._client = httpx2.Client(headers=headers, timeout=60, trust_env=not sink.is_on_this_machine(url))
+        except (ImportError, OSError, ValueError) as error:
+            raise SettingError(
+                "What the environment says of proxies (HTTPS_PROXY, ALL_PROXY, NO_PROXY) or of certificates"
+                f" (SSL_CERT_FILE) cannot be used: {error}"
+            ) from None
         self._format = format
         self.stopped = threading.Event()
 
@@ -301,10 +317,12 @@ def _read(content: Content, size: int) -> "tuple[hashlib._Hash, bytes]":
 def main() -> None:
     """Import the file that FILE names. Raises SettingError for what the user has to change."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    path = Path(settings.text("FILE") or _usage())
+    show_any_name()
+    path = settings.path("FILE") or _usage()
     url = sink.url("URL") or f"http://localhost:{settings.number('PORT', 8080, least=1, most=65535)}/"
     columns = {column: settings.text(setting, column) for column, setting in SETTING_OF_COLUMN.items()}
     encoding, delimiter, token = settings.text("ENCODING", "utf-8"), _delimiter(), sink.token("TOKEN")
+    sink.check_authorization(url, token, "TOKEN")
     try:
         "".encode(encoding)
     except (LookupError, UnicodeError):
@@ -326,7 +344,7 @@ def main() -> None:
     print(_words(work), flush=True)
 
 
-def _usage() -> str:
+def _usage() -> NoReturn:
     raise SettingError("Name a file of readings, CSV or NDJSON: make import FILE=readings.csv")
 
 

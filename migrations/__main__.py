@@ -84,10 +84,10 @@ def _run() -> None:
     parser = argparse.ArgumentParser(prog="python -m migrations", description=__doc__)
     parser.add_argument("task", nargs="?", choices=["summarize"], help="only bring the summaries up to date")
     task = parser.parse_args().task
-    logs.configure()
     try:
         with database.explained():
             with final():
+                logs.configure()
                 chosen = settings.load()
             if not task:
                 main(chosen)

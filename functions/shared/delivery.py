@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from cloudevents.conversion import to_binary
@@ -107,11 +109,10 @@ async def emit(
     headers = {"Authorization": f"Bearer {sink.token}"} if sink.token else {}
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
     cookies = aiohttp.DummyCookieJar()
-    proxies = not is_on_this_machine(sink.url)
     turns = turns or asyncio.Semaphore(CONNECTIONS)
     delivery = _Delivery(items, event, sink, done, seconds, refusals_count, turns)
     async with (
-        aiohttp.ClientSession(headers=headers, timeout=timeout, cookie_jar=cookies, trust_env=proxies) as client,
+        aiohttp.ClientSession(headers=headers, timeout=timeout, cookie_jar=cookies, proxy=_proxy(sink.url)) as client,
         asyncio.TaskGroup() as workers,
     ):
         for _ in range(min(CONNECTIONS, len(items))):
@@ -193,6 +194,18 @@ class _Delivery(Generic[T]):
             self.outcome.emitted += 1
         self._failed_in_a_row = 0
         self._took_last = time.monotonic()
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a URL: HTTP_PROXY, NO_PROXY and their like.
+
+    aiohttp can find it too. But then it also looks for a password in ~/.netrc, which would go with events unasked, and
+    which beside a token is an error.
+    """
+    parts = urlsplit(url)
+    if is_on_this_machine(url) or proxy_bypass(parts.hostname or ""):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 async def _attempt(

@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.handlers
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def configure(file: Path | None = None) -> None:
     """Set up the root logger from LOG_LEVEL (info), LOG_FORMAT (text) and LOG_FILE (a file instead of standard error).
 
     `file` takes the place of LOG_FILE. A second call in the process changes nothing. functions-framework leaves the
-    root logger at WARNING and without a handler, so a function calls this first.
+    root logger at WARNING and without a handler, so a function calls this first. Raises SettingError for settings that
+    make no sense, and for a file that cannot be written.
     """
     level = settings.text("LOG_LEVEL", "info").upper()
     if level not in logging.getLevelNamesMapping():
@@ -62,8 +64,8 @@ def configure(file: Path | None = None) -> None:
         raise settings.SettingError(f"LOG_FORMAT must be text or json, not {kind!r}")
     if not logging.getLogger().handlers:
         handler: logging.Handler = logging.StreamHandler()
-        if path := file or settings.text("LOG_FILE"):
-            handler = logging.handlers.RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3)
+        if path := file or settings.path("LOG_FILE"):
+            handler = _handler(path)
         handler.setFormatter(formatters[kind])
         logging.basicConfig(level=level, handlers=[handler])
     # uvicorn writes its lines its own way, which no program that reads the others understands.
@@ -71,6 +73,15 @@ def configure(file: Path | None = None) -> None:
     server.handlers.clear()
     server.propagate = True
     logging.getLogger("uvicorn.access").addFilter(_cut)
+
+
+def _handler(path: Path) -> logging.Handler:
+    try:
+        return logging.handlers.RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3)
+    except OSError as error:
+        raise settings.SettingError(
+            f"The log {path} cannot be written ({os.strerror(error.errno or 0)}); choose another LOG_FILE"
+        ) from None
 
 
 def _cut(record: logging.LogRecord) -> bool:

@@ -1,6 +1,7 @@
 """Settings come from the environment; one that makes no sense stops the start with a sentence that says what to fix."""
 
 import os
+from pathlib import Path
 
 
 class SettingError(SystemExit):
@@ -10,6 +11,19 @@ class SettingError(SystemExit):
 def text(name: str, default: str = "") -> str:
     """The setting as it stands; an empty one counts as not set."""
     return os.environ.get(name, "").strip() or default
+
+
+def path(name: str) -> Path | None:
+    """The setting as a path, None if it is not set; `~` is the home of the user.
+
+    Not every shell puts that in its place, and a folder called `~` is what nobody means. Raises SettingError for the
+    home of a user who has none.
+    """
+    value = text(name)
+    try:
+        return Path(value).expanduser() if value else None
+    except RuntimeError:
+        raise SettingError(f"{name} is {value!r}, and nobody knows where that home is; write all of the path") from None
 
 
 def whole_number(text: str) -> int:

@@ -45,9 +45,11 @@ def load(name: str) -> Sink:
 
     Raises SettingError for settings that make no sense.
     """
+    found, secret = url("K_SINK") or url(f"{name}_URL"), token(f"{name}_TOKEN")
+    check_authorization(found, secret, f"{name}_TOKEN")
     return Sink(
-        url=url("K_SINK") or url(f"{name}_URL"),
-        token=token(f"{name}_TOKEN"),
+        url=found,
+        token=secret,
         patience_seconds=settings.number("SINK_PATIENCE", 30, least=1, most=600),
         extensions=_extensions(),
     )
@@ -84,6 +86,15 @@ def token(name: str) -> str:
     if not (found.isascii() and found.isprintable()):
         raise settings.SettingError(f"{name} must be of ASCII characters, in one line")
     return found
+
+
+def check_authorization(url: str, token: str, name: str) -> None:
+    """Raise SettingError for a URL with a user where there is a token too, which the setting of that name is."""
+    if token and "@" in urlsplit(url).netloc:
+        raise settings.SettingError(
+            f"{name} is set, and the URL that it is for has a user of its own (USER:PASSWORD@). Only one of them can be"
+            " sent: take the other away"
+        )
 
 
 def _extensions() -> dict[str, str]:

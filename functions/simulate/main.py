@@ -90,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target = replace(SINK, url=options.pop("sink") or SINK.url)
     if not target.url:
         parser.error(_NO_SINK)
+    sink.check_authorization(target.url, target.token, "SINK_TOKEN")
     try:
         simulation = parse(json.dumps({name: value for name, value in options.items() if value is not None}).encode())
     except Problem as problem:

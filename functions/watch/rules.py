@@ -6,7 +6,6 @@ Readings are compared with these thresholds in the database, by `watch.threshold
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
@@ -178,14 +177,14 @@ def _each_once(pairs: Sequence[tuple[str, object]]) -> None:
 
 def _text() -> tuple[str, str]:
     """The name of the setting that has the rules, and these."""
-    path = settings.text(FILE_SETTING)
+    path = settings.path(FILE_SETTING)
     if not path:
         return "ALARM_RULES", settings.text("ALARM_RULES", "[]")
     if settings.text("ALARM_RULES"):
         raise settings.SettingError(f"ALARM_RULES and {FILE_SETTING} are both set; unset one of them")
     try:
         # Editors of Windows begin a file with a byte order mark.
-        return FILE_SETTING, Path(path).read_text(encoding="utf-8-sig").strip() or "[]"
+        return FILE_SETTING, path.read_text(encoding="utf-8-sig").strip() or "[]"
     except (OSError, UnicodeDecodeError) as error:
         raise settings.SettingError(f"{FILE_SETTING} must be a file of rules that can be read: {error}") from None
 

@@ -196,12 +196,13 @@ def test_faulty_lines_are_told_and_the_others_stored(ingest: Served, plain: Urls
         good[3],
         f"B1,{'x' * 70_000},2024-12-01T00:00:00Z,20",
     ]
-    file = write(tmp_path / "readings.csv", *found)
+    file = write(tmp_path / "Büro.csv", *found)
     with file.open("ab") as content:
         content.write(b"B1,\xff,2024-12-01T00:00:00Z,20\r\n")
         # Cut off: it was 20.5.
         content.write(f"{good[4]}\r\nB1,101,2024-12-01T00:00:00Z,20".encode())
-    assert imported(file, ingest) == (5, 0, 7)
+    # On a terminal that cannot show every name.
+    assert imported(file, ingest, PYTHONIOENCODING="ascii") == (5, 0, 7)
     told = faulty(file)
     assert [line for line, *_ in told] == [3, 5, 7, 9, 12, 13, 15]
     assert told[0][1:] == ("temperature must be a number from -50 to 50 (degrees Celsius)", found[2])
@@ -431,6 +432,7 @@ def test_a_line_that_got_its_end_after_it_was_read_is_read_again(ingest: Served,
     ("content", "variables", "message"),
     [
         (b"", {}, "The column 'building_id' of building_id is not in the file"),
+        (HEADER.encode(), {"TIME": "%E"}, "Say which one it is, TIME=COLUMN, or what it always is, TIME==VALUE"),
         (b"Raum,Zeit\n", {"ROOM": "Raum"}, "whose columns are Raum, Zeit"),
         (b"[{}]\n", {}, "is a JSON array"),
         ("a,b\n".encode("utf-16"), {}, "is UTF-16"),
@@ -441,6 +443,9 @@ def test_a_line_that_got_its_end_after_it_was_read_is_read_again(ingest: Served,
         (b"a,b\n", {"DELIMITER": "tab"}, "DELIMITER must be one character, such as ; or \\t for a tab, not 'tab'"),
         (b"a,b\n", {"DELIMITER": '"'}, "DELIMITER must be one character"),
         (b"a,b\n", {"TOKEN": "schl\u00fcsselschl\u00fcssel"}, "TOKEN must be of ASCII characters"),
+        (HEADER.encode(), {"URL": "http://a:b@c.test/", "TOKEN": "d"}, "the URL that it is for has a user of its own"),
+        (HEADER.encode(), {"URL": "https://a.test/", "https_proxy": "socks5://b.test"}, "says of proxies"),
+        (HEADER.encode(), {"URL": "https://a.test/", "SSL_CERT_FILE": "/nonexistent"}, "or of certificates (SSL_CERT"),
         (b"a,b\n", {"URL": "http://["}, "URL must be an http or https URL"),
         (b"a,b\n", {"URL": "http://127.0.0.1\x01/"}, "URL must be an http or https URL"),
         (b"a,b\n", {"URL": "localhost:8080"}, "URL must be an http or https URL"),

@@ -1,6 +1,7 @@
 """`make run` as a user meets it: a process with a terminal, an address and a folder."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -10,12 +11,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 from typing import Any
 
 import psycopg
 import pytest
 import requests
 
+from local.__main__ import Connections, Product
 from local.postgres import DATABASE, OWNER
 from tests.sink import Sink
 from tests.support import ROOT, Urls, free_port, python, wait_until
@@ -108,7 +111,7 @@ def start(folder: Path) -> Iterator[Callable[..., Stack]]:
 
 def test_tokens_close_it_to_others_and_the_simulator_has_its_own(start: Callable[..., Stack]) -> None:
     write, read = "write-token-0123456789", "read-token-0123456789"
-    stack = start(WRITE_TOKENS=write, READ_TOKENS=read)
+    stack = start(WRITE_TOKENS=write, READ_TOKENS=read, K_SINK="http://127.0.0.1:1/elsewhere")
     assert " 2160 readings" in stack.wait_for("Simulator")
     assert "Tokens" in stack.wait_for("  Tokens")
     assert stack.average()["status"] == 401
@@ -136,7 +139,7 @@ def test_its_log_is_where_log_file_says(start: Callable[..., Stack], tmp_path: P
     assert refused.process.wait(20) == 1
     assert refused.process.stdout and "choose another LOG_FILE" in refused.process.stdout.read()
     log = tmp_path / "log"
-    stack = start(LOG_FILE=str(log), LOG_LEVEL="debug", SIMULATE="false")
+    stack = start(LOG_FILE="~/log", HOME=str(tmp_path), LOG_LEVEL="debug", SIMULATE="false")
     stack.wait_for(f"Log in {log}.")
     assert stack.post(READING).status_code == 201
     assert "stored 1 readings" in log.read_text()
@@ -401,3 +404,22 @@ def test_a_setting_that_would_do_nothing_is_said(tmp_path: Path, variables: dict
 def test_a_port_that_is_none_is_said(tmp_path: Path, name: str, value: str) -> None:
     run = python("-m", "local", DATA_DIR=str(tmp_path), **{name: value})
     assert run.stderr.strip() == f"PORT must be a whole number from 1 to 65535, not {value!r}"
+
+
+def test_timers_go_on_where_for_a_moment_nothing_can_be_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    product = Product(f"http://localhost:{free_port()}", tmp_path / "log", Connections("", {}), simulates=True)
+    stopping = Event()
+    stopping.set()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # As where clients hold all connections that the system allows.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        product.simulate(stopping)
+        product.watch(stopping)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    said = capsys.readouterr().out
+    assert "Simulator     no answer (OSError)\n" in said
+    assert "Alarms        no answer (OSError)\n" in said

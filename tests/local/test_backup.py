@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import pytest
 
-from local.backup import Backup, begun, newest, restore, start, whole_at
+from local.backup import Backup, begun, newest, restore, shares_a_disk, start, whole_at
 from local.folder import held
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
@@ -329,12 +329,24 @@ def test_nothing_is_restored_over_what_is_there_or_from_nothing() -> None:
         assert found(server) == [1]
 
 
-@pytest.mark.parametrize("until", ["2026-11-26", "2026-11-26T08:30:00", "yesterday"])
-def test_a_restore_takes_no_time_that_could_be_of_any_zone(tmp_path: Path, until: str) -> None:
+@pytest.mark.parametrize("until", ["2026-11-26", "2026-11-26T08:30:00", "yesterday", "0001-01-01T00:00:00+01:00"])
+def test_a_restore_takes_no_time_that_could_be_of_any_zone_or_is_of_none(tmp_path: Path, until: str) -> None:
     variables = {"BACKUP_DIR": str(tmp_path / "elsewhere"), "DATA_DIR": str(tmp_path / "to"), "UNTIL": until}
     restored = python("-m", "local.backup", **variables)
     words = f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z\n"
     assert (restored.returncode, restored.stderr) == (1, words)
+
+
+def test_a_backup_is_not_kept_within_what_it_is_a_copy_of(tmp_path: Path) -> None:
+    with running(tmp_path / "data", BACKUP_DIR=f"{tmp_path}/data/../data/postgres/backup") as stack:
+        said = stack.process.communicate(timeout=60)[0]
+    assert f"backup is in {tmp_path}/data/postgres: each copy would hold the copies before it" in said
+    assert "Traceback" not in said
+
+
+def test_a_folder_that_nobody_may_look_into_is_on_the_disk_of_the_last_that_there_is(tmp_path: Path) -> None:
+    # The system refuses a name so long as it does a folder of others, which root may see.
+    assert shares_a_disk(tmp_path / ("x" * 300) / "backup", tmp_path)
 
 
 def stopped_restore(backups: Path, data: Path, number: int, **environment: str) -> tuple[int, str]:
@@ -617,11 +629,12 @@ def test_a_restore_with_a_mask_that_hides_files_from_their_own_user() -> None:
             connection.execute("CREATE TABLE temperatures (timestamp timestamptz)")
         with backed_up(server, folder / "elsewhere"):
             wait_until(lambda: newest(folder / "elsewhere") is not None)
-        variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "to")}
+        variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "Büro")}
         done = subprocess.run(
             [sys.executable, "-m", "local.backup"],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": "functions:.", **variables},
+            # A terminal that cannot show every name.
+            env={**os.environ, "PYTHONPATH": "functions:.", "PYTHONIOENCODING": "ascii", **variables},
             capture_output=True,
             check=False,
             text=True,

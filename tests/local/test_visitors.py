@@ -72,7 +72,9 @@ def test_what_is_no_name_of_a_host_is_said(value: str) -> None:
         client(ALLOWED_HOSTS=value)
 
 
-@pytest.mark.parametrize("value", ["example.com", "https://example.com/", "https://EXAMPLE.com"])
+@pytest.mark.parametrize(
+    "value", ["example.com", "https://example.com/", "https://EXAMPLE.com", "https://a.com:443", "https://ü.com"]
+)
 def test_what_is_no_origin_is_said(value: str) -> None:
     with pytest.raises(SettingError, match="CORS_ORIGINS lists"):
         client(CORS_ORIGINS=value)

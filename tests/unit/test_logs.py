@@ -133,3 +133,9 @@ def test_a_setting_that_makes_no_sense_stops_the_start(name: str, value: str) ->
     stopped = python("-c", "from shared import logs; logs.configure()", **{name: value})
     assert (stopped.returncode, SettingError.__name__ in stopped.stderr) == (1, False)
     assert f"{name} must be" in stopped.stderr
+
+
+def test_a_log_that_cannot_be_written_stops_the_start_too() -> None:
+    stopped = python("-c", "from shared import logs; logs.configure()", LOG_FILE="/nonexistent/log")
+    words = "The log /nonexistent/log cannot be written (No such file or directory); choose another LOG_FILE\n"
+    assert (stopped.returncode, stopped.stderr) == (1, words)

@@ -313,3 +313,26 @@ def test_a_setting_on_the_command_line_of_make_is_what_it_says() -> None:
         text=True,
     )
     assert f"{name} cannot be read" in run.stderr
+
+
+NOTED = """#!/bin/sh
+echo "$*, Python is told '$PYTHONHOME$PYTHONPATH'" >>asked
+"""
+
+
+def test_packages_are_installed_here_whatever_another_project_asks_for_and_however_a_start_ended(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "local").mkdir()
+    for name in ("Makefile", "local/requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    interpreter = tmp_path / ".venv" / "bin" / "python"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.write_text(NOTED)
+    interpreter.chmod(0o755)
+    elsewhere = {"PYTHONHOME": "/elsewhere", "PYTHONPATH": "/elsewhere", "PIP_USER": "1"}
+    subprocess.run(["make", "--silent", ".venv/run"], check=True, cwd=tmp_path, env={**os.environ, **elsewhere})
+    pip, packages = (tmp_path / "asked").read_text().splitlines()
+    # Of a start that was cut short the interpreter may be there, and no pip.
+    assert pip == "-m ensurepip --default-pip, Python is told ''"
+    assert packages.startswith("-m pip install --quiet --no-user ") and packages.endswith(", Python is told ''")

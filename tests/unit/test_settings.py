@@ -83,3 +83,15 @@ def test_the_bounds_of_a_number_are_numbers_that_it_may_be(monkeypatch: pytest.M
             settings.number("NUMBER", 2, least=1, most=30)
     monkeypatch.delenv("NUMBER")
     assert settings.number("NUMBER", 2, least=1, most=3) == 2
+
+
+def test_a_path_may_begin_with_the_home_that_a_shell_did_not_put_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for value, path in (("~/a b", "/home/somebody/a b"), ("/a/~/b", "/a/~/b"), ("-a", "-a")):
+        monkeypatch.setenv("PLACE", value)
+        assert str(settings.path("PLACE")) == path
+    monkeypatch.setenv("PLACE", "~nobody-there/a")
+    with pytest.raises(SettingError, match="PLACE is '~nobody-there/a', and nobody knows where that home is"):
+        settings.path("PLACE")
+    monkeypatch.setenv("PLACE", " ")
+    assert settings.path("PLACE") is None

@@ -33,6 +33,7 @@ from tests.support import wait_until
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "functions/simulate/main.py"
 ROOMS = [("B1", "101"), ("B1", "102"), ("B2", "201")]
+ROOM_101 = {"building_id": "B1", "room_id": "101"}
 HOUR = 3600
 
 
@@ -408,6 +409,40 @@ def test_a_sink_is_an_http_url(monkeypatch: pytest.MonkeyPatch, url: str) -> Non
     monkeypatch.setenv("K_SINK", url)
     with pytest.raises(SettingError, match="K_SINK must be an http or https URL"):
         client()
+
+
+def test_a_token_and_a_user_of_the_url_cannot_both_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINK_TOKEN", "a-token-0123456789")
+    monkeypatch.setenv("K_SINK", "http://somebody:secret@a.test/")
+    with pytest.raises(SettingError, match="SINK_TOKEN is set, and the URL that it is for has a user") as refused:
+        client()
+    assert "secret" not in str(refused.value)
+
+
+def test_what_other_programs_are_told_of_the_sink_goes_with_no_event(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setattr(delivery, "is_on_this_machine", lambda _: False)
+    monkeypatch.setenv("K_SINK", sink.url)
+    for token, sent in (("a-token-0123456789", "Bearer a-token-0123456789"), ("", None)):
+        monkeypatch.setenv("SINK_TOKEN", token)
+        assert client().post("/", json={"rooms": [ROOM_101]}).json() == {"emitted": 1, "retried": 0, "failed": 0}
+        assert sink.requests[-1][0].get("authorization") == sent
+
+
+def test_a_proxy_of_the_environment_is_asked_unless_the_sink_is_excepted(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", sink.url.replace("//", "//somebody:secret@"))
+    monkeypatch.setattr(delivery, "is_on_this_machine", lambda _: False)
+    for url, excepted, proxied in (("http://a.test/", "b.test", True), (sink.url, "127.0.0.1", False)):
+        monkeypatch.setenv("K_SINK", url)
+        monkeypatch.setenv("no_proxy", excepted)
+        assert client().post("/", json={"rooms": [ROOM_101]}).json()["emitted"] == 1
+        assert ("proxy-authorization" in sink.requests[-1][0]) == proxied
 
 
 @pytest.mark.parametrize("token", ["two\nlines", "a\ttab", "ü"])
