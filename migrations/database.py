@@ -10,7 +10,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from migrations.failures import LIBRARY_IS_GONE, library_is_gone
-from shared.confirmation import confirming
+from shared.confirmation import Unconfirmed, confirming
 from shared.masking import masked
 from shared.settings import SettingError
 
@@ -75,7 +75,7 @@ def explained() -> Iterator[None]:
     """Say in a sentence why the database refused what is done here. Raises SettingError."""
     try:
         yield
-    except (DBAPIError, psycopg.Error) as error:
+    except (DBAPIError, psycopg.Error, Unconfirmed) as error:
         log.debug("the database refused what the migrations do", exc_info=True)
         refusal = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(refusal, psycopg.errors.ReadOnlySqlTransaction):

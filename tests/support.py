@@ -7,8 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -76,6 +78,30 @@ def wait_for_locks(urls: "Urls", sessions: int = 1) -> None:
     waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(urls(SUPERUSER), autocommit=True) as observer:
         wait_until(lambda: observer.execute(waiting).rowcount >= sessions)
+
+
+@contextmanager
+def unconfirmed(urls: Urls) -> Iterator[None]:
+    """Commits wait for a standby that there is not, and somebody ends each of these waits."""
+    over = threading.Event()
+
+    def end_waits() -> None:
+        with psycopg.connect(urls(SUPERUSER), autocommit=True) as connection:
+            while not over.wait(0.02):
+                connection.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+
+    with psycopg.connect(urls(SUPERUSER), autocommit=True) as superuser, ThreadPoolExecutor(1) as pool:
+        superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        superuser.execute("SELECT pg_reload_conf()")
+        try:
+            wait_until(lambda: superuser.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
+            ending = pool.submit(end_waits)
+            yield
+        finally:
+            superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            superuser.execute("SELECT pg_reload_conf()")
+            over.set()
+    ending.result()
 
 
 def free_port() -> int:

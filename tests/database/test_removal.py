@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -15,7 +14,7 @@ from starlette.testclient import TestClient
 from average.removals import TOO_MANY_TO_COUNT
 from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
 from tests.sink import Sink
-from tests.support import NOWHERE, SUPERUSER, Urls, wait_until
+from tests.support import NOWHERE, Urls, unconfirmed, wait_until
 
 TOKEN = "an-admin-token-0123456789"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -87,19 +86,9 @@ def test_a_removal_that_no_other_copy_has_is_not_said_to_be_done(
     average: TestClient, owner: psycopg.Connection[Any], plain: Urls
 ) -> None:
     store(owner, ("B1", "101", at(0), 20.0))
-    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser, ThreadPoolExecutor(1) as pool:
-        superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-        superuser.execute("SELECT pg_reload_conf()")
-        try:
-            wait_until(lambda: superuser.execute("SHOW synchronous_standby_names").fetchone() == ("nobody",))
-            answer = pool.submit(remove, average, status=503, building_id="B1", **EVERYTHING)
-            # Somebody ends the waits for the copy that there is not.
-            cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-            wait_until(lambda: superuser.execute(cancel) and answer.done())
-        finally:
-            superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
-            superuser.execute("SELECT pg_reload_conf()")
-    assert answer.result()["detail"] == "The database does not answer; ask again, which goes on with what was begun"
+    with unconfirmed(plain):
+        problem = remove(average, status=503, building_id="B1", **EVERYTHING)
+    assert problem["detail"] == "The database does not answer; ask again, which goes on with what was begun"
     assert wait_until(lambda: remove(average, building_id="B1", **EVERYTHING))["finished"]
 
 

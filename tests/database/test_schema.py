@@ -10,7 +10,7 @@ import pytest
 from local.postgres import OWNER, READER, WATCHER, WRITER
 from migrations.edition import Edition
 from tests import schema
-from tests.support import SUPERUSER, Urls, alembic, migrate, python, wait_for_locks
+from tests.support import SUPERUSER, Urls, alembic, migrate, python, unconfirmed, wait_for_locks
 
 
 def test_down_and_up_again_leave_nothing_behind(plain: Urls) -> None:
@@ -159,3 +159,12 @@ def test_what_only_timescaledb_does_is_said_where_it_is_not(plain: Urls, setting
     assert run.returncode == 0
     assert words in run.stderr
     assert ("nothing" in run.stderr) == bool(words)
+
+
+def test_a_schema_that_no_other_copy_has_is_not_said_to_be_there(plain: Urls) -> None:
+    with unconfirmed(plain):
+        run = python("-m", "migrations", DATABASE_URL=plain(OWNER))
+    assert run.returncode == 1
+    *_, said = run.stderr.splitlines()
+    assert said.startswith("The database could not be brought to its newest schema: cancel")
+    assert migrate(plain(OWNER)) is Edition.PLAIN
