@@ -205,7 +205,9 @@ def _proxy(url: str) -> str | None:
     parts = urlsplit(url)
     if is_on_this_machine(url) or proxy_bypass(parts.hostname or ""):
         return None
-    return getproxies().get(parts.scheme)
+    found = getproxies().get(parts.scheme)
+    # Other programs take proxy:3128 for one of http.
+    return f"http://{found}" if found and "://" not in found else found
 
 
 async def _attempt(

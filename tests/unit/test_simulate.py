@@ -433,10 +433,11 @@ def test_what_other_programs_are_told_of_the_sink_goes_with_no_event(
         assert sink.requests[-1][0].get("authorization") == sent
 
 
+@pytest.mark.parametrize("scheme", ["http://", ""])
 def test_a_proxy_of_the_environment_is_asked_unless_the_sink_is_excepted(
-    sink: Sink, monkeypatch: pytest.MonkeyPatch
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    monkeypatch.setenv("http_proxy", sink.url.replace("//", "//somebody:secret@"))
+    monkeypatch.setenv("http_proxy", sink.url.replace("http://", f"{scheme}somebody:secret@"))
     monkeypatch.setattr(delivery, "is_on_this_machine", lambda _: False)
     for url, excepted, proxied in (("http://a.test/", "b.test", True), (sink.url, "127.0.0.1", False)):
         monkeypatch.setenv("K_SINK", url)
