@@ -385,21 +385,20 @@ def _run(work: Import, ingest: Ingest, left: Iterator[Block], show: Callable[[],
         work.done(block, outcome.result())
         show()
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        try:
-            for block in left:
-                waiting.append((block, pool.submit(ingest.store, block)))
-                if len(waiting) >= BLOCKS_AHEAD:
-                    finish()
-            while waiting:
+    pool = ThreadPoolExecutor(CONNECTIONS)
+    try:
+        for block in left:
+            waiting.append((block, pool.submit(ingest.store, block)))
+            if len(waiting) >= BLOCKS_AHEAD:
                 finish()
-        except BaseException:
-            # Requests under way come to their end. Their readings come again as duplicates.
-            ingest.stopped.set()
-            for _, outcome in waiting:
-                outcome.cancel()
-            work.keep()
-            raise
+        while waiting:
+            finish()
+    except BaseException:
+        # Of requests under way nobody hears any more. Their readings come again as duplicates.
+        ingest.stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        work.keep()
+        raise
     work.forget()
 
 
@@ -427,5 +426,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        print("Stopped. The same command goes on from here", file=sys.stderr, flush=True)
+        # Python would wait for requests under way.
+        os._exit(130)

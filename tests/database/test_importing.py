@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -320,6 +321,19 @@ def test_an_import_that_ends_anywhere_goes_on(ingest: Served, plain: Urls, tmp_p
     imported(file, ingest)
     assert len(stored(plain)) == 120_000 - 120_000 // 997
     assert [line - 1 for line, *_ in faulty(file)] == list(range(997, 120_000, 997))
+
+
+def test_it_ends_at_once_while_nobody_answers(tmp_path: Path) -> None:
+    file = write(tmp_path / "readings.csv", HEADER, *lines(3))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        start(file, silent.getsockname()[1]) as process,
+        silent.accept()[0],
+    ):
+        process.send_signal(signal.SIGINT)
+        # Long before it gives up a request.
+        said, errors = process.communicate(timeout=30)
+    assert (process.returncode, said, errors) == (130, "", "Stopped. The same command goes on from here\n")
 
 
 def test_it_waits_for_ingest_and_goes_on_later(plain: Urls, tmp_path: Path) -> None:
