@@ -66,6 +66,10 @@ def imported(file: Path, served: Served, **variables: str) -> tuple[int, int, in
         said, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, ""), errors
     assert not file.with_name(f"{file.name}.progress").exists()
+    return counts(said)
+
+
+def counts(said: str) -> tuple[int, int, int]:
     stored, duplicates, faulty = re.findall(r"\d[\d,]*(?= )", said.splitlines()[-1])[:3]
     return int(stored.replace(",", "")), int(duplicates.replace(",", "")), int(faulty.replace(",", ""))
 
@@ -384,9 +388,13 @@ def test_a_file_that_became_shorter_than_what_is_stored_begins_anew(
     assert FIRST + timedelta(seconds=30_000) in {row[2] for row in stored(plain)}
 
 
-def test_a_file_that_grew_at_its_end_goes_on(ingest: Served, plain: Urls, broken_off: Path) -> None:
+def test_a_file_that_grew_at_its_end_goes_on_and_says_so(ingest: Served, plain: Urls, broken_off: Path) -> None:
     write(broken_off, HEADER, *lines(31_000))
-    new, duplicates, faulty_lines = imported(broken_off, ingest)
+    with start(broken_off, ingest.port) as process:
+        said, _ = process.communicate(timeout=120)
+    # The first line names columns.
+    assert re.match(rf"Goes on behind line \d+,\d01, .+ remove {broken_off}\.progress\n", said)
+    new, duplicates, faulty_lines = counts(said)
     # What was stored before is counted with it. Only blocks that were under way come twice.
     assert (new + duplicates, faulty_lines) == (31_000, 0)
     assert duplicates <= 16_000
@@ -417,18 +425,6 @@ def test_faulty_lines_are_all_told_where_somebody_worked_at_their_file_meanwhile
     assert [(line, text) for line, _, text in faulty(file)] == [
         (number + 2, f"faulty {number}") for number in range(0, 30_000, 100)
     ]
-
-
-def test_who_goes_on_is_told_so_and_how_to_begin_anew(ingest: Served, plain: Urls, broken_off: Path) -> None:
-    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
-        owner.execute("TRUNCATE temperatures")
-    write(broken_off, HEADER, *lines(30_000))
-    with start(broken_off, ingest.port) as process:
-        said, _ = process.communicate(timeout=120)
-    [(number, place)] = re.findall(r"^Goes on behind line ([\d,]+), .+ remove (.+)$", said, re.MULTILINE)
-    # The first line names columns.
-    assert len(stored(plain)) == 30_001 - int(number.replace(",", "")) < 30_000
-    assert place == f"{broken_off}.progress"
 
 
 def test_a_reading_of_many_lines_is_stored_whatever_its_neighbours_are(
