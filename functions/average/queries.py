@@ -453,7 +453,7 @@ PAGE_OF_READINGS = _text(
             SELECT timestamp, temperature FROM temperatures
             WHERE building_id = %(building_id)s AND temperatures.room_id = room.room_id
               AND timestamp >= CASE number WHEN 1 THEN %(after_timestamp)s::timestamptz ELSE %(start)s::timestamptz END
-              AND timestamp < %(end)s::timestamptz
+              AND timestamp >= %(start)s::timestamptz AND timestamp < %(end)s::timestamptz
               AND (timestamp, temperature) > (
                   CASE number WHEN 1 THEN %(after_timestamp)s ELSE %(start)s END,
                   CASE number WHEN 1 THEN %(after_temperature)s::float8 ELSE '-Infinity' END
@@ -466,4 +466,4 @@ PAGE_OF_READINGS = _text(
 """
 )
 """A page of readings. Its plan must take no more of a room than the page has, nor sort more than that (test_plans): the
-columnstore is ordered by the timestamp alone."""
+columnstore is ordered by the timestamp alone. `start` is a bound of its own, which leaves out chunks."""
