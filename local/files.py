@@ -206,8 +206,8 @@ class Table:
             rows = csv.reader(islice(texts, begin, None), strict=True, delimiter=self._delimiter)
             try:
                 row = next(rows)
-                text = "".join(texts[begin : begin + rows.line_num])
-                reason = self._reason(row, text)
+                lines = texts[begin : begin + rows.line_num]
+                reason = self._reason(row, lines)
             except csv.Error as error:
                 # Some messages go on with advice for who opens files in Python.
                 reason = f"is not CSV: {str(error).partition(' - ')[0]}"
@@ -217,18 +217,18 @@ class Table:
                 begin += 1
                 continue
             if row:
-                found.append(Record(block.first + begin, text, self._written([row])))
+                found.append(Record(block.first + begin, "".join(lines), self._written([row])))
             begin += rows.line_num
         return found, faults
 
-    def _reason(self, row: Sequence[str], text: str) -> str:
-        if not text.endswith("\n"):
+    def _reason(self, row: Sequence[str], lines: Sequence[str]) -> str:
+        if not lines[-1].endswith("\n"):
             return "has no end: the file may have been cut off. If it is whole, add the end of the line"
-        if len(text) > MOST_LINE_BYTES:
+        if max(map(len, lines)) > MOST_LINE_BYTES:
             return f"is longer than {MOST_LINE_BYTES} bytes"
         if row and len(row) != self._width:
             return f"has {len(row)} fields, but the first line {self._width}"
-        return "" if text.isascii() or _is_text(text) else f"is not {self._encoding}"
+        return "" if all(line.isascii() or _is_text(line) for line in lines) else f"is not {self._encoding}"
 
     def _written(self, rows: "Iterator[list[str]] | Sequence[list[str]]") -> bytes:
         picked = (self._pick(row + self._constants) for row in rows) if self._constants else map(self._pick, rows)

@@ -247,8 +247,8 @@ class Import:
 
     def __init__(self, path: Path, content: Content, begin: Progress) -> None:
         """Go on where an import of the same file ended, or at `begin`. The content is there then."""
-        self._place = path.with_name(f"{path.name}.progress")
-        self.progress = _kept(self._place, begin)
+        self.place = path.with_name(f"{path.name}.progress")
+        self.progress = _kept(self.place, begin)
         self._digest, end = _read(content, self.progress.offset)
         told = path.with_name(f"{path.name}.faulty.csv")
         self.faulty = Faulty(told, self.progress.faulty_bytes)
@@ -283,15 +283,15 @@ class Import:
     def keep(self) -> None:
         """Keep how far it is."""
         self.faulty.keep()
-        new = self._place.with_name(f"{self._place.name}.new")
+        new = self.place.with_name(f"{self.place.name}.new")
         new.write_text(json.dumps(asdict(self.progress)))
-        new.replace(self._place)
+        new.replace(self.place)
         self._kept_at = time.monotonic()
 
     def forget(self) -> None:
         """Leave nothing but the faulty lines: it is done."""
         self.faulty.keep()
-        self._place.unlink(missing_ok=True)
+        self.place.unlink(missing_ok=True)
 
 
 def _kept(place: Path, begin: Progress) -> Progress:
@@ -323,10 +323,7 @@ def main() -> None:
     columns = {column: settings.text(setting, column) for column, setting in SETTING_OF_COLUMN.items()}
     encoding, delimiter, token = settings.text("ENCODING", "utf-8"), _delimiter(), sink.token("TOKEN")
     sink.check_authorization(url, token, "TOKEN")
-    try:
-        "".encode(encoding)
-    except (LookupError, UnicodeError):
-        raise SettingError(f"ENCODING is no encoding that is known: {encoding!r}") from None
+    _check_encoding(encoding)
     try:
         with opened(path) as (content, file):
             _hold(path, file)
@@ -335,6 +332,8 @@ def main() -> None:
             asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url}
             begin = Progress(len(head), 2, asked=asked) if has_header else Progress(asked=asked)
             work = Import(path, content, begin)
+            if work.progress.offset > begin.offset:
+                print(_words_of_begin(work), flush=True)
             left = blocks(content, work.progress.line, work.progress.offset, quotes=format.quotes)
             # Without a terminal there is no bar.
             with tqdm(total=path.stat().st_size, initial=file.tell(), unit="B", unit_scale=True, disable=None) as bar:
@@ -346,6 +345,14 @@ def main() -> None:
 
 def _usage() -> NoReturn:
     raise SettingError("Name a file of readings, CSV or NDJSON: make import FILE=readings.csv")
+
+
+def _check_encoding(encoding: str) -> None:
+    """Raise SettingError for what is no encoding, or one in which lines do not end as they do in ASCII."""
+    with suppress(LookupError, UnicodeError):
+        if b"\n".decode(encoding) == "\n":
+            return
+    raise SettingError(f"ENCODING is no encoding that is known, or none that contains ASCII: {encoding!r}")
 
 
 def _delimiter() -> str:
@@ -378,21 +385,20 @@ def _run(work: Import, ingest: Ingest, left: Iterator[Block], show: Callable[[],
         work.done(block, outcome.result())
         show()
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        try:
-            for block in left:
-                waiting.append((block, pool.submit(ingest.store, block)))
-                if len(waiting) >= BLOCKS_AHEAD:
-                    finish()
-            while waiting:
+    pool = ThreadPoolExecutor(CONNECTIONS)
+    try:
+        for block in left:
+            waiting.append((block, pool.submit(ingest.store, block)))
+            if len(waiting) >= BLOCKS_AHEAD:
                 finish()
-        except BaseException:
-            # Requests under way come to their end. Their readings come again as duplicates.
-            ingest.stopped.set()
-            for _, outcome in waiting:
-                outcome.cancel()
-            work.keep()
-            raise
+        while waiting:
+            finish()
+    except BaseException:
+        # Of requests under way nobody hears any more. Their readings come again as duplicates.
+        ingest.stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        work.keep()
+        raise
     work.forget()
 
 
@@ -400,6 +406,14 @@ def _show(bar: "tqdm[Any]", progress: Progress, file: Content) -> None:
     """Show how much of the file is read and what became of it."""
     bar.set_postfix_str(f"{progress.stored:,} stored, {progress.faulty:,} faulty", refresh=False)
     bar.update(file.tell() - bar.n)
+
+
+def _words_of_begin(work: Import) -> str:
+    # The database may have been emptied, exchanged or restored since: nobody here knows.
+    return (
+        f"Goes on behind line {work.progress.line - 1:,}, where an import was interrupted. If what that stored is not"
+        f" there any more, begin anew: remove {work.place}"
+    )
 
 
 def _words(work: Import) -> str:
@@ -412,5 +426,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        print("Stopped. The same command goes on from here", file=sys.stderr, flush=True)
+        # Python would wait for requests under way.
+        os._exit(130)

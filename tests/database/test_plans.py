@@ -183,6 +183,7 @@ def test_a_page_of_readings_reads_little_more_than_its_lines(
         "after_temperature": 20.0,
         "most": 100,
     }
+    reader.execute("SET plan_cache_mode = force_custom_plan")
     kind, read = scans(reader, queries.PAGE_OF_READINGS, **page)["temperatures"]
     assert (kind.partition(" ")[0], read <= 201) == ("Index", True)
 

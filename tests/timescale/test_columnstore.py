@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER
 from tests.support import ROOT, Urls, compress, migrate, wait_for_locks
+from tests.transfer import text_of
 
 Connection = psycopg.Connection[Any]
 needs_sessions = pytest.mark.skipif("TIMESCALE_URL" not in os.environ, reason="PGlite is one session")
@@ -170,6 +171,28 @@ def test_who_asks_while_a_chunk_is_compressed_again_sees_its_readings(owner: Con
         asking.join()
         compressing.join()
     assert found == [(len(FIRST + BETWEEN_AND_WARMER),)]
+
+
+@needs_sessions
+def test_what_comes_to_a_compressed_chunk_while_a_download_is_planned_is_in_the_next_one(
+    owner: Connection, community: Urls, serve: Callable[..., TestClient]
+) -> None:
+    average = serve("average", DATABASE_URL=community(READER), POOL_SIZE="1")
+    week_later = (7, 20.0)
+    store(owner, *FIRST, week_later)
+    compress(owner)
+    chunks = owner.execute("SELECT chunk FROM show_chunks('temperatures') AS chunk ORDER BY 1").fetchall()
+    with psycopg.connect(community(OWNER)) as holder:
+        # Who plans has looked at the first chunk, and waits for the second.
+        holder.execute(f"LOCK TABLE {chunks[1][0]} IN ACCESS EXCLUSIVE MODE")
+        asking = threading.Thread(target=text_of, args=(average, "csv"))
+        asking.start()
+        wait_for_locks(community)
+        store(owner, *BETWEEN_AND_WARMER)
+        holder.commit()
+        asking.join()
+    lines = text_of(average, "csv").splitlines()[1:]
+    assert len(lines) == len((*FIRST, *BETWEEN_AND_WARMER, week_later))
 
 
 @needs_sessions
