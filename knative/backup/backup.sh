@@ -9,21 +9,23 @@ kept=2
 # A receiver that ends within them cannot go on; another one that ends lost the server.
 short_seconds=5
 current='' receiver='' began=0 failed=0 said=''
-# A server that vanished without a word is given up, also by who only listens to it. By itself the system waits for a quarter
-# of an hour, or for two hours, while another leads.
-watched='tcp_user_timeout=20000 keepalives_idle=10 keepalives_interval=5'
-
-# A container that starts anew has the password that there is by now.
-start_anew() {
-    rm -f /tmp/receiving
-    sleep 5
-    exit 1
-}
+# A server that vanished without a word is given up, also by who only listens to it or connects. By itself the system waits
+# for minutes, or for two hours, while another leads.
+watched='connect_timeout=4 tcp_user_timeout=20000 keepalives_idle=10 keepalives_interval=5'
+# So often in a row a server may refuse what one that takes connections has to answer, as while another one begins to lead.
+most_refusals=3
+refusals=0
 
 # initdb gives each database a number of its own, which a restored one keeps. It is what pg_control begins with.
 is_of_this_database() {
     local own
-    own=$(psql --no-psqlrc -AtF ' ' "dbname=postgres replication=true $watched" -c IDENTIFY_SYSTEM) || start_anew
+    if ! own=$(psql --no-psqlrc -AtF ' ' "dbname=postgres replication=true $watched" -c IDENTIFY_SYSTEM); then
+        refusals=$((refusals + 1))
+        # A container that starts anew has the password that there is by now.
+        [ "$refusals" -lt "$most_refusals" ] || exit 1
+        return 1
+    fi
+    refusals=0
     [ "${own%% *}" != "$(od -An -tu8 -N8 "$1/base/global/pg_control" | tr -d ' ')" ] || return 0
     [ -n "$said" ] || cat >&2 <<'END'
 The volume has the backup of another database, and is left as it is. This database has no backup. Bring the other one

@@ -239,3 +239,6 @@ def test_the_log_goes_on_when_the_password_that_it_is_received_with_is_another(s
         assert in_backup("ls /backup") == kept_in
     finally:
         change(base64.b64decode(before).decode())
+        # What runs has the other password now, and would begin anew after the next failover.
+        cluster.kubectl("delete", "pod", "--selector", "app.kubernetes.io/component=backup")
+        cluster.until(received, 120)

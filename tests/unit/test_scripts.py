@@ -76,12 +76,23 @@ def test_a_backup_of_a_cluster_is_old_after_its_time_and_where_it_was_made_in_th
     assert old == {"older", "ahead"}
 
 
-def _of_backup(command: str, folder: Path) -> str:
+def test_a_backup_of_a_cluster_goes_on_where_a_server_refuses_once_and_begins_anew_where_it_goes_on_refusing(
+    tmp_path: Path,
+) -> None:
+    asked = "psql() { return 2; }; watched= refusals=0 most_refusals=3; trap 'echo begins anew' EXIT\n"
+    asked += "for each in 1 2 3 4; do is_of_this_database there || echo goes on; done"
+    assert _of_backup(asked, tmp_path, returned=1).splitlines() == ["goes on", "goes on", "begins anew"]
+
+
+def _of_backup(command: str, folder: Path, returned: int = 0) -> str:
     """What a command prints that uses functions of the backup of a cluster, which is kept in the folder."""
     script = (ROOT / "knative/backup/backup.sh").read_text()
-    functions = "".join(re.findall(r"^(?:is_older|next_name)\(\) \{\n.*?^\}\n", script, re.DOTALL | re.MULTILINE))
+    names = "is_of_this_database|is_older|next_name"
+    functions = "".join(re.findall(rf"^(?:{names})\(\) \{{\n.*?^\}}\n", script, re.DOTALL | re.MULTILINE))
     whole = f"{functions}{command}".replace("/backup", str(folder))
-    return subprocess.run(["bash", "-euc", whole], check=True, capture_output=True, text=True).stdout.strip()
+    run = subprocess.run(["bash", "-euc", whole], check=False, capture_output=True, text=True)
+    assert run.returncode == returned, run.stderr
+    return run.stdout.strip()
 
 
 def end_of_the_cluster(folder: Path, kubectl: str = "") -> None:
