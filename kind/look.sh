@@ -39,6 +39,10 @@ database_faults() {
         echo "There is no database: make deploy"
         return
     fi
+    if [ "$wanted" = 0 ]; then
+        echo "The database has no instances, as while make recover is at work. If that ended early: make recover REPLACE=true CONTEXT=$CONTEXT; or, before it removed anything, make deploy"
+        return
+    fi
     pods=$(k -n temperature get pod -l cluster-name=temperature-db,application=spilo \
         --field-selector status.phase=Running -o jsonpath='{.items[*].metadata.name}')
     [ "$(wc -w <<<"$pods")" -ge "$wanted" ] ||

@@ -275,6 +275,10 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
             ["Nothing asks the database how it is, for a Prometheus: kubectl --context elsewhere -n temperature"],
         ),
         ({"INSTANCES": ""}, ["There is no database: make deploy"]),
+        (
+            {"INSTANCES": "0"},
+            ["The database has no instances, as while make recover is at work. If that ended early: make"],
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -300,6 +304,28 @@ def test_what_is_to_be_said_again_to_replace_a_database_is_all_of_it(tmp_path: P
     )
     again = "make recover REPLACE=true CONTEXT=elsewhere UNTIL=2026-11-26T08:30:00Z\n"
     assert (run.returncode, run.stderr.endswith(again)) == (1, True)
+
+
+def test_a_database_that_is_replaced_a_second_time_gets_as_many_instances_as_were_deployed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "kind", tmp_path / "kind")
+    shutil.copytree(ROOT / "knative/restore", tmp_path / "knative/restore")
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/images.yaml").write_text("")
+    (tmp_path / "kubectl").write_text(f"""#!/bin/sh
+case "$*" in
+    *"patch postgresql"*) echo "$*" >>"{tmp_path}/patched" ;;
+    # The first attempt ended before it started any.
+    *spec.numberOfInstances*) printf 0 ;;
+    *view-last-applied*) printf 'spec:\\n  numberOfInstances: 3\\n' ;;
+    *pg_is_in_recovery*) echo f ;;
+esac
+""")
+    (tmp_path / "kubectl").chmod(0o755)
+    settings = {"CONTEXT": "elsewhere", "REPLACE": "true", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = f"{tmp_path}/kind/recover.sh"
+    subprocess.run(["bash", script], capture_output=True, check=True, env={**os.environ, **settings})
+    asked = re.findall('"numberOfInstances": (\\d)', (tmp_path / "patched").read_text())
+    assert asked == ["0", "1", "3"]
 
 
 def test_a_setting_on_the_command_line_of_make_is_what_it_says() -> None:
