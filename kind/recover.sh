@@ -42,6 +42,11 @@ stop() {
 
 # What Patroni wrote down about instances that are gone would keep it from starting with this data.
 remove() {
+    # A volume that is removed under an instance goes with the end of its pod.
+    if [ "$(k "${database[@]}" -o jsonpath='{.spec.numberOfInstances}')" != 0 ]; then
+        echo "Nothing was removed: somebody started the database meanwhile, as another make recover does, or make deploy"
+        return 1
+    fi
     # A volume stays for as long as a pod names it, also one that has ended.
     k -n temperature delete job restore --ignore-not-found
     k -n temperature delete pvc -l cluster-name=temperature-db
