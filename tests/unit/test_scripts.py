@@ -348,7 +348,7 @@ def test_nothing_is_removed_of_a_database_that_somebody_starts_while_it_is_to_be
         tmp_path,
         f"""#!/bin/sh
 case "$*" in
-    *delete*pvc*) touch "{tmp_path}/removed" ;;
+    *delete*pvc*) touch "{tmp_path}/removed"; exit 1 ;;
     *spec.numberOfInstances*) printf 1 ;;
 esac
 """,
