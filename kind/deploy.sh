@@ -18,6 +18,8 @@ ln -sfn "$(cd "$overlay" && pwd)" build/overlay
 render overlay >build/objects.yaml
 needs=$(lacking build/objects.yaml)
 [ -z "$needs" ] || fail "Nothing was changed. The cluster of $CONTEXT lacks:" "$needs"
+! is_half_recovered ||
+    fail "Nothing was changed. make recover removed the database and ended before its backup was back: make recover REPLACE=true CONTEXT=$CONTEXT"
 changes=$(changed)
 [ -z "$changes" ] || printf '%s\n' \
     "Changed on the cluster since the last make deploy, and set back by this one (- is, + will be). What is to stay belongs" \
@@ -33,7 +35,8 @@ prepare_database() {
     esac
     k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 900s
     k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for condition=Ready --timeout 600s
-    k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
+    # A pooler that the overlay does not have any more goes away meanwhile, which is an error.
+    retry 60 k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
     agree_with_patroni
 }
 
@@ -50,8 +53,8 @@ start_functions() {
     # It is the operator's from then on. What was made this way is never pruned, and nothing here applies it.
     k -n temperature get configmap alarms >/dev/null 2>&1 ||
         k -n temperature create configmap alarms --from-literal=rules.json='[]'
-    for kind in apps/v1/Deployment core/v1/{ConfigMap,Service} networking.k8s.io/v1/NetworkPolicy \
-        policy/v1/PodDisruptionBudget serving.knative.dev/v1/Service; do
+    for kind in apps/v1/Deployment core/v1/{ConfigMap,Service} networking.internal.knative.dev/v1alpha1/Ingress \
+        networking.k8s.io/v1/NetworkPolicy policy/v1/PodDisruptionBudget serving.knative.dev/v1/Service; do
         kinds+=(--prune-allowlist "$kind")
     done
     if k get crd brokers.eventing.knative.dev >/dev/null 2>&1; then

@@ -33,10 +33,14 @@ standby_fault() {
 }
 
 database_faults() {
-    local wanted pods pod leader following names
+    local wanted pods pod leader following names config
     wanted=$(k -n temperature get postgresql temperature-db --ignore-not-found -o jsonpath='{.spec.numberOfInstances}')
     if [ -z "$wanted" ]; then
         echo "There is no database: make deploy"
+        return
+    fi
+    if [ "$wanted" = 0 ]; then
+        echo "The database has no instances, as while make recover is at work. If that ended early: make recover REPLACE=true CONTEXT=$CONTEXT; or, before it removed anything, make deploy"
         return
     fi
     pods=$(k -n temperature get pod -l cluster-name=temperature-db,application=spilo \
@@ -52,7 +56,10 @@ database_faults() {
     for pod in $pods; do
         [ "$pod" = "$leader" ] || grep -qx "$pod" <<<"$following" || standby_fault "$pod" "$leader"
     done
-    ! is_strict || k -n temperature exec "$leader" -c postgres -- patronictl show-config | grep -q '^synchronous_mode_strict: true' ||
+    config=$(k -n temperature exec "$leader" -c postgres -- patronictl show-config 2>/dev/null)
+    ! grep -q '^pause: true' <<<"$config" ||
+        echo "Patroni is paused, and no standby takes over: kubectl -n temperature exec $leader -c postgres -- patronictl resume"
+    ! is_strict || grep -q '^synchronous_mode_strict: true' <<<"$config" ||
         echo "Patroni does not have synchronous_mode_strict, as the manifest says, and may go on with one copy: make deploy"
     if [ "$wanted" -gt 1 ] && [ -z "$names" ]; then
         echo "No standby confirms what is stored: a reading has one copy. docs/reliability.md#copies-are-missing"

@@ -16,8 +16,9 @@ instant='^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|
 [ "${REPLACE:-}" = true ] ||
     fail "This removes the database of $CONTEXT, and puts its backup in the place. If you mean it: make recover REPLACE=true CONTEXT=$CONTEXT${UNTIL:+ UNTIL=$UNTIL}"
 instances=$(k "${database[@]}" -o jsonpath='{.spec.numberOfInstances}')
-# Where an earlier attempt ended half done; make deploy brings as many as the overlay says.
-[ "$instances" -gt 0 ] || instances=1
+# An earlier attempt that ended half done left fewer than make deploy had made.
+deployed=$(k -n temperature apply view-last-applied postgresql/temperature-db -o yaml | sed -n 's/^  numberOfInstances: //p') || deployed=1
+[ "${deployed:-1}" -le "$instances" ] || instances=${deployed:-1}
 
 set_instances() {
     k -n temperature patch postgresql temperature-db --type merge -p "{\"spec\": {\"numberOfInstances\": $1}}"
@@ -41,6 +42,11 @@ stop() {
 
 # What Patroni wrote down about instances that are gone would keep it from starting with this data.
 remove() {
+    # A volume that is removed under an instance goes with the end of its pod.
+    if [ "$(k "${database[@]}" -o jsonpath='{.spec.numberOfInstances}')" != 0 ]; then
+        echo "Nothing was removed: somebody started the database meanwhile, as another make recover does, or make deploy"
+        return 1
+    fi
     # A volume stays for as long as a pod names it, also one that has ended.
     k -n temperature delete job restore --ignore-not-found
     k -n temperature delete pvc -l cluster-name=temperature-db
@@ -51,6 +57,8 @@ remove() {
 restore() {
     local class
     class=$(k "${database[@]}" -o jsonpath='{.spec.volume.storageClass}')
+    # Before the volume: one that is there without a Job has the data of before, to make deploy.
+    render ../knative/restore | sed "/name: UNTIL\$/{n;s|value: .*|value: \"$UNTIL\"|;}" | k apply -f -
     k apply -f - <<YAML
 apiVersion: v1
 kind: PersistentVolumeClaim
@@ -63,7 +71,6 @@ spec:
   ${class:+storageClassName: $class}
   resources: {requests: {storage: $(k "${database[@]}" -o jsonpath='{.spec.volume.size}')}}
 YAML
-    render ../knative/restore | sed "/name: UNTIL\$/{n;s|value: .*|value: \"$UNTIL\"|;}" | k apply -f -
     await_job restore 720
 }
 

@@ -295,3 +295,43 @@ def test_an_overlay_that_is_not_there_is_named(deployment: Deployment) -> None:
     assert run.returncode == 1
     assert run.stderr.startswith("There is no overlay locale: neither knative/overlays/locale nor locale has")
     assert deployment.commands() == []
+
+
+@pytest.mark.parametrize(
+    ("volume", "job", "refused"),
+    [
+        ("", None, True),
+        ("persistentvolumeclaim/pgdata-temperature-db-0", "", True),
+        ("persistentvolumeclaim/x", None, False),
+    ],
+    ids=["after the data was removed", "while its backup is restored", "before anything was removed"],
+)
+def test_nothing_is_deployed_between_the_end_of_a_database_and_the_restore_of_its_backup(
+    deployment: Deployment, volume: str, job: str | None, refused: bool
+) -> None:
+    deployment.answers |= {
+        r"get postgresql temperature-db .*numberOfInstances": "0",
+        r"get pvc pgdata-temperature-db-0": volume,
+        r"get job restore": job,
+        r"wait job/restore --for condition=Complete": None,
+    }
+    run = deployment.run("production")
+    assert (run.returncode, deployment.changes() == []) == (int(refused), refused)
+    assert run.stderr.endswith("make recover REPLACE=true CONTEXT=somewhere\n") or not refused
+
+
+def test_a_pooler_that_goes_away_with_its_overlay_stops_nothing(deployment: Deployment) -> None:
+    program = deployment.folder / "programs/kubectl"
+    there = deployment.folder / "pooler"
+    there.touch()
+    gone = f'[[ $command != *"rollout status deployment -l cluster-name="* ]] || ! rm "{there}" 2>/dev/null || exit 1'
+    program.write_text(program.read_text().replace("while ", f"{gone}\nwhile "))
+    run = deployment.run("kind")
+    assert (run.returncode, run.stderr, there.exists()) == (0, "", False)
+
+
+def test_what_another_overlay_had_is_removed_but_for_data_and_what_made_it(deployment: Deployment) -> None:
+    assert deployment.run("eventing").returncode == 0
+    removed = set(re.findall(r"--prune-allowlist \S+/(\w+)", "\n".join(deployment.commands())))
+    kinds = {each["kind"] for each in deployment.objects()}
+    assert kinds - removed == {"Namespace", "PersistentVolumeClaim", "postgresql", "Job"}

@@ -199,6 +199,8 @@ case "$*" in
     *nodeName*) printf "$PLACES" ;;
     *"get pod -l cluster-name"*) printf temperature-db-0 ;;
     *"SHOW synchronous_standby_names"*) ;;
+    *show-config*) printf "$CONFIG" ;;
+    *spec.patroni*) printf "$STRICT" ;;
     *database_health*) [ "$FAULTS" != refused ] && printf '%s' "$FAULTS" ;;
     *"df --output"*) printf 'Use%%  Avail\n %s   400M\n' "$FULL" ;;
     *suspend*) printf '%s' "$SUSPENDED" ;;
@@ -211,6 +213,8 @@ esac
 """
 WELL = {
     "INSTANCES": "1",
+    "CONFIG": "",
+    "STRICT": "",
     "FAULTS": "",
     "FULL": "41%",
     "SUSPENDED": "",
@@ -285,7 +289,13 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
             {"HEALTH": "", "CONTEXT": "elsewhere"},
             ["Nothing asks the database how it is, for a Prometheus: kubectl --context elsewhere -n temperature"],
         ),
+        ({"CONFIG": r"pause: true\npostgresql:\n"}, ["Patroni is paused, and no standby takes over: kubectl"]),
+        ({"STRICT": "true"}, ["Patroni does not have synchronous_mode_strict, as the manifest says"]),
         ({"INSTANCES": ""}, ["There is no database: make deploy"]),
+        (
+            {"INSTANCES": "0"},
+            ["The database has no instances, as while make recover is at work. If that ended early: make"],
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
@@ -311,6 +321,51 @@ def test_what_is_to_be_said_again_to_replace_a_database_is_all_of_it(tmp_path: P
     )
     again = "make recover REPLACE=true CONTEXT=elsewhere UNTIL=2026-11-26T08:30:00Z\n"
     assert (run.returncode, run.stderr.endswith(again)) == (1, True)
+
+
+def recover(folder: Path, kubectl: str) -> "subprocess.CompletedProcess[str]":
+    """What `make recover` says with such a kubectl, and which code it ends with."""
+    shutil.copytree(ROOT / "kind", folder / "kind")
+    shutil.copytree(ROOT / "knative/restore", folder / "knative/restore")
+    (folder / "build").mkdir()
+    (folder / "build/images.yaml").write_text("")
+    (folder / "kubectl").write_text(kubectl)
+    (folder / "kubectl").chmod(0o755)
+    settings = {"CONTEXT": "elsewhere", "REPLACE": "true", "PATH": f"{folder}:{os.environ['PATH']}"}
+    script = f"{folder}/kind/recover.sh"
+    return subprocess.run(["bash", script], capture_output=True, check=False, env={**os.environ, **settings}, text=True)
+
+
+def test_a_database_that_is_replaced_a_second_time_gets_as_many_instances_as_were_deployed(tmp_path: Path) -> None:
+    # The first attempt ended before it started any.
+    run = recover(
+        tmp_path,
+        f"""#!/bin/sh
+case "$*" in
+    *"patch postgresql"*) echo "$*" >>"{tmp_path}/patched" ;;
+    *spec.numberOfInstances*) printf 0 ;;
+    *view-last-applied*) printf 'spec:\\n  numberOfInstances: 3\\n' ;;
+    *pg_is_in_recovery*) echo f ;;
+esac
+""",
+    )
+    assert run.returncode == 0, run.stderr
+    asked = re.findall(r'"numberOfInstances": (\d)', (tmp_path / "patched").read_text())
+    assert asked == ["0", "1", "3"]
+
+
+def test_nothing_is_removed_of_a_database_that_somebody_starts_while_it_is_to_be_replaced(tmp_path: Path) -> None:
+    run = recover(
+        tmp_path,
+        f"""#!/bin/sh
+case "$*" in
+    *delete*pvc*) touch "{tmp_path}/removed"; exit 1 ;;
+    *spec.numberOfInstances*) printf 1 ;;
+esac
+""",
+    )
+    assert (run.returncode, "Nothing was removed: somebody started" in run.stderr) == (1, True)
+    assert not (tmp_path / "removed").exists()
 
 
 def test_a_setting_on_the_command_line_of_make_is_what_it_says() -> None:
