@@ -305,49 +305,37 @@ def test_the_status_of_a_cluster_says_what_is_wrong(tmp_path: Path, answers: dic
     assert [line for line, beginning in zip(lines, said, strict=True) if not line.startswith(beginning)] == []
 
 
-def test_what_is_to_be_said_again_to_replace_a_database_is_all_of_it(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "kind", tmp_path / "kind")
-    (tmp_path / "build").mkdir()
-    (tmp_path / "build/images.yaml").write_text("")
-    (tmp_path / "kubectl").write_text("#!/bin/sh\n")
-    (tmp_path / "kubectl").chmod(0o755)
-    settings = {"CONTEXT": "elsewhere", "UNTIL": "2026-11-26T08:30:00Z", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    run = subprocess.run(
-        ["bash", tmp_path / "kind/recover.sh"],
-        capture_output=True,
-        check=False,
-        env={**os.environ, **settings},
-        text=True,
-    )
-    again = "make recover REPLACE=true CONTEXT=elsewhere UNTIL=2026-11-26T08:30:00Z\n"
-    assert (run.returncode, run.stderr.endswith(again)) == (1, True)
-
-
-def recover(folder: Path, kubectl: str) -> "subprocess.CompletedProcess[str]":
+def recover(folder: Path, kubectl: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     """What `make recover` says with such a kubectl, and which code it ends with."""
     shutil.copytree(ROOT / "kind", folder / "kind")
     shutil.copytree(ROOT / "knative/restore", folder / "knative/restore")
     (folder / "build").mkdir()
     (folder / "build/images.yaml").write_text("")
-    (folder / "kubectl").write_text(kubectl)
+    (folder / "kubectl").write_text(f"#!/bin/sh\n{kubectl}")
     (folder / "kubectl").chmod(0o755)
-    settings = {"CONTEXT": "elsewhere", "REPLACE": "true", "PATH": f"{folder}:{os.environ['PATH']}"}
+    environment = {**os.environ, "CONTEXT": "elsewhere", "PATH": f"{folder}:{os.environ['PATH']}", **settings}
     script = f"{folder}/kind/recover.sh"
-    return subprocess.run(["bash", script], capture_output=True, check=False, env={**os.environ, **settings}, text=True)
+    return subprocess.run(["bash", script], capture_output=True, check=False, env=environment, text=True)
+
+
+def test_what_is_to_be_said_again_to_replace_a_database_is_all_of_it(tmp_path: Path) -> None:
+    run = recover(tmp_path, "", UNTIL="2026-11-26T08:30:00Z")
+    again = "make recover REPLACE=true CONTEXT=elsewhere UNTIL=2026-11-26T08:30:00Z\n"
+    assert (run.returncode, run.stderr.endswith(again)) == (1, True)
 
 
 def test_a_database_that_is_replaced_a_second_time_gets_as_many_instances_as_were_deployed(tmp_path: Path) -> None:
     # The first attempt ended before it started any.
     run = recover(
         tmp_path,
-        f"""#!/bin/sh
-case "$*" in
+        f"""case "$*" in
     *"patch postgresql"*) echo "$*" >>"{tmp_path}/patched" ;;
     *spec.numberOfInstances*) printf 0 ;;
     *view-last-applied*) printf 'spec:\\n  numberOfInstances: 3\\n' ;;
     *pg_is_in_recovery*) echo f ;;
 esac
 """,
+        REPLACE="true",
     )
     assert run.returncode == 0, run.stderr
     asked = re.findall(r'"numberOfInstances": (\d)', (tmp_path / "patched").read_text())
@@ -357,12 +345,12 @@ esac
 def test_nothing_is_removed_of_a_database_that_somebody_starts_while_it_is_to_be_replaced(tmp_path: Path) -> None:
     run = recover(
         tmp_path,
-        f"""#!/bin/sh
-case "$*" in
+        f"""case "$*" in
     *delete*pvc*) touch "{tmp_path}/removed"; exit 1 ;;
     *spec.numberOfInstances*) printf 1 ;;
 esac
 """,
+        REPLACE="true",
     )
     assert (run.returncode, "Nothing was removed: somebody started" in run.stderr) == (1, True)
     assert not (tmp_path / "removed").exists()
