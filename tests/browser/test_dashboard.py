@@ -31,7 +31,7 @@ from tests.browser.support import (
     tile,
     view,
 )
-from tests.support import NOWHERE, wait_until
+from tests.support import LONG, NOWHERE, wait_until
 
 HOSTILE = [
     "<script>window.hostile = 1</script>",
@@ -549,7 +549,7 @@ def test_in_the_colours_of_the_system_what_is_chosen_has_a_frame(visit: Visit) -
     keep(page, "forced-colours")
 
 
-@pytest.mark.parametrize("width", [360, 768, 1920])
+@pytest.mark.parametrize("width", [360, 1920, *([768] if LONG else [])])
 def test_nobody_is_kept_out(visit: Visit, width: int) -> None:
     narrow = width == PHONE["viewport"]["width"]
     options = PHONE if narrow else {"viewport": {"width": width, "height": 900}}
