@@ -13,7 +13,7 @@ from tests.support import LONG, Urls
 from tests.watched import Game, Rule, begin, empty
 
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))
-GAMES, STEPS = (100, 60) if LONG else (5, 32)
+GAMES, STEPS = (100, 60) if LONG else (3, 32)
 
 
 @pytest.mark.parametrize("removes", [False, True], ids=["some of the future", "some removed"])

@@ -370,7 +370,11 @@ def stopped_restore(backups: Path, data: Path, number: int, **environment: str) 
     return restoring.returncode, said
 
 
-@pytest.mark.parametrize("until", [timedelta(0), timedelta(days=1)], ids=["all of it", "an instant after the end"])
+@pytest.mark.parametrize(
+    "until",
+    [pytest.param(timedelta(0), marks=pytest.mark.long), timedelta(days=1)],
+    ids=["all of it", "an instant after the end"],
+)
 def test_what_a_restore_that_was_stopped_left_is_in_no_later_backup(until: timedelta) -> None:
     with place() as folder, serving(folder / "postgres") as server:
         backups = folder / "elsewhere"
@@ -513,7 +517,7 @@ def test_a_backup_goes_on_in_a_new_copy_after_another_server_was_made_of_it() ->
             tried.stop()
 
 
-@pytest.mark.parametrize("days", [-20_000, pytest.param(-3, marks=pytest.mark.long), 3])
+@pytest.mark.parametrize("days", [*(pytest.param(days, marks=pytest.mark.long) for days in (-20_000, -3)), 3])
 def test_a_clock_that_was_wrong_costs_no_backup(days: int) -> None:
     """It is ahead or behind while two copies are made, and then set right."""
     with place() as folder, serving(folder / "postgres") as server:
