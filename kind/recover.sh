@@ -17,8 +17,8 @@ instant='^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|
     fail "This removes the database of $CONTEXT, and puts its backup in the place. If you mean it: make recover REPLACE=true CONTEXT=$CONTEXT${UNTIL:+ UNTIL=$UNTIL}"
 instances=$(k "${database[@]}" -o jsonpath='{.spec.numberOfInstances}')
 # An earlier attempt that ended half done left fewer than make deploy had made.
-deployed=$(k -n temperature apply view-last-applied postgresql/temperature-db -o yaml | sed -n 's/^  numberOfInstances: //p') || deployed=1
-[ "${deployed:-1}" -le "$instances" ] || instances=${deployed:-1}
+deployed=$(k -n temperature apply view-last-applied postgresql/temperature-db -o yaml | sed -n 's/^  numberOfInstances: //p') || deployed=
+[ "${deployed:=1}" -le "$instances" ] || instances=$deployed
 
 set_instances() {
     k -n temperature patch postgresql temperature-db --type merge -p "{\"spec\": {\"numberOfInstances\": $1}}"

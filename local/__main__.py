@@ -26,7 +26,7 @@ import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import backup, endings, gateway, observer, user
 from local.backup import Backup, newest, shares_a_disk
-from local.folder import held, reason, show_any_name
+from local.folder import held, show_any_name
 from local.keeper import Keeper
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
@@ -34,7 +34,7 @@ from migrations.database import explained
 from shared import access, conninfo, database, logs, settings
 from shared.masking import masked
 from shared.server import configuration
-from shared.settings import SettingError
+from shared.settings import SettingError, reason
 
 log = logging.getLogger("local")
 

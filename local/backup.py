@@ -25,11 +25,11 @@ from typing import Any
 import psycopg
 
 from local import endings, leftovers, user
-from local.folder import held, reason, show_any_name
+from local.folder import held, show_any_name
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
-from shared.settings import SettingError
+from shared.settings import SettingError, reason
 
 log = logging.getLogger("local")
 

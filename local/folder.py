@@ -2,14 +2,13 @@
 
 import fcntl
 import io
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from shared.settings import SettingError
+from shared.settings import SettingError, reason
 
 
 @contextmanager
@@ -40,8 +39,3 @@ def show_any_name() -> None:
     """Have the screen show what it can of the name of a folder or file, and the rest escaped."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def reason(error: OSError) -> str:
-    """Why the system refused something."""
-    return os.strerror(error.errno or 0)

@@ -3,7 +3,6 @@
 import json
 import logging
 import logging.handlers
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def _handler(path: Path) -> logging.Handler:
         return logging.handlers.RotatingFileHandler(path, maxBytes=10_000_000, backupCount=3)
     except OSError as error:
         raise settings.SettingError(
-            f"The log {path} cannot be written ({os.strerror(error.errno or 0)}); choose another LOG_FILE"
+            f"The log {path} cannot be written ({settings.reason(error)}); choose another LOG_FILE"
         ) from None
 
 

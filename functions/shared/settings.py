@@ -8,6 +8,11 @@ class SettingError(SystemExit):
     """A setting cannot be used. It ends the process with its message, without a traceback."""
 
 
+def reason(error: OSError) -> str:
+    """Why the system refused something, for the sentence that says what to fix."""
+    return os.strerror(error.errno or 0)
+
+
 def text(name: str, default: str = "") -> str:
     """The setting as it stands; an empty one counts as not set."""
     return os.environ.get(name, "").strip() or default
