@@ -131,9 +131,9 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
         _run(connection, "triggers", path, in_chunks=in_chunks)
         # Readings that came without them are in no room.
         connection.exec_driver_sql("UPDATE upkeep SET rooms_known = false")
-    # On a hypertable a generic plan has a part for each chunk, of which one or two are meant. And it has no part for what
-    # comes to a compressed chunk in which nothing was stored since. If the first of that comes while a plan is being
-    # made, nobody hears that it is wrong: kept, it would leave out all that comes to the chunk.
+    # On a hypertable a generic plan has a part for each chunk, of which one or two are meant. It has none for what
+    # comes to a compressed chunk where nothing was stored since. If the first of that comes while a plan is made,
+    # nobody hears that it is wrong: kept, it would leave out all that comes to the chunk.
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
     for function in (*FUNCTIONS_ON_READINGS, *(FUNCTIONS_ON_CHUNKS if in_chunks else ())):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
@@ -141,7 +141,8 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
             # TimescaleDB knows which chunks are meant. PostgreSQL would read the constraints of each once more.
             connection.exec_driver_sql(f"ALTER FUNCTION {function} SET constraint_exclusion = off")
     if in_chunks:
-        connection.exec_driver_sql("ALTER FUNCTION courses_of_few SET plan_cache_mode = force_generic_plan")
+        # What it has of a few readings reads no hypertable itself. Before the rest it sets this back.
+        connection.exec_driver_sql("ALTER FUNCTION courses SET plan_cache_mode = force_generic_plan")
         # Readings that come again may be of many compressed batches; nothing else here is.
         connection.exec_driver_sql(
             "ALTER FUNCTION delete_readings SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
@@ -155,16 +156,15 @@ Its first statement fails there, and the next ones go on without: a reading is s
 compressed is not there. Whatever is stored, summed up or removed is behind this. It is computed once for each session.
 """
 
-_STORED_READINGS = "stored_readings(building, among[1], lower(span), upper(span))"
-
 
 def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> None:
     mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
         # They have placeholders of their own.
-        "@courses@": _courses("courses", few_courses=_read("few_courses").rstrip() if in_chunks else ""),
-        "@courses_of_few@": _courses("courses_of_few", readings=_STORED_READINGS, near_spans="spans"),
+        "@courses@": _courses("courses", of_few=_read("few_courses").rstrip() if in_chunks else ""),
         "@courses_now@": _courses("courses_now", volatility="VOLATILE"),
+        "@course@": _course("temperatures"),
+        "@course_of_few@": _course("stored_readings(building, among[1], lower(span), upper(span))"),
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
         "@exact_sum@": _read("exact_sum"),
         "@mark_all@": mark.replace("@chosen@", ""),
@@ -186,11 +186,13 @@ def _roll_up(whole: str, width: str, *, part: str) -> str:
     return _read("roll_up").replace("@whole@", whole).replace("@width@", width).replace("@part@", part).rstrip()
 
 
-def _courses(name: str, **parts: str) -> str:
-    statement = _read("course").replace("@name@", name)
-    for part, text_of_part in {"volatility": "STABLE", "readings": "temperatures", "few_courses": "", **parts}.items():
-        statement = statement.replace(f"@{part}@", text_of_part)
-    return statement.rstrip()
+def _courses(name: str, volatility: str = "STABLE", of_few: str = "") -> str:
+    function = _read("courses_function").replace("@name@", name).replace("@volatility@", volatility)
+    return function.replace("@of_few@", of_few).rstrip()
+
+
+def _course(readings: str) -> str:
+    return _read("course").replace("@readings@", readings).rstrip()
 
 
 def _read(name: str) -> str:
