@@ -30,10 +30,8 @@ FUNCTIONS_ON_READINGS = (
     "readings_summary(text, text[], timestamptz, timestamptz, interval)",
     "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
     "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
-    *(
-        f"{name}(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)"
-        for name in ("courses", "courses_now")
-    ),
+    "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
+    "courses_of_hours(text, text[], tstzmultirange)",
     "latest_reading(text, text, timestamptz)",
     "page_of_readings(text, text[], timestamptz, timestamptz, timestamptz, double precision, integer)",
     "remove_slice(removals, rooms, integer, integer, tstzrange)",
@@ -50,7 +48,7 @@ FUNCTIONS_ON_CHUNKS = ("stored_readings(text, text, timestamptz, timestamptz)",)
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
     DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_now,
-        courses_of_few, stored_readings, page_of_readings;
+        courses_of_few, courses_of_hours, stored_readings, page_of_readings, whole_parts;
     DROP SEQUENCE IF EXISTS summarized;
     DO $$ BEGIN
         IF to_regclass('timescaledb_information.jobs') IS NOT NULL THEN
@@ -161,10 +159,10 @@ def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> No
     mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
         # They have placeholders of their own.
-        "@courses@": _courses("courses", of_few=_read("few_courses").rstrip() if in_chunks else ""),
-        "@courses_now@": _courses("courses_now", volatility="VOLATILE"),
+        "@few_courses@": _read("few_courses").rstrip() if in_chunks else "",
         "@course@": _course("temperatures"),
         "@course_of_few@": _course("stored_readings(building, among[1], lower(span), upper(span))"),
+        "@course_of_quarters@": _course("temperatures", **_OF_QUARTERS),
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
         "@exact_sum@": _read("exact_sum"),
         "@mark_all@": mark.replace("@chosen@", ""),
@@ -186,13 +184,32 @@ def _roll_up(whole: str, width: str, *, part: str) -> str:
     return _read("roll_up").replace("@whole@", whole).replace("@width@", width).replace("@part@", part).rstrip()
 
 
-def _courses(name: str, volatility: str = "STABLE", of_few: str = "") -> str:
-    function = _read("courses_function").replace("@name@", name).replace("@volatility@", volatility)
-    return function.replace("@of_few@", of_few).rstrip()
+_OF_PARTS_OF_HOURS = {
+    # PL/pgSQL holds an array in a form that would be made flat again for each reading.
+    "at": """greatest(
+                    date_bin('1 hour', timestamp, '2000-01-03 00:00+00'),
+                    (SELECT array_cat(bounds, '{}'))[width_bucket(timestamp, (SELECT array_cat(bounds, '{}')))]
+                )""",
+    "group": "ordered.at",
+    "held": "CASE WHEN gap > most_held THEN most_held ELSE gap END",
+}
+_OF_QUARTERS = {
+    "at": "date_bin('1 hour', timestamp, '2000-01-03 00:00+00')",
+    "group": "date_bin('15 minutes', timestamp, '2000-01-03 00:00+00')",
+    "held": "gap",
+    "beyond": "",
+}
 
 
-def _course(readings: str) -> str:
-    return _read("course").replace("@readings@", readings).rstrip()
+def _course(readings: str, **parts: str) -> str:
+    statement = _read("course").replace("@readings@", readings)
+    for part, text_of_part in {
+        "beyond": ",\n" + _read("beyond_limits").rstrip(),
+        **_OF_PARTS_OF_HOURS,
+        **parts,
+    }.items():
+        statement = statement.replace(f"@{part}@", text_of_part)
+    return statement.rstrip()
 
 
 def _read(name: str) -> str:

@@ -7,23 +7,11 @@ SELECT
     ) + coalesce(sum(tiny * tiny), 0),
     min(timestamp), min(temperature) FILTER (WHERE first), max(timestamp), max(temperature) FILTER (WHERE gap IS NULL),
     coalesce(max(gap), 0) * interval '1 microsecond',
-    coalesce(sum(held), 0), exact_total(sum(high * held), sum(low * held), sum(tiny * held)),
-    coalesce(sum(held) FILTER (WHERE temperature > above_limit), 0),
-    exact_total(
-        sum(high * held) FILTER (WHERE temperature > above_limit),
-        sum(low * held) FILTER (WHERE temperature > above_limit),
-        sum(tiny * held) FILTER (WHERE temperature > above_limit)
-    ),
-    coalesce(sum(held) FILTER (WHERE temperature < below_limit), 0),
-    exact_total(
-        sum(high * held) FILTER (WHERE temperature < below_limit),
-        sum(low * held) FILTER (WHERE temperature < below_limit),
-        sum(tiny * held) FILTER (WHERE temperature < below_limit)
-    )
+    coalesce(sum(held), 0), exact_total(sum(high * held), sum(low * held), sum(tiny * held))@beyond@
 FROM (
     SELECT
-        ordered.room_id, ordered.at, timestamp, temperature, first, gap,
-        CASE WHEN gap > most_held THEN most_held ELSE gap END AS held,
+        ordered.room_id, @group@ AS at, timestamp, temperature, first, gap,
+        @held@ AS held,
         (multiple + 2147483648) >> 32 AS high, multiple - (((multiple + 2147483648) >> 32) << 32) AS low,
         CASE WHEN multiple = 0 THEN exact_temperature(temperature) END AS tiny
     FROM unnest(near) AS span CROSS JOIN LATERAL (
@@ -33,11 +21,7 @@ FROM (
         FROM (
             SELECT
                 reading.room_id, timestamp, temperature,
-                greatest(
-                    date_bin('1 hour', timestamp, '2000-01-03 00:00+00'),
-                    -- PL/pgSQL holds an array in a form that would be made flat again for each reading.
-                    (SELECT array_cat(bounds, '{}'))[width_bucket(timestamp, (SELECT array_cat(bounds, '{}')))]
-                ) AS at,
+                @at@ AS at,
                 CASE
                     WHEN temperature >= 0.03125 OR temperature <= -0.03125
                     THEN (temperature * 144115188075855872)::bigint ELSE 0
