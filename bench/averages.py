@@ -48,7 +48,9 @@ AVERAGE = """
 AVERAGE_OF_BUILDING = AVERAGE.replace("AND room_id = %(room)s ", "")
 SERIES = AVERAGE.replace("SELECT", "SELECT date_bin('1 day', timestamp, '2000-01-03 00:00+00'),") + " GROUP BY 1"
 SERIES_IN_ZONE = AVERAGE.replace("SELECT", "SELECT date_trunc('day', timestamp, '{zone}'),") + " GROUP BY 1"
-SERIES_OF_BUILDING = SERIES.replace("AND room_id = %(room)s ", "")
+SERIES_OF_BUILDING, SERIES_OF_BUILDING_IN_ZONE = (
+    series.replace("AND room_id = %(room)s ", "") for series in (SERIES, SERIES_IN_ZONE)
+)
 HELD = """
     SELECT count(*) FILTER (WHERE timestamp >= %(start)s), sum({of} * extract(epoch FROM length)) / 3600
     FROM (
@@ -184,6 +186,12 @@ def _of_buildings(length: timedelta, large: bool) -> Iterator[Question]:
             f"hours above what a room {name}", _course(CourseOptions(above=limit), length), beyond, length=length
         )
     yield Question("days of the building", _days(BUILDING, length, whole=True), SERIES_OF_BUILDING, length=length)
+    yield Question(
+        "days of the building in Asia/Kathmandu",
+        _days(BUILDING, length, whole=True, zone="Asia/Kathmandu"),
+        SERIES_OF_BUILDING_IN_ZONE.format(zone="Asia/Kathmandu"),
+        length=length,
+    )
     if large:
         yield Question(
             f"average of a building of {MANY_ROOMS:,} rooms",

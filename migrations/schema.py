@@ -133,7 +133,7 @@ rooms = Table(
     # and all that came since is from `low` to `high` degrees Celsius.
     Column("low", Double()),
     Column("high", Double()),
-    # Hours before this instant were summed up before there were courses, and have none yet.
+    # Hours before this instant were summed up by an older version, and lack their course or their quarters.
     Column("courses_missing_before", TIMESTAMP(timezone=True)),
     # The weeks before this instant are put together; '-infinity' is for days that were there before there were weeks.
     Column("weeks_until", TIMESTAMP(timezone=True), server_default=text("'-infinity'"), nullable=False),
@@ -188,7 +188,17 @@ def _course() -> tuple[Column[Any], ...]:
     )
 
 
-room_hours = _summaries("room_hours", _room_id(), _start("hour"), course=_course())
+def _quarters() -> tuple[Column[Any], ...]:
+    """The counts, sums, lowest and highest readings of the quarters of an hour; NULL where they are not known."""
+    return (
+        Column("counts", ARRAY(Integer())),
+        Column("sums", ARRAY(Numeric())),
+        Column("mins", ARRAY(Double())),
+        Column("maxs", ARRAY(Double())),
+    )
+
+
+room_hours = _summaries("room_hours", _room_id(), _start("hour"), course=(*_course(), *_quarters()))
 room_days = _summaries("room_days", _room_id(), _start("day"), course=_course())
 room_weeks = _summaries("room_weeks", _room_id(), _start("week"), course=_course())
 building_hours = _summaries("building_hours", _start("hour"))

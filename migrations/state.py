@@ -30,11 +30,10 @@ FUNCTIONS_ON_READINGS = (
     "readings_summary(text, text[], timestamptz, timestamptz, interval)",
     "readings_by_bucket(text, text[], tstzmultirange, timestamptz[])",
     "readings_up_to(text, text[], timestamptz, timestamptz, integer)",
-    *(
-        f"{name}(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)"
-        for name in ("courses", "courses_now")
-    ),
+    "courses(text, text[], tstzmultirange, timestamptz[], interval, double precision, double precision)",
+    "courses_of_hours(text, text[], tstzmultirange)",
     "latest_reading(text, text, timestamptz)",
+    "page_of_readings(text, text[], timestamptz, timestamptz, timestamptz, double precision, integer)",
     "remove_slice(removals, rooms, integer, integer, tstzrange)",
     "find_latest(removals, text, tstzrange)",
     "delete_readings(text, text, timestamptz[], double precision[])",
@@ -49,7 +48,7 @@ FUNCTIONS_ON_CHUNKS = ("stored_readings(text, text, timestamptz, timestamptz)",)
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
     DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_now,
-        courses_of_few, stored_readings;
+        courses_of_few, courses_of_hours, stored_readings, page_of_readings, whole_parts;
     DROP SEQUENCE IF EXISTS summarized;
     DO $$ BEGIN
         IF to_regclass('timescaledb_information.jobs') IS NOT NULL THEN
@@ -130,7 +129,9 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
         _run(connection, "triggers", path, in_chunks=in_chunks)
         # Readings that came without them are in no room.
         connection.exec_driver_sql("UPDATE upkeep SET rooms_known = false")
-    # On a hypertable a generic plan has a part for each chunk, of which one or two are meant.
+    # On a hypertable a generic plan has a part for each chunk, of which one or two are meant. It has none for what
+    # comes to a compressed chunk where nothing was stored since. If the first of that comes while a plan is made,
+    # nobody hears that it is wrong: kept, it would leave out all that comes to the chunk.
     plan = "force_custom_plan" if edition is not Edition.PLAIN else "force_generic_plan"
     for function in (*FUNCTIONS_ON_READINGS, *(FUNCTIONS_ON_CHUNKS if in_chunks else ())):
         connection.exec_driver_sql(f"ALTER FUNCTION {function} SET plan_cache_mode = {plan}")
@@ -138,7 +139,8 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
             # TimescaleDB knows which chunks are meant. PostgreSQL would read the constraints of each once more.
             connection.exec_driver_sql(f"ALTER FUNCTION {function} SET constraint_exclusion = off")
     if in_chunks:
-        connection.exec_driver_sql("ALTER FUNCTION courses_of_few SET plan_cache_mode = force_generic_plan")
+        # What it has of a few readings reads no hypertable itself. Before the rest it sets this back.
+        connection.exec_driver_sql("ALTER FUNCTION courses SET plan_cache_mode = force_generic_plan")
         # Readings that come again may be of many compressed batches; nothing else here is.
         connection.exec_driver_sql(
             "ALTER FUNCTION delete_readings SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
@@ -152,16 +154,15 @@ Its first statement fails there, and the next ones go on without: a reading is s
 compressed is not there. Whatever is stored, summed up or removed is behind this. It is computed once for each session.
 """
 
-_STORED_READINGS = "stored_readings(building, among[1], lower(span), upper(span))"
-
 
 def _run(connection: Connection, name: str, path: str, *, in_chunks: bool) -> None:
     mark, kept_out = _read("mark"), _read("kept_out")
     parts = {
         # They have placeholders of their own.
-        "@courses@": _courses("courses", few_courses=_read("few_courses").rstrip() if in_chunks else ""),
-        "@courses_of_few@": _courses("courses_of_few", readings=_STORED_READINGS, near_spans="spans"),
-        "@courses_now@": _courses("courses_now", volatility="VOLATILE"),
+        "@few_courses@": _read("few_courses").rstrip() if in_chunks else "",
+        "@course@": _course("temperatures"),
+        "@course_of_few@": _course("stored_readings(building, among[1], lower(span), upper(span))"),
+        "@course_of_quarters@": _course("temperatures", **_OF_QUARTERS),
         "@search_path@": connection.scalar(text("SELECT quote_literal(CAST(:path AS text))"), {"path": path}),
         "@exact_sum@": _read("exact_sum"),
         "@mark_all@": mark.replace("@chosen@", ""),
@@ -183,9 +184,30 @@ def _roll_up(whole: str, width: str, *, part: str) -> str:
     return _read("roll_up").replace("@whole@", whole).replace("@width@", width).replace("@part@", part).rstrip()
 
 
-def _courses(name: str, **parts: str) -> str:
-    statement = _read("course").replace("@name@", name)
-    for part, text_of_part in {"volatility": "STABLE", "readings": "temperatures", "few_courses": "", **parts}.items():
+_OF_PARTS_OF_HOURS = {
+    # PL/pgSQL holds an array in a form that would be made flat again for each reading.
+    "at": """greatest(
+                    date_bin('1 hour', timestamp, '2000-01-03 00:00+00'),
+                    (SELECT array_cat(bounds, '{}'))[width_bucket(timestamp, (SELECT array_cat(bounds, '{}')))]
+                )""",
+    "group": "ordered.at",
+    "held": "CASE WHEN gap > most_held THEN most_held ELSE gap END",
+}
+_OF_QUARTERS = {
+    "at": "date_bin('1 hour', timestamp, '2000-01-03 00:00+00')",
+    "group": "date_bin('15 minutes', timestamp, '2000-01-03 00:00+00')",
+    "held": "gap",
+    "beyond": "",
+}
+
+
+def _course(readings: str, **parts: str) -> str:
+    statement = _read("course").replace("@readings@", readings)
+    for part, text_of_part in {
+        "beyond": ",\n" + _read("beyond_limits").rstrip(),
+        **_OF_PARTS_OF_HOURS,
+        **parts,
+    }.items():
         statement = statement.replace(f"@{part}@", text_of_part)
     return statement.rstrip()
 

@@ -184,7 +184,15 @@ def _root(numerator: int, denominator: int) -> float:
     return (2 * root + inexact) / (1 << (shift + 1))
 
 
-OF_COURSES = b"""
+_OF_SUMMARY = b"""
+    count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature, longest_gap,
+    degree_microseconds
+"""
+_IS_ENOUGH = b"""longest_gap <= %(longest_hold)s
+            AND (min <= %(above)s::float8 AND max > %(above)s) IS NOT TRUE
+            AND (min < %(below)s::float8 AND max >= %(below)s) IS NOT TRUE
+"""
+_STATEMENT = b"""
     WITH asked AS MATERIALIZED (
         SELECT
             since, ending, dropped_before, least(ending, now()) AS until,
@@ -232,7 +240,7 @@ OF_COURSES = b"""
     ), week AS MATERIALIZED (
         SELECT summary.*, {is_enough} AS is_enough
         FROM room CROSS JOIN unnest(weeks) AS span CROSS JOIN LATERAL (
-            SELECT * FROM room_weeks
+            SELECT room_id, week, {of_summary} FROM room_weeks
             WHERE building_id = %(building_id)s AND room_weeks.room_id = room.room_id
               AND week >= lower(span) AND week < upper(span) OFFSET 0
         ) AS summary
@@ -248,7 +256,7 @@ OF_COURSES = b"""
     ), day AS MATERIALIZED (
         SELECT summary.*, {is_enough} AS is_enough
         FROM room_by_days CROSS JOIN unnest(days) AS span CROSS JOIN LATERAL (
-            SELECT * FROM room_days
+            SELECT room_id, day, {of_summary} FROM room_days
             WHERE building_id = %(building_id)s AND room_days.room_id = room_by_days.room_id
               AND day >= lower(span) AND day < upper(span) OFFSET 0
         ) AS summary
@@ -264,7 +272,7 @@ OF_COURSES = b"""
     ), hour AS MATERIALIZED (
         SELECT summary.*, hour < dropped_before OR {is_enough} AS is_enough
         FROM asked CROSS JOIN room_by_hours CROSS JOIN unnest(room_by_hours.hours) AS span CROSS JOIN LATERAL (
-            SELECT * FROM room_hours
+            SELECT room_id, hour, {of_summary} FROM room_hours
             WHERE building_id = %(building_id)s AND room_hours.room_id = room_by_hours.room_id
               AND hour >= lower(span) AND hour < upper(span) OFFSET 0
         ) AS summary
@@ -385,11 +393,9 @@ OF_COURSES = b"""
         coalesce(of_pieces.below_degree_microseconds, 0) + coalesce(of_holds.below_degree_microseconds, 0)
     FROM of_pieces FULL JOIN of_holds USING (bucket) LEFT JOIN earliest USING (bucket) LEFT JOIN latest USING (bucket)
     ORDER BY bucket
-""".replace(b"{stale}", STALE).replace(
-    b"{is_enough}",
-    b"""longest_gap <= %(longest_hold)s
-            AND (min <= %(above)s::float8 AND max > %(above)s) IS NOT TRUE
-            AND (min < %(below)s::float8 AND max >= %(below)s) IS NOT TRUE""",
+"""
+OF_COURSES = (
+    _STATEMENT.replace(b"{stale}", STALE).replace(b"{of_summary}", _OF_SUMMARY).replace(b"{is_enough}", _IS_ENOUGH)
 )
 """For a room, or for all rooms of the building where there is no `room_id`; in the buckets between `bounds`, which are
 the start of the interval, instants in order, and its end. Each is named by its number from 1.

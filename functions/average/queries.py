@@ -137,11 +137,8 @@ class Temperatures:
 
     def __init__(self, database: Database) -> None:
         self._deadline_seconds = database.deadline_seconds
-        brief = {"statement_timeout": round(BRIEF_SECONDS * 1000)}
-        self._bounds = _Bounds(database.bounds_with(**brief), database.bounds)
-        self._bounds_of_pages = _Bounds(
-            database.bounds_with(**brief, **_PLANNED_ANEW), database.bounds_with(**_PLANNED_ANEW)
-        )
+        self._bounds = database.bounds
+        self._brief_bounds = database.bounds_within(BRIEF_SECONDS)
         self._turns = Turns(database.connections)
         self._pool = Pool(
             database.url,
@@ -195,7 +192,7 @@ class Temperatures:
         """The first readings of some rooms in the interval. Those of the first room begin after a place."""
         async with self._downloads:
             rows = await self._fetch(
-                PAGE_OF_READINGS,
+                _PAGE_OF_READINGS,
                 {
                     "building_id": scope.building_id,
                     "rooms": list(rooms),
@@ -205,7 +202,6 @@ class Temperatures:
                     "after_temperature": after.temperature if after else -inf,
                     "most": most,
                 },
-                self._bounds_of_pages,
             )
         return [Values(rooms[number - 1], *values) for number, *values in rows]
 
@@ -261,14 +257,12 @@ class Temperatures:
             },
         )
 
-    async def _fetch(self, statement: bytes, parameters: dict[str, Any], bounds: "_Bounds | None" = None) -> list[Any]:
+    async def _fetch(self, statement: bytes, parameters: dict[str, Any]) -> list[Any]:
         """The rows of a statement, within the deadline."""
         started = perf_counter()
         progress = _Progress()
         try:
-            return await within(
-                self._deadline_seconds, self._rows(bounds or self._bounds, statement, parameters, progress)
-            )
+            return await within(self._deadline_seconds, self._rows(statement, parameters, progress))
         except psycopg.errors.QueryCanceled as error:
             raise unavailable("deadline", TOO_LONG) from error
         except psycopg.errors.TransactionTimeout as error:
@@ -286,19 +280,18 @@ class Temperatures:
     def _pool_now(self, name: str) -> float:
         return self._pool.get_stats().get(name, 0)
 
-    async def _rows(
-        self, bounds: "_Bounds", statement: bytes, parameters: dict[str, Any], progress: "_Progress"
-    ) -> list[Any]:
+    async def _rows(self, statement: bytes, parameters: dict[str, Any], progress: "_Progress") -> list[Any]:
         await self._pool.open()
         async with self._turns.next(brief=True) as brief:
+            bounds = self._brief_bounds if brief else self._bounds
             try:
-                return await self._asked(bounds.brief if brief else bounds.long, statement, parameters, progress)
+                return await self._asked(bounds, statement, parameters, progress)
             except psycopg.errors.QueryCanceled:
                 if not brief:
                     raise
         progress.stage = _Stage.CONNECTION
         async with self._turns.next(brief=False):
-            return await self._asked(bounds.long, statement, parameters, progress)
+            return await self._asked(self._bounds, statement, parameters, progress)
 
     async def _asked(
         self, bounds: LiteralString | None, statement: bytes, parameters: dict[str, Any], progress: "_Progress"
@@ -322,22 +315,6 @@ class Temperatures:
                 log.warning("the database did not answer, trying again: %s", error)
                 progress.failure = error
                 await asyncio.sleep(backoff.pause_seconds())
-
-
-class _Bounds(NamedTuple):
-    """The statement with which a transaction begins, None for none."""
-
-    brief: LiteralString
-    """In a brief turn."""
-    long: LiteralString | None
-
-
-_PLANNED_ANEW = {"plan_cache_mode": "force_custom_plan"}
-"""For a statement that reads a hypertable itself.
-
-TimescaleDB's plan for a compressed chunk has no part for what was stored since, where nothing was. If the first of that
-comes while a plan is being made, nobody hears that it is wrong: kept, it would leave out all that comes to the chunk.
-"""
 
 
 class _Stage(Enum):
@@ -441,29 +418,8 @@ _ROOMS = b"""
     ORDER BY building_id, room_id LIMIT %(limit)s
 """
 _ROOMS_OF_BUILDING = _ROOMS.replace(b"WHERE (", b"WHERE building_id = %(building_id)s AND (")
-PAGE_OF_READINGS = _text(
-    b"""
-    SELECT
-        number, convert_to(string_agg(to_json(timestamp AT TIME ZONE 'UTC')::text || temperature, chr(10)), 'UTF8'),
-        count(*), max(timestamp)
-    FROM (
-        SELECT number, timestamp, temperature
-        FROM unnest(%(rooms)s::text[]) WITH ORDINALITY AS room (room_id, number)
-        CROSS JOIN LATERAL (
-            SELECT timestamp, temperature FROM temperatures
-            WHERE building_id = %(building_id)s AND temperatures.room_id = room.room_id
-              AND timestamp >= CASE number WHEN 1 THEN %(after_timestamp)s::timestamptz ELSE %(start)s::timestamptz END
-              AND timestamp >= %(start)s::timestamptz AND timestamp < %(end)s::timestamptz
-              AND (timestamp, temperature) > (
-                  CASE number WHEN 1 THEN %(after_timestamp)s ELSE %(start)s END,
-                  CASE number WHEN 1 THEN %(after_temperature)s::float8 ELSE '-Infinity' END
-              )
-            ORDER BY timestamp FETCH FIRST (%(most)s::int) ROWS WITH TIES
-        ) AS reading
-        ORDER BY number, timestamp, temperature LIMIT %(most)s
-    ) AS page
-    GROUP BY number ORDER BY number
+_PAGE_OF_READINGS = b"""
+    SELECT * FROM page_of_readings(
+        %(building_id)s, %(rooms)s, %(start)s, %(end)s, %(after_timestamp)s, %(after_temperature)s, %(most)s
+    )
 """
-)
-"""A page of readings. Its plan must take no more of a room than the page has, nor sort more than that (test_plans): the
-columnstore is ordered by the timestamp alone. `start` is a bound of its own, which leaves out chunks."""

@@ -4,6 +4,7 @@ Each is complete: with values in place of its parameters it can be pasted into p
 the sum without any rounding, the lowest and the highest of its readings.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 OF_A_ROOM_WITHOUT_HOURS = b"""
@@ -24,9 +25,8 @@ _ASKED = b"""
 {whole}
         FROM upkeep CROSS JOIN (
             SELECT
-                date_bin('1 hour', %(start)s + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour,
-                date_bin('1 day', %(start)s + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day,
-                date_bin('7 days', %(start)s + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week
+{first}
+                date_bin('1 hour', %(start)s + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour
         ) AS first
     )
 """
@@ -46,16 +46,34 @@ _OF_LEVEL = b"""
         ) AS summary
         UNION ALL
 """
+_QUARTERS = b"""
+        SELECT summary.* FROM part CROSS JOIN unnest(quarters) AS span CROSS JOIN LATERAL (
+            SELECT at, counts[number], sums[number], mins[number], maxs[number]
+            FROM room_hours CROSS JOIN (VALUES (1), (2), (3), (4)) AS quarter (number)
+            CROSS JOIN LATERAL (SELECT hour + (number - 1) * interval '00:15' AS at) AS start
+            WHERE building_id = %(building_id)s AND room_id = {among}
+              AND hour > lower(span) - interval '01:00' AND hour < upper(span)
+              AND at >= lower(span) AND at < upper(span) AND counts[number] > 0 OFFSET 0
+        ) AS summary
+        UNION ALL
+"""
+_OWN_QUARTERS = b"""
+        CROSS JOIN LATERAL (
+            SELECT quarters * tstzmultirange(tstzrange(courses_missing_before, NULL)) - dropped - stale
+                - {taken} - own_days.days - own_hours.hours AS quarters
+        ) AS own_quarters
+"""
 _OF_A_ROOM = (
     _ASKED
     + b"""
     , room AS (
-        SELECT asked.*, weeks_until, {stale} FROM rooms CROSS JOIN asked
+        SELECT asked.*, weeks_until, {missing}{stale} FROM rooms CROSS JOIN asked
         WHERE building_id = %(building_id)s::text AND room_id = %(room_id)s::text
     ), part AS MATERIALIZED (
         SELECT
-            ARRAY[%(room_id)s] AS among, own_weeks.weeks, own_days.days, own_hours.hours,
-            everything - own_weeks.weeks - own_days.days - own_hours.hours + everything * dropped AS readings
+            ARRAY[%(room_id)s] AS among, own_weeks.weeks, own_days.days, own_hours.hours, {quarters}
+            everything - own_weeks.weeks - own_days.days - own_hours.hours {less_quarters}
+                + everything * dropped AS readings
         FROM room
         CROSS JOIN LATERAL (
             SELECT room.weeks * tstzmultirange(tstzrange(NULL, weeks_until))
@@ -65,6 +83,7 @@ _OF_A_ROOM = (
             SELECT room.days - touched(stale, interval '24:00') - own_weeks.weeks AS days
         ) AS own_days
         CROSS JOIN LATERAL (SELECT room.hours - stale - own_weeks.weeks - own_days.days AS hours) AS own_hours
+{own_quarters}
     )
     SELECT
         {bucket},
@@ -78,14 +97,15 @@ _OF_A_ROOM = (
 )
 """`asked` has ranges of time: all of the interval, the time of which readings were dropped, whole hours, days, weeks. A
 dropped hour counts where it begins. `stale` are the hours of the room that are not summed up yet; its weeks are put
-together before `weeks_until`. `part` is how the interval is covered: by weeks, by days, by hours, and by readings.
-OFFSET 0 keeps a query apart, so that each span is one range of an index.
+together before `weeks_until`. `part` is how the interval is covered: by weeks, by days, by hours, and by readings;
+where buckets have `bounds`, also by quarters of the hours in which one begins, without hours of a version before that
+had none. OFFSET 0 keeps a query apart, so that each span is one range of an index.
 """
 _OF_A_BUILDING = (
     _ASKED
     + b"""
     , room AS MATERIALIZED (
-        SELECT room_id, {stale} FROM rooms CROSS JOIN asked WHERE building_id = %(building_id)s::text
+        SELECT room_id, {missing}{stale} FROM rooms CROSS JOIN asked WHERE building_id = %(building_id)s::text
     ), building AS MATERIALIZED (
         SELECT days, hours - stale - days AS hours
         FROM (
@@ -94,10 +114,10 @@ _OF_A_BUILDING = (
         ) AS of_all_rooms
     ), part AS MATERIALIZED (
         SELECT
-            among, own_days.days, own_hours.hours,
-            everything - building.days - building.hours - own_days.days - own_hours.hours + everything * dropped
-                AS readings
-        FROM (SELECT stale, array_agg(room_id) AS among FROM room GROUP BY stale) AS alike
+            among, own_days.days, own_hours.hours, {quarters}
+            everything - building.days - building.hours - own_days.days - own_hours.hours {less_quarters}
+                + everything * dropped AS readings
+        FROM (SELECT stale, {missing}array_agg(room_id) AS among FROM room GROUP BY {missing}stale) AS alike
         CROSS JOIN asked CROSS JOIN building
         CROSS JOIN LATERAL (
             SELECT asked.days - building.days - touched(stale + building.hours, interval '24:00') AS days
@@ -105,6 +125,7 @@ _OF_A_BUILDING = (
         CROSS JOIN LATERAL (
             SELECT asked.hours - stale - building.days - building.hours - own_days.days AS hours
         ) AS own_hours
+{own_quarters}
     )
     SELECT
         {bucket},
@@ -144,13 +165,22 @@ class Statements(NamedTuple):
     of_a_building: bytes
 
 
-def _statements(*, whole: bytes, weeks: bytes, bucket: bytes, readings: bytes) -> Statements:
-    def filled(statement: bytes, whole: bytes, among: bytes, *levels: bytes) -> bytes:
+def _statements(
+    *, whole: bytes, weeks: bytes, bucket: bytes, readings: bytes, first: bytes = b"", quarters: bytes = b""
+) -> Statements:
+    def filled(statement: bytes, among: bytes, taken: bytes, levels: Sequence[bytes], *whole: bytes) -> bytes:
+        own_levels = b"".join(_OF_LEVEL.replace(b"{level}", level) for level in levels)
         for name, part in (
-            (b"{levels}", b"".join(_OF_LEVEL.replace(b"{level}", level) for level in levels)),
+            (b"{levels}", own_levels + (quarters and _QUARTERS)),
+            (b"{own_quarters}", quarters and _OWN_QUARTERS),
+            (b"{quarters}", quarters and b"own_quarters.quarters,"),
+            (b"{less_quarters}", quarters and b"- own_quarters.quarters"),
+            (b"{missing}", quarters and b"courses_missing_before,"),
+            (b"{taken}", taken),
             (b"{among}", among),
             (b"{stale}", STALE),
-            (b"{whole}", whole),
+            (b"{first}", first),
+            (b"{whole}", b",".join(filter(None, whole))),
             (b"{bucket}", bucket),
             (b"{readings}", readings),
             (b"{few}", _FEW),
@@ -158,13 +188,18 @@ def _statements(*, whole: bytes, weeks: bytes, bucket: bytes, readings: bytes) -
             statement = statement.replace(name, part)
         return statement
 
+    of_weeks, of_building = b"own_weeks.weeks", b"building.days - building.hours"
     return Statements(
-        of_a_room=filled(_OF_A_ROOM, whole + b"," + weeks, b"%(room_id)s", b"week", b"day", b"hour"),
-        of_a_building=filled(_OF_A_BUILDING, whole, b"ANY (among)", b"day", b"hour"),
+        of_a_room=filled(_OF_A_ROOM, b"%(room_id)s", of_weeks, (b"week", b"day", b"hour"), whole, weeks, quarters),
+        of_a_building=filled(_OF_A_BUILDING, b"ANY (among)", of_building, (b"day", b"hour"), whole, quarters),
     )
 
 
 BY_WIDTH = _statements(
+    first=b"""
+                date_bin('1 day', %(start)s + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day,
+                date_bin('7 days', %(start)s + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week,
+    """,
     whole=b"""
             tstzmultirange(tstzrange(first_hour, greatest(first_hour, CASE
                 WHEN %(end)s <= dropped_before
@@ -196,32 +231,15 @@ BY_WIDTH = _statements(
 
 BY_BOUNDS = _statements(
     whole=b"""
-            (
-                SELECT range_agg(tstzrange(hour, greatest(hour, date_bin('1 hour', until, '2000-01-03 00:00+00'))))
-                FROM (
-                    SELECT date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS hour, until
-                    FROM unnest(%(bounds)b::timestamptz[], (%(bounds)b)[2:]) AS bucket (since, until)
-                ) AS bucket
-            ) + tstzmultirange(tstzrange(first_hour, greatest(first_hour, least(
-                dropped_before, date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
-            )))) AS hours,
-            (
-                SELECT range_agg(tstzrange(day, greatest(day, date_bin('1 day', until, '2000-01-03 00:00+00'))))
-                FROM (
-                    SELECT date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS day, until
-                    FROM unnest(%(bounds)b, (%(bounds)b)[2:]) AS bucket (since, until)
-                ) AS bucket
-            ) AS days
+            whole_parts(%(bounds)b::timestamptz[], '1 hour') + tstzmultirange(
+                tstzrange(NULL, dropped_before) * tstzrange(
+                    first_hour, date_bin('1 hour', %(end)s + interval '00:59:59.999999', '2000-01-03 00:00+00')
+                )
+            ) AS hours,
+            whole_parts(%(bounds)b, '1 day') AS days
     """,
-    weeks=b"""
-            (
-                SELECT range_agg(tstzrange(week, greatest(week, date_bin('7 days', until, '2000-01-03 00:00+00'))))
-                FROM (
-                    SELECT date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS week, until
-                    FROM unnest(%(bounds)b, (%(bounds)b)[2:]) AS bucket (since, until)
-                ) AS bucket
-            ) AS weeks
-    """,
+    weeks=b"whole_parts(%(bounds)b, '7 days') AS weeks",
+    quarters=b"whole_parts(%(bounds)b, '15 minutes') AS quarters",
     bucket=b"width_bucket(at, %(bounds)b)",
     readings=b"""
         SELECT summary.* FROM part

@@ -124,9 +124,10 @@ class Database:
         """
         return _settings(self._bounds) if self.pooled else None
 
-    def bounds_with(self, **others: int | str) -> LiteralString:
-        """The statement with which a transaction must begin that has other settings of PostgreSQL."""
-        return _settings(self._bounds | others if self.pooled else others)
+    def bounds_within(self, seconds: float) -> LiteralString:
+        """The statement with which a transaction must begin that may take at most so many seconds."""
+        brief = {"statement_timeout": round(seconds * 1000)}
+        return _settings(self._bounds | brief if self.pooled else brief)
 
     @property
     def _bounds(self) -> dict[str, int | str]:

@@ -114,3 +114,41 @@ BEGIN
     GROUP BY reading.timestamp;
 END
 $$;
+
+-- The first `most` readings of some rooms of a building, since <= timestamp < before, in order: for each room its number
+-- in `among`, its readings as text, how many they are, and when the last one was. Those of the first room come after a
+-- reading. Its statement has a snapshot of its own, as in courses_now().
+CREATE OR REPLACE FUNCTION page_of_readings(
+    building text, among text[], since timestamptz, before timestamptz,
+    after_timestamp timestamptz, after_temperature double precision, most integer
+)
+RETURNS TABLE (number bigint, text bytea, count bigint, last timestamptz)
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
+#variable_conflict use_column
+BEGIN
+    @need_timescaledb@;
+    RETURN QUERY
+    SELECT
+        page.number, convert_to(string_agg(to_json(timestamp AT TIME ZONE 'UTC')::text || temperature, chr(10)), 'UTF8'),
+        count(*), max(timestamp)
+    FROM (
+        SELECT room.number, timestamp, temperature
+        FROM unnest(among) WITH ORDINALITY AS room (room_id, number)
+        CROSS JOIN LATERAL (
+            SELECT timestamp, temperature FROM temperatures
+            WHERE building_id = building AND temperatures.room_id = room.room_id
+              AND timestamp >= CASE room.number WHEN 1 THEN after_timestamp ELSE since END
+              -- A bound that is the same for all rooms leaves out chunks.
+              AND timestamp >= since AND timestamp < before
+              AND (timestamp, temperature) > (
+                  CASE room.number WHEN 1 THEN after_timestamp ELSE since END,
+                  CASE room.number WHEN 1 THEN after_temperature ELSE '-Infinity' END
+              )
+            -- The columnstore is ordered by the timestamp alone.
+            ORDER BY timestamp FETCH FIRST (most) ROWS WITH TIES
+        ) AS reading
+        ORDER BY room.number, timestamp, temperature LIMIT most
+    ) AS page
+    GROUP BY page.number ORDER BY page.number;
+END
+$$;

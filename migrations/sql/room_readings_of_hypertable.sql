@@ -23,6 +23,3 @@ LANGUAGE sql STABLE AS $$
         max(temperature)
     FROM stored_readings(building, room, since, before)
 $$;
-
--- The same as courses(), of one room and few readings.
-@courses_of_few@

@@ -46,12 +46,12 @@ BEGIN
     WITH slice AS (
         SELECT * FROM unnest(buildings, names, sinces, befores) AS slice (building_id, room_id, since, before)
     ), found AS MATERIALIZED (
-        SELECT part.building_id, course.at AS hour, course.*
+        SELECT part.building_id, course.*
         FROM (
             SELECT building_id, tstzmultirange(tstzrange(since, before)) AS span, array_agg(room_id) AS among
             FROM slice GROUP BY building_id, since, before
         ) AS part
-        CROSS JOIN LATERAL courses_now(building_id, among, span) AS course
+        CROSS JOIN LATERAL courses_of_hours(building_id, among, span) AS course
     ), kept AS MATERIALIZED (
         SELECT hours.* FROM slice CROSS JOIN LATERAL (
             SELECT * FROM room_hours
@@ -61,16 +61,19 @@ BEGIN
         SELECT
             building_id, room_id, hour, found.count, found.sum, found.min, found.max, found.sum_of_squares,
             found.first_at, found.first_temperature, found.last_at, found.last_temperature, found.longest_gap, found.degree_microseconds,
+            found.counts, found.sums, found.mins, found.maxs,
             coalesce(kept.count, 0) AS old_count, coalesce(kept.sum, 0) AS old_sum, kept.min AS old_min, kept.max AS old_max
         FROM found FULL JOIN kept USING (building_id, room_id, hour)
         WHERE CASE
             WHEN hour < horizon THEN kept.hour IS NULL
             ELSE (
                 found.count, found.sum, found.min, found.max, found.sum_of_squares, found.first_at, found.first_temperature,
-                found.last_at, found.last_temperature, found.longest_gap, found.degree_microseconds
+                found.last_at, found.last_temperature, found.longest_gap, found.degree_microseconds,
+                found.counts, found.sums, found.mins, found.maxs
             ) IS DISTINCT FROM (
                 kept.count, kept.sum, kept.min, kept.max, kept.sum_of_squares, kept.first_at, kept.first_temperature,
-                kept.last_at, kept.last_temperature, kept.longest_gap, kept.degree_microseconds
+                kept.last_at, kept.last_temperature, kept.longest_gap, kept.degree_microseconds,
+                kept.counts, kept.sums, kept.mins, kept.maxs
             )
         END
         UNION ALL
@@ -78,23 +81,24 @@ BEGIN
             building_id, room_id, hour, kept.count + found.count, kept.sum + found.sum, least(kept.min, found.min),
             greatest(kept.max, found.max), kept.sum_of_squares + found.sum_of_squares,
             kept.first_at, kept.first_temperature, kept.last_at, kept.last_temperature, kept.longest_gap, kept.degree_microseconds,
-            kept.count, kept.sum, kept.min, kept.max
+            NULL, NULL, NULL, NULL, kept.count, kept.sum, kept.min, kept.max
         FROM found JOIN kept USING (building_id, room_id, hour) WHERE found.hour < horizon AND kept.hour < horizon
     ), of_rooms AS (
         INSERT INTO room_hours AS kept (
             building_id, room_id, hour, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at,
-            last_temperature, longest_gap, degree_microseconds
+            last_temperature, longest_gap, degree_microseconds, counts, sums, mins, maxs
         )
         SELECT
             building_id, room_id, hour, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at,
-            last_temperature, longest_gap, degree_microseconds
+            last_temperature, longest_gap, degree_microseconds, counts, sums, mins, maxs
         FROM new WHERE count > 0
         ON CONFLICT (building_id, room_id, hour) DO UPDATE SET
             count = excluded.count, sum = excluded.sum, min = excluded.min, max = excluded.max,
             sum_of_squares = excluded.sum_of_squares,
             first_at = excluded.first_at, first_temperature = excluded.first_temperature,
             last_at = excluded.last_at, last_temperature = excluded.last_temperature,
-            longest_gap = excluded.longest_gap, degree_microseconds = excluded.degree_microseconds
+            longest_gap = excluded.longest_gap, degree_microseconds = excluded.degree_microseconds,
+            counts = excluded.counts, sums = excluded.sums, mins = excluded.mins, maxs = excluded.maxs
     ), gone AS (
         DELETE FROM room_hours USING new
         WHERE new.count IS NULL AND room_hours.building_id = new.building_id AND room_hours.room_id = new.room_id
@@ -297,6 +301,18 @@ BEGIN
     RETURN slice.since IS NOT NULL;
 END
 $$;
+
+-- The hours, days, weeks or quarters of hours, in UTC, that lie within some buckets: the first is from bounds[1] to
+-- bounds[2].
+CREATE OR REPLACE FUNCTION whole_parts(bounds timestamptz[], width interval) RETURNS tstzmultirange
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT range_agg(tstzrange(part, greatest(part, date_bin(width, until, '2000-01-03 00:00+00'))))
+    FROM (
+        SELECT date_bin(width, since + width - interval '0.000001', '2000-01-03 00:00+00') AS part, until
+        FROM unnest(bounds, bounds[2:]) AS bucket (since, until)
+    ) AS bucket
+);
 
 -- The days or weeks, in UTC, that some spans of time touch. A week begins on a Monday.
 CREATE OR REPLACE FUNCTION touched(spans tstzmultirange, width interval) RETURNS tstzmultirange

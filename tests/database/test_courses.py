@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER
 from tests import courses
+from tests.calendars import assert_points
 from tests.support import SUPERUSER, Urls, migrate
 
 NOON = datetime(2024, 12, 1, 12, tzinfo=UTC)
@@ -191,6 +192,13 @@ def assert_exact(average: TestClient, start: datetime, end: datetime) -> None:
         assert courses.answered(ask(average, start, end, "average", **query)) == courses.expected(meant, query)
 
 
+def assert_local_days(average: TestClient, start: datetime, end: datetime) -> None:
+    """In a zone whose days begin within an hour."""
+    meant = [reading for reading in READINGS if start <= reading[0] < end]
+    points = ask(average, start, end, "series", bucket="1d", tz="Asia/Kathmandu")["series"]
+    assert_points(points, meant, "1d", "Asia/Kathmandu")
+
+
 def test_hours_of_the_version_before_get_their_course_while_they_are_asked_for(
     average: TestClient, owner: psycopg.Connection[Any], plain: Urls
 ) -> None:
@@ -201,14 +209,17 @@ def test_hours_of_the_version_before_get_their_course_while_they_are_asked_for(
             f"UPDATE {table} SET sum_of_squares = NULL, first_at = NULL, first_temperature = NULL, last_at = NULL,"
             " last_temperature = NULL, longest_gap = NULL, degree_microseconds = NULL"
         )
+    owner.execute("UPDATE room_hours SET counts = NULL, sums = NULL, mins = NULL, maxs = NULL")
     owner.execute("UPDATE rooms SET courses_missing_before = 'infinity'")
     # What is dropped before it has a course would be lost to averages over time.
     owner.execute("UPDATE upkeep SET retention = '1 day'")
     while owner.execute("SELECT FROM rooms WHERE courses_missing_before IS NOT NULL").rowcount:
         assert_exact(average, NOON + 31 * MINUTE, NOON + 50 * HOUR)
+        assert_local_days(average, NOON + 31 * MINUTE, NOON + 50 * HOUR)
         owner.execute("SELECT complete_courses('B1', '101', 150)")
         assert not owner.execute("SELECT FROM unsummarized").rowcount
-    assert not owner.execute("SELECT FROM room_hours WHERE first_at IS NULL").rowcount
+    assert not owner.execute("SELECT FROM room_hours WHERE first_at IS NULL OR counts IS NULL").rowcount
+    assert_local_days(average, NOON + 31 * MINUTE, NOON + 50 * HOUR)
     assert_exact(average, NOON + 31 * MINUTE, NOON + 50 * HOUR)
     migrate(plain(OWNER))
 

@@ -1,13 +1,12 @@
 """On a hypertable a question plans the chunks that it is about, and no others: each of them is locked until its end."""
 
 from datetime import UTC, datetime, timedelta
-from math import inf
 from typing import Any
 
 import psycopg
 import pytest
 
-from average import queries, summaries
+from average import summaries
 from average.intervals import DAY, HOUR, WEEK
 from local.postgres import OWNER, READER
 from shared.database import Database
@@ -35,10 +34,10 @@ def test_readings_are_looked_for_in_the_chunks_of_their_interval(community: Urls
             reader.execute("SELECT * FROM room_readings('B1', '101', %s, %s)", (start, start + length))
             assert (reader.execute(CHUNKS).fetchone() or (99,))[0] <= most
             reader.rollback()
-            # As `average` has it.
-            reader.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-            page = {"building_id": "B1", "rooms": ["101"], "start": start, "end": start + length, "most": 10}
-            reader.execute(queries.PAGE_OF_READINGS, {**page, "after_timestamp": start, "after_temperature": -inf})
+            reader.execute(
+                "SELECT * FROM page_of_readings('B1', '{101}', %s, %s, %s, '-Infinity', 10)",
+                (start, start + length, start),
+            )
             assert (reader.execute(CHUNKS).fetchone() or (99,))[0] <= most
             reader.rollback()
 
