@@ -326,6 +326,17 @@ class History(RuleBasedStateMachine):
         [(is_left,)] = self.observer.execute(statement, (hour,)).fetchall()
         return bool(is_left)
 
+    @rule(seconds=st.sampled_from([0, 0.002]), zone=st.sampled_from(LOCAL_ZONES))
+    def hours_of_the_version_before_get_their_quarters(self, seconds: float, zone: str) -> None:
+        self.summarize(None)
+        with self.owner.transaction():
+            self.owner.execute("UPDATE rooms SET courses_missing_before = 'infinity'")
+            self.owner.execute("UPDATE room_hours SET counts = NULL, sums = NULL, mins = NULL, maxs = NULL")
+        for _ in range(2):
+            for building, room in (("B1", None), ("B2", "101")):
+                self._ask(building, room, STARTS[2] - HOUR, THIS_HOUR + 2 * DAY, "1d", zone)
+            self.summarize(seconds)
+
     @precondition(lambda self: self.world.at_once)
     @rule(milliseconds=st.integers(0, 20))
     def summarize_is_killed(self, milliseconds: int) -> None:
