@@ -18,6 +18,11 @@ def text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
 
 
+def words(name: str) -> list[str]:
+    """What the setting lists, separated by spaces or commas."""
+    return text(name).replace(",", " ").split()
+
+
 def path(name: str) -> Path | None:
     """The setting as a path, None if it is not set; `~` is the home of the user.
 
