@@ -26,8 +26,8 @@ import migrations.__main__ as migrations
 import migrations.settings as schema_settings
 from local import backup, endings, gateway, observer, user
 from local.backup import Backup, newest, shares_a_disk
-from local.folder import held, show_any_name
 from local.keeper import Keeper
+from local.locks import held, show_any_name
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
 from migrations.database import explained

@@ -5,7 +5,6 @@ written since, as PostgreSQL's own programs keep it. A new one begins once a day
 The last two stay. The backup of another database is never touched: it may be all that is left of that.
 """
 
-import fcntl
 import logging
 import os
 import re
@@ -25,7 +24,7 @@ from typing import Any
 import psycopg
 
 from local import endings, leftovers, user
-from local.folder import held, show_any_name
+from local.locks import held, is_taken, show_any_name
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
@@ -122,7 +121,7 @@ class Backup:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._leave_folder()
         self._lock = os.open(self._folder, os.O_RDONLY)
-        if _is_locked(self._lock):
+        if is_taken(self._lock):
             raise PostgresError(
                 f"Another `make run` keeps its backup in {self._folder}. This one has no backup: choose another"
                 " BACKUP_DIR"
@@ -314,21 +313,9 @@ def _is_being_kept(folder: Path) -> bool:
     """Whether a server is at work whose backups these are: what is restored goes another way than that."""
     opened = os.open(folder, os.O_RDONLY)
     try:
-        return _is_locked(opened)
+        return is_taken(opened)
     finally:
         os.close(opened)
-
-
-def _is_locked(opened: int) -> bool:
-    """Whether somebody else has locked a folder; else lock it until it is closed."""
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        # Some file systems of a network have no locks.
-        return False
-    return False
 
 
 def _latest(backups: Sequence[Path], folder: Path, until: datetime | None) -> Path:

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from local.backup import Backup, begun, newest, restore, shares_a_disk, start, whole_at
-from local.folder import held
+from local.locks import held
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from tests.local.machine import place, running, serving
