@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,10 +23,10 @@ import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
-from local import backup, endings, gateway, observer, user
+from local import backup, command, gateway, observer
 from local.backup import Backup, newest, shares_a_disk
 from local.keeper import Keeper
-from local.locks import held, show_any_name
+from local.locks import held
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
 from migrations.database import explained
@@ -56,9 +55,6 @@ class Connections(NamedTuple):
 
 def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
-    endings.as_ctrl_c()
-    user.keep_own_files_usable()
-    show_any_name()
     port = settings.number("PORT", 8080, least=1, most=65535)
     simulates = settings.switch("SIMULATE", default=True)
     chosen = settings.path("DATA_DIR")
@@ -218,7 +214,7 @@ def _serve(listeners: Sequence[socket.socket], product: "Product") -> None:
         finally:
             say("Stopping")
             # Nothing may cut short what is left to do: PostgreSQL would stay.
-            for number in (signal.SIGINT, signal.SIGTERM, *endings.OF_A_TERMINAL):
+            for number in (signal.SIGINT, signal.SIGTERM, *command.TERMINAL_SIGNALS):
                 signal.signal(number, signal.SIG_IGN)
     # Only a signal ends the server.
     raise KeyboardInterrupt(*(128 + number for number in received - {signal.SIGINT}))
@@ -344,7 +340,4 @@ Log in {log_file}. Ctrl-C stops everything; the readings stay."""
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt as stop:
-        sys.exit(stop.args[0] if stop.args else 0)
+    command.run(main, interrupted=0)

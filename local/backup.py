@@ -23,8 +23,8 @@ from typing import Any
 
 import psycopg
 
-from local import endings, leftovers, user
-from local.locks import held, is_taken, show_any_name
+from local import command, leftovers, user
+from local.locks import held, is_taken
 from local.postgres import OWNER, Postgres
 from local.user import PostgresError
 from shared import settings
@@ -384,9 +384,6 @@ def _recover(folder: Path, until: datetime | None) -> None:
 
 def main() -> None:
     """Restore what BACKUP_DIR has to DATA_DIR, up to UNTIL if it is set. Raises SettingError."""
-    endings.as_ctrl_c()
-    user.keep_own_files_usable()
-    show_any_name()
     folder, until = settings.path("BACKUP_DIR"), settings.text("UNTIL")
     if not folder:
         raise SettingError("BACKUP_DIR is not set: the folder that has the backup")
@@ -456,7 +453,4 @@ def _is_backup(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt as stop:
-        sys.exit(stop.args[0] if stop.args else 128 + signal.SIGINT)
+    command.run(main, interrupted=128 + signal.SIGINT)

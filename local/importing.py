@@ -26,6 +26,7 @@ from typing import IO, Any, NoReturn
 import httpx2
 from tqdm import tqdm
 
+from local.command import show_any_name
 from local.files import (
     MOST_LINE_BYTES,
     SETTING_OF_COLUMN,
@@ -38,7 +39,7 @@ from local.files import (
     opened,
     recognized,
 )
-from local.locks import is_taken, show_any_name
+from local.locks import is_taken
 from shared import settings, sink
 from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
 from shared.formulas import guarded

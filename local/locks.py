@@ -2,7 +2,6 @@
 
 import fcntl
 import io
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -50,9 +49,3 @@ def held(data: Path) -> Iterator[None]:
         except OSError as error:
             raise SettingError(f"The folder {data} cannot be used ({reason(error)}); choose another DATA_DIR") from None
         yield
-
-
-def show_any_name() -> None:
-    """Have the screen show what it can of the name of a folder or file, and the rest escaped."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
