@@ -23,7 +23,7 @@ import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
-from local import backup, command, gateway, observer
+from local import command, gateway, observer, restore
 from local.backup import Backup, newest, shares_a_disk
 from local.keeper import Keeper
 from local.locks import held
@@ -141,7 +141,7 @@ def _own_database(data: Path) -> Iterator[Connections]:
     if backups and not postgres.has_data:
         _require_no_backup(backups, data)
     try:
-        backup.start(postgres)
+        restore.start(postgres)
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
         jobs: list[Job] = [Keeper(postgres, say).keep]
