@@ -133,13 +133,8 @@ def _own_database(data: Path) -> Iterator[Connections]:
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     kept: Backup | None = None
     backups = settings.path("BACKUP_DIR")
-    if backups and Path(os.path.realpath(backups)).is_relative_to(os.path.realpath(postgres.folder)):
-        raise SettingError(
-            f"BACKUP_DIR {backups} is in {postgres.folder}: each copy would hold the copies before it, and be lost with"
-            " the data. Choose another one"
-        )
-    if backups and not postgres.has_data:
-        _require_no_backup(backups, data)
+    if backups:
+        _check_backup_folder(backups, postgres, data)
     try:
         restore.start(postgres)
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
@@ -168,11 +163,18 @@ def _own_database(data: Path) -> Iterator[Connections]:
             kept.end()
 
 
-def _require_no_backup(folder: Path, data: Path) -> None:
-    """Raise SettingError if there is a backup of what is not there any more.
+def _check_backup_folder(folder: Path, postgres: Postgres, data: Path) -> None:
+    """Raise SettingError for a folder of backups within the data, or with the backup of what is not there any more.
 
-    A new database would take the readings from now on, and nobody could put the two together.
+    Beside that, a new database would take the readings from now on, and nobody could put the two together.
     """
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(postgres.folder)):
+        raise SettingError(
+            f"BACKUP_DIR {folder} is in {postgres.folder}: each copy would hold the copies before it, and be lost with"
+            " the data. Choose another one"
+        )
+    if postgres.has_data:
+        return
     try:
         found = newest(folder)
     except OSError as error:

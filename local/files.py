@@ -135,7 +135,7 @@ def recognized(begin: bytes, columns: Mapping[str, str], encoding: str, delimite
     is_too_long = len(begin) > MOST_LINE_BYTES
     begin = begin.removeprefix(_BYTE_ORDER_MARK)
     if begin.lstrip().startswith(b"{"):
-        return Lines(columns), False
+        return Ndjson(columns), False
     if begin.lstrip().startswith(b"["):
         raise SettingError("The file is a JSON array. Make it one reading on each line: jq -c '.[]' FILE > FILE.ndjson")
     try:
@@ -153,11 +153,11 @@ def recognized(begin: bytes, columns: Mapping[str, str], encoding: str, delimite
         ) from None
     if is_too_long:
         raise SettingError(f"The first line, which names columns, is longer than {MOST_LINE_BYTES} bytes")
-    return Table([name.strip() for name in names], columns, encoding, delimiter), True
+    return Csv([name.strip() for name in names], columns, encoding, delimiter), True
 
 
-class Table:
-    """CSV."""
+class Csv:
+    """Readings as CSV."""
 
     content_type = "text/csv; charset=utf-8; header=absent"
     quotes = True
@@ -240,8 +240,8 @@ class Table:
         return text.getvalue().encode()
 
 
-class Lines:
-    """NDJSON."""
+class Ndjson:
+    """Readings as NDJSON."""
 
     content_type = "application/x-ndjson"
     quotes = False
