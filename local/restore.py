@@ -99,7 +99,12 @@ def _make_data_folder(backup: Path, folder: Path, until: datetime | None) -> Non
     with leftovers.half_made(folder.parent) as place:
         new = place / "postgres"
         # A copy may have the log of a restore that was cut short.
-        shutil.copytree(backup / "base", new, ignore=shutil.ignore_patterns(_RESTORED_LOG), copy_function=_copy)
+        no_log = shutil.ignore_patterns(_RESTORED_LOG)
+        try:
+            shutil.copytree(backup / "base", new, ignore=no_log, copy_function=_copy)
+        except shutil.Error as error:
+            source, _, why = error.args[0][0]
+            raise PostgresError(f"{source} cannot be copied ({why}). Nothing was restored") from None
         _copy_log(backup / "wal", new / _RESTORED_LOG)
         new.chmod(0o700)
         _recover(new, until)

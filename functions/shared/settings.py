@@ -10,7 +10,7 @@ class SettingError(SystemExit):
 
 def reason(error: OSError) -> str:
     """Why the system refused something, for the sentence that says what to fix."""
-    return os.strerror(error.errno or 0)
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def text(name: str, default: str = "") -> str:

@@ -621,6 +621,8 @@ def test_a_restore_that_cannot_be_done_says_so_in_a_sentence() -> None:
         said = refused_restore(folder, "sh", "-c", 'ulimit -f 1000; exec "$@"', "sh")
         assert said.endswith("(File too large). Nothing was restored\n")
         assert said.count("\n") == 1
+        (base / "lost").symlink_to("nowhere")
+        assert refused_restore(folder).startswith(f"{base}/lost cannot be copied ([Errno 2] No such file or directory")
         (base / "PG_VERSION").write_text("17\n")
         said = refused_restore(folder)
         assert said.startswith(f"{base} was made by PostgreSQL 17, and this program brings PostgreSQL 18.")
