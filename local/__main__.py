@@ -153,14 +153,18 @@ def _own_database(data: Path) -> Iterator[Connections]:
         with _at_work(*jobs), ExitStack() as stack:
             # A start that is under way ends, and with it the keeper's thread.
             stack.callback(postgres.give_up)
-            roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
-            functions = {function: {"DATABASE_URL": postgres.url(role)} for function, role in roles.items()}
-            functions["average"]["ADMIN_DATABASE_URL"] = postgres.url(ADMIN)
-            yield Connections(postgres.url(OWNER), functions)
+            yield _connections(postgres)
     finally:
         postgres.stop()
         if kept:
             kept.end()
+
+
+def _connections(postgres: Postgres) -> Connections:
+    roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
+    functions = {function: {"DATABASE_URL": postgres.url(role)} for function, role in roles.items()}
+    functions["average"]["ADMIN_DATABASE_URL"] = postgres.url(ADMIN)
+    return Connections(postgres.url(OWNER), functions)
 
 
 def _check_backup_folder(folder: Path, postgres: Postgres, data: Path) -> None:

@@ -1,4 +1,4 @@
-"""What tests say to a database from outside of the functions."""
+"""What tests of every kind need: programs, databases, ports, patience."""
 
 import json
 import os

@@ -164,8 +164,8 @@ def _validators_of_minute(limits: TimestampLimits, minute: int) -> _Validators:
     return _Validators(limits, datetime.fromtimestamp(60 * (minute + 1), UTC))
 
 
-_HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
-_headers = SchemaValidator(core_schema.typed_dict_schema(_HEADERS))
+_EVENT_HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
+_event_headers = SchemaValidator(core_schema.typed_dict_schema(_EVENT_HEADERS))
 # A quotation that does not end goes to the end of the header: looking for its end once for each quote takes long.
 _QUOTED, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"?'), re.compile(r"\\(.)")
 
@@ -187,7 +187,7 @@ async def parse(headers: Mapping[str, str], body: bytes, limits: TimestampLimits
         return _data(await _array(validators.events, body, allowance))
     if media_type == EVENT_TYPE:
         return _data([_validated(validators.event, body, allowance)])
-    if event := not _HEADERS.keys().isdisjoint(headers):
+    if event := not _EVENT_HEADERS.keys().isdisjoint(headers):
         _check_attributes(headers)
     elif media_type in NDJSON_TYPES:
         return await _lines(validators.reading, body)
@@ -215,7 +215,7 @@ def _check_attributes(headers: Mapping[str, str]) -> None:
     if found:
         raise _not_an_event(found)
     try:
-        _headers.validate_python(attributes)
+        _event_headers.validate_python(attributes)
     except ValidationError as error:
         raise _not_an_event(faults(error)) from None
 
