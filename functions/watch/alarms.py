@@ -271,11 +271,9 @@ class _Check:
     async def _look(self, spans: Sequence[_Span]) -> int:
         """Find the excursions of the spans, and keep what is new about them; return how many readings there were."""
         alarms = await self._nearby(spans)
-        bounds = [
-            # One that ended where it began, with its rule, has no readings.
-            min((each.raised for each in alarms[span.key] if span.until < each.raised != each.cleared), default=ENDLESS)
-            for span in spans
-        ]
+        # An alarm of no length ended with its rule, and bounds nothing.
+        begins = {key: [each.raised for each in some if each.cleared != each.raised] for key, some in alarms.items()}
+        bounds = [min((each for each in begins[span.key] if each > span.until), default=ENDLESS) for span in spans]
         rows = await self._rows(
             thresholds.EXCURSIONS,
             **_numbered(spans),
