@@ -1,4 +1,4 @@
-"""What alarms have to be by any list of rules, at any hour: a model that knows all readings, and a game at random.
+"""A game at random of readings and lists of rules, whose alarms are held against the model of `tests.excursions`.
 
 The clock is made up. Readings come late, are of the future, or are removed; rules are changed, removed and made again.
 """
