@@ -17,7 +17,7 @@ from ingest.refusals import MOST_READINGS, refused, too_many
 from ingest.timestamps import TimestampLimits
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem, fault
 from shared.readings import READING, Reading
-from shared.validation import faults, not_json, only_error, rule
+from shared.validation import faults, not_json, only_error, rule, why_not_json
 
 DEFAULT_LIMITS = TimestampLimits()
 MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
@@ -242,12 +242,12 @@ async def _array(validators: _ArrayValidators, body: bytes, allowance: _Allowanc
         return valid
     except ValidationError as error:
         # It holds a body as Python's objects, which may take fifty times its memory: not while others are served.
-        title, refusal = error.title, _refusal(error, body)
+        title, refusal, why = error.title, _refusal(error, body), why_not_json(error)
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["loc"]:
         raise _broken(await _faults(validators.every(), body, first["loc"][0]), title, body)
-    if first["type"] == "json_invalid" and (index := await _index(first["msg"], body)) is not None:
-        refusal.faults = [fault("", f"is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}", index)]
+    if why and (index := await _index(why, body)) is not None:
+        refusal.faults = [fault("", f"is not JSON: {why}", index)]
     raise refusal
 
 
@@ -376,8 +376,8 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
         try:
             readings.append(validator.validate_json(line[1]))
         except ValidationError as error:
-            if problem := not_json(error):
-                raise _no_lines(problem, index, number=body.count(b"\n", 0, line.start(1)) + 1) from None
+            if why := why_not_json(error):
+                raise _no_line(why, index, number=body.count(b"\n", 0, line.start(1)) + 1) from None
             found += [{**each, "index": index} for each in faults(error)]
     if found:
         refusal = _broken(found, "Reading", body)
@@ -390,12 +390,11 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
 _NO_LINES = "; JSON that is not a reading on each line is application/json"
 
 
-def _no_lines(problem: Problem, index: int, *, number: int) -> Problem:
-    """The same of the line with that number, counted from 1."""
-    _, _, message = problem.detail.partition(": ")
-    problem.faults = [fault("", f"is not JSON: {message}", index)]
-    problem.detail = f"Line {number} is not JSON: {message}{'' if index else _NO_LINES}"
-    return problem
+def _no_line(why: str, index: int, *, number: int) -> Problem:
+    """The Problem of a line that is not JSON, by its number, counted from 1."""
+    what = f"is not JSON: {why}"
+    detail = f"Line {number} {what}{'' if index else _NO_LINES}"
+    return Problem(HTTPStatus.BAD_REQUEST, detail, faults=[fault("", what, index)])
 
 
 def _data(events: Sequence[Mapping[str, Any]]) -> Sequence[Reading]:

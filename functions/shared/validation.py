@@ -51,9 +51,15 @@ def only_error(error: ValidationError) -> ErrorDetails | None:
     return error.errors(include_url=False, include_context=False, include_input=False)[0]
 
 
-def not_json(error: ValidationError, place: str = "The body") -> Problem | None:
-    """Problem 400 if validation failed because the place, and not just a value in it, is not JSON."""
+def why_not_json(error: ValidationError) -> str | None:
+    """Why the whole input, and not just a value in it, is not JSON; None if it is."""
     first = only_error(error)
     if first is None or first["type"] != "json_invalid" or first["loc"]:
         return None
-    return Problem(HTTPStatus.BAD_REQUEST, f"{place} is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+    return first["msg"].removeprefix("Invalid JSON: ")
+
+
+def not_json(error: ValidationError) -> Problem | None:
+    """Problem 400 of a body that is not JSON; None if it is."""
+    why = why_not_json(error)
+    return Problem(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {why}") if why else None
