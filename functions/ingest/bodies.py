@@ -17,7 +17,7 @@ from ingest.refusals import MOST_READINGS, refused, too_many
 from ingest.timestamps import TimestampLimits
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem, fault
 from shared.readings import READING, Reading
-from shared.validation import faults, not_json, only_error, rule, why_not_json
+from shared.validation import details, faults, not_json, only_error, rule, why_not_json
 
 DEFAULT_LIMITS = TimestampLimits()
 MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
@@ -243,9 +243,9 @@ async def _array(validators: _ArrayValidators, body: bytes, allowance: _Allowanc
     except ValidationError as error:
         # It holds a body as Python's objects, which may take fifty times its memory: not while others are served.
         title, refusal, why = error.title, _refusal(error, body), why_not_json(error)
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["loc"]:
-        raise _broken(await _faults(validators.every(), body, first["loc"][0]), title, body)
+        place = details(error)[0]["loc"]
+    if place:
+        raise _broken(await _faults(validators.every(), body, place[0]), title, body)
     if why and (index := await _index(why, body)) is not None:
         refusal.faults = [fault("", f"is not JSON: {why}", index)]
     raise refusal
