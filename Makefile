@@ -28,7 +28,7 @@ run: .venv/run ## run everything on this machine; settings: PORT, DATA_DIR, BACK
 	@PYTHONPATH=functions:. exec .venv/bin/python -m local
 
 restore: .venv/run ## bring back what BACKUP_DIR has, to an empty DATA_DIR; settings: UNTIL (an instant; all of it)
-	@PYTHONPATH=functions:. .venv/bin/python -m local.backup
+	@PYTHONPATH=functions:. .venv/bin/python -m local.restore
 
 import: .venv/run ## store a file of readings, CSV or NDJSON: FILE; settings: URL, TOKEN, BUILDING, ROOM, TIME, TEMPERATURE
 	@PYTHONPATH=functions:. exec .venv/bin/python -m local.importing

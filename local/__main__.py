@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,10 +23,10 @@ import uvicorn
 
 import migrations.__main__ as migrations
 import migrations.settings as schema_settings
-from local import backup, endings, gateway, observer, user
+from local import command, gateway, observer, restore
 from local.backup import Backup, newest, shares_a_disk
-from local.folder import held, show_any_name
 from local.keeper import Keeper
+from local.locks import held
 from local.postgres import ADMIN, MONITOR, OWNER, READER, WATCHER, WRITER, Postgres
 from migrations import summaries
 from migrations.database import explained
@@ -56,9 +55,6 @@ class Connections(NamedTuple):
 
 def main() -> None:
     """Run until Ctrl-C or SIGTERM, then stop everything. Raises SettingError for what the user has to change."""
-    endings.as_ctrl_c()
-    user.keep_own_files_usable()
-    show_any_name()
     port = settings.number("PORT", 8080, least=1, most=65535)
     simulates = settings.switch("SIMULATE", default=True)
     chosen = settings.path("DATA_DIR")
@@ -137,15 +133,10 @@ def _own_database(data: Path) -> Iterator[Connections]:
     postgres = Postgres(data / "postgres", log=data / "postgres.log", tell=lambda line: say(f"              {line}"))
     kept: Backup | None = None
     backups = settings.path("BACKUP_DIR")
-    if backups and Path(os.path.realpath(backups)).is_relative_to(os.path.realpath(postgres.folder)):
-        raise SettingError(
-            f"BACKUP_DIR {backups} is in {postgres.folder}: each copy would hold the copies before it, and be lost with"
-            " the data. Choose another one"
-        )
-    if backups and not postgres.has_data:
-        _require_no_backup(backups, data)
+    if backups:
+        _check_backup_folder(backups, postgres, data)
     try:
-        backup.start(postgres)
+        restore.start(postgres)
         say(f"PostgreSQL    data in {postgres.folder}, log in {postgres.log}")
         _migrate(postgres.url(OWNER))
         jobs: list[Job] = [Keeper(postgres, say).keep]
@@ -162,21 +153,32 @@ def _own_database(data: Path) -> Iterator[Connections]:
         with _at_work(*jobs), ExitStack() as stack:
             # A start that is under way ends, and with it the keeper's thread.
             stack.callback(postgres.give_up)
-            roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
-            functions = {function: {"DATABASE_URL": postgres.url(role)} for function, role in roles.items()}
-            functions["average"]["ADMIN_DATABASE_URL"] = postgres.url(ADMIN)
-            yield Connections(postgres.url(OWNER), functions)
+            yield _connections(postgres)
     finally:
         postgres.stop()
         if kept:
             kept.end()
 
 
-def _require_no_backup(folder: Path, data: Path) -> None:
-    """Raise SettingError if there is a backup of what is not there any more.
+def _connections(postgres: Postgres) -> Connections:
+    roles = {"ingest": WRITER, "average": READER, "watch": WATCHER}
+    functions = {function: {"DATABASE_URL": postgres.url(role)} for function, role in roles.items()}
+    functions["average"]["ADMIN_DATABASE_URL"] = postgres.url(ADMIN)
+    return Connections(postgres.url(OWNER), functions)
 
-    A new database would take the readings from now on, and nobody could put the two together.
+
+def _check_backup_folder(folder: Path, postgres: Postgres, data: Path) -> None:
+    """Raise SettingError for a folder of backups within the data, or with the backup of what is not there any more.
+
+    Beside that, a new database would take the readings from now on, and nobody could put the two together.
     """
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(postgres.folder)):
+        raise SettingError(
+            f"BACKUP_DIR {folder} is in {postgres.folder}: each copy would hold the copies before it, and be lost with"
+            " the data. Choose another one"
+        )
+    if postgres.has_data:
+        return
     try:
         found = newest(folder)
     except OSError as error:
@@ -218,7 +220,7 @@ def _serve(listeners: Sequence[socket.socket], product: "Product") -> None:
         finally:
             say("Stopping")
             # Nothing may cut short what is left to do: PostgreSQL would stay.
-            for number in (signal.SIGINT, signal.SIGTERM, *endings.OF_A_TERMINAL):
+            for number in (signal.SIGINT, signal.SIGTERM, *command.TERMINAL_SIGNALS):
                 signal.signal(number, signal.SIG_IGN)
     # Only a signal ends the server.
     raise KeyboardInterrupt(*(128 + number for number in received - {signal.SIGINT}))
@@ -344,7 +346,4 @@ Log in {log_file}. Ctrl-C stops everything; the readings stay."""
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt as stop:
-        sys.exit(stop.args[0] if stop.args else 0)
+    command.run(main, interrupted=0)

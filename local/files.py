@@ -135,7 +135,7 @@ def recognized(begin: bytes, columns: Mapping[str, str], encoding: str, delimite
     is_too_long = len(begin) > MOST_LINE_BYTES
     begin = begin.removeprefix(_BYTE_ORDER_MARK)
     if begin.lstrip().startswith(b"{"):
-        return Lines(columns), False
+        return Ndjson(columns), False
     if begin.lstrip().startswith(b"["):
         raise SettingError("The file is a JSON array. Make it one reading on each line: jq -c '.[]' FILE > FILE.ndjson")
     try:
@@ -153,11 +153,11 @@ def recognized(begin: bytes, columns: Mapping[str, str], encoding: str, delimite
         ) from None
     if is_too_long:
         raise SettingError(f"The first line, which names columns, is longer than {MOST_LINE_BYTES} bytes")
-    return Table([name.strip() for name in names], columns, encoding, delimiter), True
+    return Csv([name.strip() for name in names], columns, encoding, delimiter), True
 
 
-class Table:
-    """CSV."""
+class Csv:
+    """Readings as CSV."""
 
     content_type = "text/csv; charset=utf-8; header=absent"
     quotes = True
@@ -240,8 +240,8 @@ class Table:
         return text.getvalue().encode()
 
 
-class Lines:
-    """NDJSON."""
+class Ndjson:
+    """Readings as NDJSON."""
 
     content_type = "application/x-ndjson"
     quotes = False
@@ -266,23 +266,23 @@ class Lines:
                 continue
             text = line.decode(errors="surrogateescape")
             try:
-                if len(line) > MOST_LINE_BYTES:
-                    reason = f"is longer than {MOST_LINE_BYTES} bytes"
-                else:
-                    found.append(Record(number, text, self._content(line)))
-                    continue
-            except RecursionError:
-                reason = "is not JSON: it is nested too deeply"
+                found.append(Record(number, text, self._content(line)))
             except ValueError as error:
-                reason = f"is not JSON: {error}"
-            faults.append(Fault(number, reason, text))
+                faults.append(Fault(number, str(error), text))
         return found, faults
 
     def _content(self, line: bytes) -> bytes:
-        """The line as it stands in a request. Raises ValueError if it is not JSON."""
-        # Python makes an int of so many digits only.
-        reading = self._renamed(json.loads(line, parse_int=float))
-        return line if self._as_it_is else json.dumps(reading).encode() + b"\n"
+        """The line as it stands in a request. Raises ValueError, which says why it cannot."""
+        if len(line) > MOST_LINE_BYTES:
+            raise ValueError(f"is longer than {MOST_LINE_BYTES} bytes")
+        try:
+            # Python makes an int of so many digits only.
+            reading = self._renamed(json.loads(line, parse_int=float))
+            return line if self._as_it_is else json.dumps(reading).encode() + b"\n"
+        except RecursionError:
+            raise ValueError("is not JSON: it is nested too deeply") from None
+        except ValueError as error:
+            raise ValueError(f"is not JSON: {error}") from None
 
     def _renamed(self, reading: object) -> object:
         if self._as_it_is or not isinstance(reading, dict):

@@ -5,7 +5,6 @@ The rules for a reading are those of `ingest` alone, which says what is wrong wi
 """
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -27,6 +26,7 @@ from typing import IO, Any, NoReturn
 import httpx2
 from tqdm import tqdm
 
+from local.command import show_any_name
 from local.files import (
     MOST_LINE_BYTES,
     SETTING_OF_COLUMN,
@@ -39,7 +39,7 @@ from local.files import (
     opened,
     recognized,
 )
-from local.folder import show_any_name
+from local.locks import is_taken
 from shared import settings, sink
 from shared.backoff import PASSING_STATUSES, Backoff, retry_after_seconds
 from shared.formulas import guarded
@@ -326,7 +326,8 @@ def main() -> None:
     _check_encoding(encoding)
     try:
         with opened(path) as (content, file):
-            _hold(path, file)
+            if is_taken(file):
+                raise SettingError(f"Another import of {path} is running")
             head = content.readline(MOST_LINE_BYTES + 1)
             format, has_header = recognized(head, columns, encoding, delimiter)
             asked = {**columns, "encoding": encoding, "delimiter": delimiter, "url": url}
@@ -363,17 +364,6 @@ def _delimiter() -> str:
     if len(delimiter) > 1 or delimiter in {'"', "\r", "\n"}:
         raise SettingError(rf"DELIMITER must be one character, such as ; or \t for a tab, not {setting!r}")
     return delimiter
-
-
-def _hold(path: Path, file: Content) -> None:
-    """Hold the file, as long as it is open, against a second import. Raises SettingError if there is one."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SettingError(f"Another import of {path} is running") from None
-    except OSError:
-        # Some file systems have no such lock; NFS has none for a file that is only read.
-        return
 
 
 def _run(work: Import, ingest: Ingest, left: Iterator[Block], show: Callable[[], None]) -> None:

@@ -78,8 +78,9 @@ class Postgres:
 
     @property
     def has_data(self) -> bool:
-        """Whether its folder has a database."""
-        return (self.folder / "PG_VERSION").exists()
+        """Whether its folder has a database. Raises PostgresError for a folder of somebody else."""
+        with self._explained():
+            return (self.folder / "PG_VERSION").exists()
 
     def start(self) -> None:
         """Create the data if there is none, start the server and wait until it answers. Raises PostgresError."""

@@ -74,11 +74,6 @@ class User:
         return bool(missing)
 
 
-def keep_own_files_usable() -> None:
-    """A mask that keeps files from their own user would keep PostgreSQL from its folder."""
-    os.umask(os.umask(0) & 0o077)
-
-
 def unprivileged(folder: Path) -> User | None:
     """Who the server runs on the folder as; None for who we are, unless that is root.
 

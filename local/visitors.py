@@ -26,7 +26,7 @@ def names() -> Collection[str]:
 
     Raises SettingError for what is no name.
     """
-    added = settings.text("ALLOWED_HOSTS").lower().replace(",", " ").split()
+    added = [name.lower() for name in settings.words("ALLOWED_HOSTS")]
     for name in added:
         if not re.fullmatch(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", name):
             raise settings.SettingError(

@@ -3,12 +3,14 @@
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from math import inf
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 from hypothesis import currently_in_test_context, event, given, settings
@@ -30,10 +32,14 @@ RULES: Sequence[Rule] = (
     {"below": 16, "clear": 17, "for": "2m"},
 )
 NO_RULE: Rule = {}
+DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TEMPERATURES = (10.0, 15.9, 16.0, 16.5, 20.0, 26.0, 27.0, 28.0, 28.5, 31.0)
 SINKS = 2
 
 Span = tuple[datetime, datetime | None]
+"""From when to when, None for what is not over."""
+Readings = Mapping[datetime, Sequence[float]]
+"""The temperatures of a room at each instant."""
 Reading = tuple[str, int, float]
 """A room, how many minutes or hours ago, and the temperature."""
 Ask = Callable[[Rule, Sink], Any]
@@ -62,49 +68,84 @@ STEPS = st.lists(
 
 @dataclass(frozen=True)
 class Terms:
-    """What a rule says, in the words of the model."""
+    """What a rule says of a kind of alarm."""
 
     kind: str
     limit: float
+    """Degrees Celsius, or seconds of silence."""
     clear: float
     lasting: timedelta
+    severity: str = "warning"
+    hours: str = ""
+    zone: str = "UTC"
 
     @classmethod
-    def of(cls, rule: Rule, unit: timedelta) -> "Terms | None":
-        """Those of a rule, None if there is none. What it has as minutes is in the unit."""
-        if not rule:
+    def of(cls, rule: Rule, kind: str) -> "Terms | None":
+        """Those of a rule, None if it says nothing of the kind."""
+        name = {"high": "above", "low": "below", "silent": "silent"}[kind]
+        if name not in rule:
             return None
-        name = "above" if "above" in rule else "below"
-        limit = float(rule[name])
-        lasting = int(rule.get("for", "0m")[:-1]) * unit
-        return cls("high" if name == "above" else "low", limit, float(rule.get("clear", limit)), lasting)
+        limit = _period(rule[name]).total_seconds() if kind == "silent" else float(rule[name])
+        more = {each: rule[each] for each in ("severity", "hours", "zone") if each in rule}
+        return cls(kind, limit, float(rule.get("clear", limit)), _period(rule.get("for", "0m")), **more)
 
     @property
     def sign(self) -> int:
-        return 1 if self.kind == "high" else -1
+        return -1 if self.kind == "low" else 1
 
-    def is_beyond(self, temperature: float) -> bool:
-        return self.sign * temperature > self.sign * self.limit
+    def counts(self, instant: datetime) -> bool:
+        """Whether the instant is in the hours of the rule."""
+        if not self.hours:
+            return True
+        local = instant.astimezone(ZoneInfo(self.zone))
+        return any(_includes(part, local) for part in self.hours.split(", "))
 
-    def is_calm(self, temperature: float) -> bool:
-        return self.sign * temperature <= self.sign * self.clear
+    def heat(self, instant: datetime, temperatures: Sequence[float]) -> float:
+        """How far the readings of an instant go in the direction of the limit."""
+        return max((self.sign * each for each in temperatures), default=-inf) if self.counts(instant) else -inf
+
+    def is_beyond(self, heat: float) -> bool:
+        return heat > self.sign * self.limit
+
+    def is_calm(self, heat: float) -> bool:
+        return heat <= self.sign * self.clear
+
+    def excursions(self, readings: Readings, ends: AbstractSet[datetime] = frozenset()) -> list[Span]:
+        """Those that last, in order. One also ends where its alarm was told to be over."""
+        found: list[Span] = []
+        began = last = None
+        for instant in sorted({*readings, *ends}):
+            heat = self.heat(instant, readings[instant]) if instant in readings else -inf
+            if instant in ends or self.is_calm(heat):
+                if began and last and last - began >= self.lasting:
+                    found.append((began, instant))
+                began = None
+            if instant in readings and not self.is_calm(heat):
+                began = began or (instant if self.is_beyond(heat) else None)
+                last = instant
+        if began and last and last - began >= self.lasting:
+            found.append((began, None))
+        return found
 
 
-def excursions(readings: Mapping[datetime, float], terms: Terms) -> list[Span]:
-    """From when to when a room was too warm or too cold; `readings` has the one furthest beyond of each instant."""
-    found: list[Span] = []
-    began: datetime | None = None
-    last: datetime | None = None
-    for instant in [*sorted(readings), None]:
-        if instant is None or terms.is_calm(readings[instant]):
-            if began is not None and last is not None and last - began >= terms.lasting:
-                found.append((began, instant))
-            began = None
-        else:
-            if began is None and terms.is_beyond(readings[instant]):
-                began = instant
-            last = instant
-    return found
+def _period(text: str) -> timedelta:
+    return int(text[:-1]) * {"m": MINUTE, "h": HOUR}[text[-1]]
+
+
+def _includes(part: str, local: datetime) -> bool:
+    days, hours = part.split()
+    first, _, last = days.partition("-")
+    begin, end = hours.split("-")
+    named = {first}
+    place = DAY_NAMES.index(first)
+    while last and DAY_NAMES[place % 7] != last:
+        place += 1
+        named.add(DAY_NAMES[place % 7])
+    today, yesterday = DAY_NAMES[local.weekday()], DAY_NAMES[local.weekday() - 1]
+    now = f"{local:%H:%M}"
+    if begin < end:
+        return today in named and begin <= now < end
+    return (today in named and now >= begin) or (yesterday in named and now < end)
 
 
 @dataclass
@@ -127,7 +168,12 @@ class Game:
 
     def __post_init__(self) -> None:
         self.sink = self.sinks[0]
+        self.rule = self.in_unit(self.rule)
         self.rules = [self.rule]
+
+    def in_unit(self, rule: Rule) -> Rule:
+        """The rule whose minutes are of the unit."""
+        return {**rule, "for": rule["for"].replace("m", "h")} if "for" in rule and self.unit == HOUR else rule
 
     def play(self, steps: Sequence[tuple[str, Any]]) -> None:
         """Do one after the other, and hold the alarms against the model after each check, and in the end the events."""
@@ -174,7 +220,7 @@ class Game:
                     kept.setdefault(room, set()).add(instant)
 
     def change(self, rule: Rule) -> None:
-        if rule != self.rule:
+        if (rule := self.in_unit(rule)) != self.rule:
             self.rule = rule
             self.rules.append(rule)
             # What was looked at under another rule may be none of this one.
@@ -213,39 +259,39 @@ class Game:
     def assert_alarms(self) -> None:
         with psycopg.connect(self.urls(OWNER)) as connection:
             rows = connection.execute("SELECT room_id, kind, raised, cleared FROM alarms ORDER BY raised").fetchall()
-        terms = Terms.of(self.rule, self.unit)
         for room, readings in self.readings.items():
-            for kind, further in (("high", max), ("low", min)):
+            for kind in ("high", "low"):
                 alarms = [(raised, cleared) for of, its, raised, cleared in rows if (of, its) == (room, kind)]
-                furthest = {instant: further(temperatures) for instant, temperatures in readings.items()}
-                self.assert_told_once(kind, alarms, furthest)
-                if terms and terms.kind == kind:
-                    self.assert_told(room, alarms, furthest, terms)
+                self.assert_told_once(kind, alarms, readings)
+                if terms := Terms.of(self.rule, kind):
+                    self.assert_told(room, alarms, terms)
                 else:
                     assert all(cleared for _, cleared in alarms), f"open without a rule: {room} {alarms}"
 
-    def assert_told_once(self, kind: str, alarms: Sequence[Span], readings: Mapping[datetime, float]) -> None:
-        assert not any(_meet(one, other) for place, one in enumerate(alarms) for other in alarms[:place]), (
+    def assert_told_once(self, kind: str, alarms: Sequence[Span], readings: Readings) -> None:
+        assert not any(meet(one, other) for place, one in enumerate(alarms) for other in alarms[:place]), (
             f"told twice: {alarms}"
         )
         # One of an earlier rule stays what it was.
-        rules = [terms for rule in self.rules if (terms := Terms.of(rule, self.unit)) and terms.kind == kind]
+        rules = [terms for rule in self.rules if (terms := Terms.of(rule, kind))]
         for raised, _ in alarms:
-            assert any(terms.is_beyond(readings[raised]) for terms in rules), f"invented: {alarms}"
+            beyond = [terms.is_beyond(terms.heat(raised, readings[raised])) for terms in rules]
+            assert any(beyond), f"invented: {alarms}"
 
-    def assert_told(self, room: str, alarms: Sequence[Span], readings: Mapping[datetime, float], terms: Terms) -> None:
-        found = excursions(readings, terms)
+    def assert_told(self, room: str, alarms: Sequence[Span], terms: Terms) -> None:
+        readings = self.readings[room]
+        found = terms.excursions(readings)
         if currently_in_test_context():
             event(f"excursions: {min(len(found), 4)}, rules: {min(len(self.rules), 3)}")
         fresh = self.fresh.get(room, set())
-        missed = [each for each in found if each[0] in fresh and not any(_meet(alarm, each) for alarm in alarms)]
+        missed = [each for each in found if each[0] in fresh and not any(meet(alarm, each) for alarm in alarms)]
         assert not missed, f"missed: {room} {missed} {alarms}"
         opened = [cleared for _, cleared in alarms].count(None)
         if len(self.rules) == 1:
             open_ = [each for each in found if each[1] is None and not self.was_told_over(room, alarms, each, terms)]
             assert opened == len(open_), f"{room} {found} {alarms}"
-        elif len(self.readings[room][max(readings)]) == 1:
-            latest = readings[max(readings)]
+        elif len(readings[max(readings)]) == 1:
+            latest = terms.heat(max(readings), readings[max(readings)])
             if terms.is_calm(latest):
                 assert not opened, f"open although calm: {room} {alarms}"
             elif terms.is_beyond(latest) and not terms.lasting:
@@ -259,9 +305,9 @@ class Game:
         readings = self.readings[room]
         return any(
             cleared is not None
-            and _meet((raised, cleared), excursion)
+            and meet((raised, cleared), excursion)
             and len(readings[cleared]) > 1
-            and not any(map(terms.is_beyond, chain(*(readings[instant] for instant in readings if instant >= cleared))))
+            and not any(terms.is_beyond(terms.heat(each, readings[each])) for each in readings if each >= cleared)
             for raised, cleared in alarms
         )
 
@@ -285,13 +331,9 @@ class Game:
             assert not told, "none is invented"
 
 
-def _meet(one: Span, other: Span) -> bool:
+def meet(one: Span, other: Span) -> bool:
+    """Whether they share an instant."""
     return (other[1] is None or one[0] < other[1]) and (one[1] is None or other[0] < one[1])
-
-
-def in_hours(rule: Rule) -> Rule:
-    """A rule whose minutes are hours."""
-    return {name: value.replace("m", "h") if name == "for" else value for name, value in rule.items()}
 
 
 def play(
@@ -306,7 +348,7 @@ def play(
     functions: dict[tuple[str, str], TestClient] = {}
 
     def ask(rule: Rule, sink: Sink) -> Any:
-        rules = json.dumps([in_hours(rule) if unit == HOUR else rule] if rule else [])
+        rules = json.dumps([rule] if rule else [])
         key = rules, sink.url
         if key not in functions:
             settings = {"DATABASE_URL": urls(WATCHER), "ALARM_RULES": rules, "SINK_PATIENCE": "1"}

@@ -1,4 +1,4 @@
-"""What tests say to a database from outside of the functions."""
+"""What tests of every kind need: programs, databases, ports, patience."""
 
 import json
 import os
@@ -229,6 +229,14 @@ def post_in_parts(client: TestClient, parts: Iterable[bytes], **headers: str) ->
     client.portal.call(client.app, scope, receive, send)
     assert not messages, "the body was not read to its end"
     return answered[0]["status"], json.loads(b"".join(message.get("body", b"") for message in answered))
+
+
+def without_locks(folder: Path) -> str:
+    """The PYTHONPATH with which Python finds no locks in any file system; the folder gets what that takes."""
+    (folder / "sitecustomize.py").write_text(
+        "import errno, fcntl\ndef flock(*_): raise OSError(errno.ENOLCK, 'no locks')\nfcntl.flock = flock\n"
+    )
+    return f"{folder}:functions:."
 
 
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

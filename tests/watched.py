@@ -1,4 +1,4 @@
-"""What alarms have to be by any list of rules, at any hour: a model that knows all readings, and a game at random.
+"""A game at random of readings and lists of rules, whose alarms are held against the model of `tests.excursions`.
 
 The clock is made up. Readings come late, are of the future, or are removed; rules are changed, removed and made again.
 """
@@ -10,23 +10,20 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from math import inf
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 import psycopg
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, WATCHER
+from local.postgres import OWNER
+from tests import clock
+from tests.excursions import MINUTE, TEMPERATURES, Readings, Rule, Terms, meet
 from tests.sink import Sink
 from tests.support import SUPERUSER, Urls, wait_until
-from tests.year import CLOCK
 
-MINUTE = timedelta(minutes=1)
 PAUSE = 3 * MINUTE
 """So long without a look, and silences count anew."""
 ROOMS = (("B1", "101"), ("B1", "102"), ("B2", "101"))
-TEMPERATURES = (10.0, 15.9, 16.0, 16.5, 20.0, 26.0, 27.0, 28.0, 28.5, 31.0)
 # Around a change of the clock, of an hour or of half an hour, and in a zone of 45 minutes.
 NIGHTS = (
     ("Europe/Berlin", datetime(2025, 10, 26, 0, 20, tzinfo=UTC)),
@@ -36,11 +33,8 @@ NIGHTS = (
     ("Asia/Kathmandu", datetime(2026, 1, 31, 17, 45, tzinfo=UTC)),
 )
 HOURS = ("mon-sun 01:40-02:10", "sun 02:00-03:00", "sat-sun 23:30-02:20", "sun-sat 01:00-01:50, sun 02:30-24:00")
-DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 Room = tuple[str, str]
-Rule = Mapping[str, Any]
-Readings = Mapping[datetime, Sequence[float]]
 
 
 class Alarm(NamedTuple):
@@ -55,102 +49,15 @@ class Alarm(NamedTuple):
     severity: str
 
 
-class Excursion(NamedTuple):
-    """Readings beyond a limit, up to the next calm one."""
-
-    began: datetime
-    ended: datetime | None
-
-    def meets(self, alarm: Alarm) -> bool:
-        ends = self.ended is None or alarm.raised < self.ended
-        return ends and (alarm.cleared is None or self.began < alarm.cleared)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What the rules say of a room and a kind."""
-
-    kind: str
-    rule: str
-
-    @property
-    def of(self) -> Rule:
-        found: Rule = json.loads(self.rule)
-        return found
-
-    @property
-    def sign(self) -> int:
-        return -1 if self.kind == "low" else 1
-
-    @property
-    def limit(self) -> float:
-        given = self.of[{"high": "above", "low": "below", "silent": "silent"}[self.kind]]
-        return float(given[:-1]) * 60 if self.kind == "silent" else float(given)
-
-    @property
-    def lasting(self) -> timedelta:
-        return int(self.of.get("for", "0m")[:-1]) * MINUTE
-
-    def counts(self, instant: datetime) -> bool:
-        """Whether the instant is in the hours of the rule."""
-        if "hours" not in self.of:
-            return True
-        local = instant.astimezone(ZoneInfo(self.of.get("zone", "UTC")))
-        return any(_includes(part, local) for part in self.of["hours"].split(", "))
-
-    def heat(self, instant: datetime, temperatures: Sequence[float]) -> float:
-        return max((self.sign * each for each in temperatures), default=-inf) if self.counts(instant) else -inf
-
-    def is_beyond(self, heat: float) -> bool:
-        return heat > self.sign * self.limit
-
-    def is_calm(self, heat: float) -> bool:
-        return heat <= self.sign * float(self.of.get("clear", self.limit))
-
-    def excursions(self, readings: Readings, ends: AbstractSet[datetime]) -> list[Excursion]:
-        """Those that last, in order. One also ends where its alarm was told to be over."""
-        found: list[Excursion] = []
-        began = last = None
-        for instant in sorted({*readings, *ends}):
-            heat = self.heat(instant, readings[instant]) if instant in readings else -inf
-            if instant in ends or self.is_calm(heat):
-                if began and last and last - began >= self.lasting:
-                    found.append(Excursion(began, instant))
-                began = None
-            if instant in readings and not self.is_calm(heat):
-                began = began or (instant if self.is_beyond(heat) else None)
-                last = instant
-        if began and last and last - began >= self.lasting:
-            found.append(Excursion(began, None))
-        return found
-
-
-def _includes(part: str, local: datetime) -> bool:
-    days, hours = part.split()
-    first, _, last = days.partition("-")
-    begin, end = hours.split("-")
-    named = {first}
-    place = DAY_NAMES.index(first)
-    while last and DAY_NAMES[place % 7] != last:
-        place += 1
-        named.add(DAY_NAMES[place % 7])
-    today, yesterday = DAY_NAMES[local.weekday()], DAY_NAMES[local.weekday() - 1]
-    now = f"{local:%H:%M}"
-    if begin < end:
-        return today in named and begin <= now < end
-    return (today in named and now >= begin) or (yesterday in named and now < end)
-
-
 def terms_of(rules: Sequence[Rule], room: Room, kind: str) -> Terms | None:
     """Those of the narrowest rule."""
-    name = {"high": "above", "low": "below", "silent": "silent"}[kind]
     of_room = [
         rule
         for rule in rules
-        if name in rule and rule.get("building_id", room[0]) == room[0] and rule.get("room_id", room[1]) == room[1]
+        if rule.get("building_id", room[0]) == room[0] and rule.get("room_id", room[1]) == room[1]
     ]
-    narrowest = max(of_room, key=lambda rule: ("building_id" in rule) + ("room_id" in rule), default=None)
-    return Terms(kind, json.dumps(narrowest)) if narrowest else None
+    of_room.sort(key=lambda rule: ("building_id" in rule) + ("room_id" in rule), reverse=True)
+    return next(filter(None, (Terms.of(rule, kind) for rule in of_room)), None)
 
 
 def lists_of_rules(chance: random.Random, zone: str) -> Iterator[list[Rule]]:
@@ -193,28 +100,26 @@ class Look:
         """Hold the alarms against the excursions, those that are new among them."""
         found = self.terms.excursions(self.readings, self.ends)
         for alarm in new:
-            heat = self._heat(alarm.raised, self.readings.get(alarm.raised, ()))
+            heat = self.terms.heat(alarm.raised, self.readings.get(alarm.raised, ()))
             assert self.terms.is_beyond(heat) and abs(heat) == abs(alarm.temperature), f"invented: {self.told}"
-            is_of_one = any(each.began <= alarm.raised and each.ended == alarm.cleared for each in found)
+            is_of_one = any(began <= alarm.raised and ended == alarm.cleared for began, ended in found)
             assert is_of_one, f"wrong: {self.told}"
+        spans = [(alarm.raised, alarm.cleared) for alarm in self.alarms]
         for each in found:
-            of_began = [temperature for instant, temperature in self.seen if instant == each.began]
-            if self.terms.is_beyond(self._heat(each.began, of_began)):
-                assert any(each.meets(alarm) for alarm in self.alarms), f"missed: {each} {self.told}"
+            of_began = [temperature for instant, temperature in self.seen if instant == each[0]]
+            if self.terms.is_beyond(self.terms.heat(each[0], of_began)):
+                assert any(meet(each, span) for span in spans), f"missed: {each} {self.told}"
         if self.readings:
             self._hold_latest(max(self.readings))
 
     def _hold_latest(self, latest: datetime) -> None:
         is_open = any(not alarm.cleared for alarm in self.alarms)
-        if self.terms.is_calm(self._heat(latest, self.readings[latest])):
+        if self.terms.is_calm(self.terms.heat(latest, self.readings[latest])):
             assert not is_open, f"open although calm: {self.told}"
         # A changed rule counts for the latest reading, which is the warmest of its instant.
-        elif self.terms.is_beyond(self._heat(latest, [max(self.readings[latest])])):
+        elif self.terms.is_beyond(self.terms.heat(latest, [max(self.readings[latest])])):
             may_wait = self.terms.lasting or any(end > latest for end in self.ends)
             assert is_open or may_wait, f"not open although beyond: {self.told}"
-
-    def _heat(self, instant: datetime, temperatures: Sequence[float]) -> float:
-        return self.terms.heat(instant, temperatures)
 
 
 @dataclass
@@ -299,9 +204,7 @@ class Game:
 
     def check(self) -> None:
         with psycopg.connect(self.urls(SUPERUSER), autocommit=True) as superuser:
-            superuser.execute(
-                f"ALTER ROLE {WATCHER} IN DATABASE {superuser.info.dbname} SET clock.now = '{self.now.isoformat()}'"
-            )
+            clock.put(superuser, self.now)
         if self.checked and self.checked < self.now - PAUSE and not self.rarely:
             self.listening_since = self.now
         self.rarely = bool(self.checked and self.checked < self.now - PAUSE)
@@ -326,7 +229,7 @@ class Game:
         terms = terms_of(self.rules, room, kind)
         told = f"{room} {kind} at {self.now}: {terms} {sorted(readings.items())} {earlier} {of_it}"
         for alarm in new:
-            assert terms and (alarm.threshold, alarm.severity) == (terms.limit, terms.of["severity"]), told
+            assert terms and (alarm.threshold, alarm.severity) == (terms.limit, terms.severity), told
         if kind == "silent":
             assert self.silences(room, terms, readings, earlier) == [*of_it.values()], f"silence: {told}"
             return
@@ -352,8 +255,7 @@ class Game:
         ]
         is_silent = terms.counts(self.now) and self.now - max(heard, self.listening_since) > limit
         if is_silent and all(alarm.cleared for alarm in found):
-            severity = terms.of["severity"]
-            found.append(Alarm(room, "silent", terms.limit, max(readings[heard]), self.now, None, severity))
+            found.append(Alarm(room, "silent", terms.limit, max(readings[heard]), self.now, None, terms.severity))
         return found
 
     def alarms(self) -> dict[Any, Alarm]:
@@ -373,14 +275,6 @@ class Game:
             assert told.pop(str(id_)) == (["raised", "cleared"] if alarm.cleared else ["raised"])
         # Of what was removed since, the sink was told that it is over.
         assert all(states == ["raised", "cleared"] for states in told.values())
-
-
-def begin(urls: Urls) -> str:
-    """Give a database a clock that is made up, and return the address of it for `watch`."""
-    with psycopg.connect(urls(OWNER), autocommit=True) as connection:
-        connection.execute(CLOCK)
-    url = urls(WATCHER)
-    return f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3Dclock,public,pg_catalog"
 
 
 def empty(urls: Urls) -> None:

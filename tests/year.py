@@ -12,8 +12,9 @@ import psycopg
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, WATCHER
-from tests.excursions import Span, Terms, excursions
+from local.postgres import OWNER
+from tests import clock
+from tests.excursions import Readings, Span, Terms
 from tests.sink import Sink, listening
 from tests.support import SUPERUSER, Urls
 
@@ -26,16 +27,6 @@ RULE = {"above": LIMIT, "clear": CLEAR, "for": "3h", "silent": "9h"}
 DAY_STEPS = timedelta(days=1) // STEP
 NEVER = 1 << 30
 
-CLOCK = """
-    CREATE SCHEMA clock;
-    GRANT USAGE ON SCHEMA clock TO PUBLIC;
-    CREATE FUNCTION clock.now() RETURNS timestamptz STABLE LANGUAGE sql AS $$
-        SELECT current_setting('clock.now')::timestamptz
-    $$;
-    ALTER TABLE alarms ALTER noticed SET DEFAULT clock.now();
-    ALTER TABLE alarm_events ALTER made SET DEFAULT clock.now(), ALTER next_attempt SET DEFAULT clock.now();
-"""
-"""What stands ahead of PostgreSQL's own now() in the search path of `watch`, whose statements stay as they are."""
 STORE = """
     INSERT INTO temperatures
     SELECT 'B1', room, to_timestamp(instant), temperature
@@ -89,10 +80,10 @@ class Year:
     def number_of_looks(self) -> int:
         return -(-len(self.temperatures) // STEPS_OF_A_LOOK)
 
-    def readings(self, room: int) -> dict[datetime, float]:
+    def readings(self, room: int) -> Readings:
         """All that a room sends."""
         return {
-            BEGIN + int(step) * STEP: float(self.temperatures[step, room])
+            BEGIN + int(step) * STEP: [float(self.temperatures[step, room])]
             for step in numpy.flatnonzero(self.looks[:, room] != NEVER)
         }
 
@@ -145,9 +136,7 @@ class Found:
 
 def live(urls: Urls, serve: Callable[..., TestClient], year: Year) -> Found:
     """Store a year as it comes, look every eight hours with the function itself, and say how that went."""
-    with psycopg.connect(urls(OWNER), autocommit=True) as connection:
-        connection.execute(CLOCK)
-    url = f"{urls(WATCHER)}{'&' if '?' in urls(WATCHER) else '?'}options=-csearch_path%3Dclock,public,pg_catalog"
+    url = clock.begin(urls)
     with listening() as sink:
         function = serve("watch", DATABASE_URL=url, ALARM_RULES=json.dumps([RULE]), ALARM_SINK_URL=sink.url)
         _play(urls, function, year)
@@ -162,7 +151,6 @@ def _play(urls: Urls, function: TestClient, year: Year) -> None:
         psycopg.connect(urls(OWNER), autocommit=True) as owner,
         psycopg.connect(urls(SUPERUSER), autocommit=True) as superuser,
     ):
-        (database,) = owner.execute("SELECT current_database()").fetchone() or ("",)
         again: list[Any] = []
         for number in range(year.number_of_looks):
             first, last = numpy.searchsorted(sorted_looks, [number, number + 1])
@@ -177,9 +165,7 @@ def _play(urls: Urls, function: TestClient, year: Year) -> None:
             # The last that was sent is sent once more.
             owner.execute(STORE, [one + other for one, other in zip(batch, again or [[], [], []], strict=True)])
             again = [column[-3:] for column in batch]
-            superuser.execute(
-                f"ALTER ROLE {WATCHER} IN DATABASE {database} SET clock.now = '{look(number).isoformat()}'"
-            )
+            clock.put(superuser, look(number))
             answer = function.post("/")
             assert answer.status_code == 200 and answer.json()["unsent"] == 0, answer.text
 
@@ -196,8 +182,8 @@ def _judge(urls: Urls, year: Year, sink: Sink) -> Found:
         ends = connection.execute("SELECT count(*) + count(cleared) FROM alarms").fetchone()
     for room in range(year.temperatures.shape[1]):
         readings = year.readings(room)
-        found.crossings += len(excursions(readings, Terms("high", LIMIT, LIMIT, timedelta())))
-        true = excursions(readings, Terms("high", LIMIT, CLEAR, LASTING))
+        found.crossings += len(Terms("high", LIMIT, LIMIT, timedelta()).excursions(readings))
+        true = Terms("high", LIMIT, CLEAR, LASTING).excursions(readings)
         silences = [*year.silences(room)]
         found.excursions += len(true)
         found.silences += len(silences)

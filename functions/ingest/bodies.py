@@ -17,7 +17,7 @@ from ingest.refusals import MOST_READINGS, refused, too_many
 from ingest.timestamps import TimestampLimits
 from shared.problems import MOST_FAULTS_LISTED, Fault, Problem, fault
 from shared.readings import READING, Reading
-from shared.validation import faults, not_json, only_error, rule
+from shared.validation import details, faults, not_json, only_error, rule, why_not_json
 
 DEFAULT_LIMITS = TimestampLimits()
 MOST_COMMAS, MOST_CONTAINERS = 25 * MOST_READINGS, 10 * MOST_READINGS
@@ -164,8 +164,8 @@ def _validators_of_minute(limits: TimestampLimits, minute: int) -> _Validators:
     return _Validators(limits, datetime.fromtimestamp(60 * (minute + 1), UTC))
 
 
-_HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
-_headers = SchemaValidator(core_schema.typed_dict_schema(_HEADERS))
+_EVENT_HEADERS = {f"ce-{name}": field for name, field in _ATTRIBUTES.items()}
+_event_headers = SchemaValidator(core_schema.typed_dict_schema(_EVENT_HEADERS))
 # A quotation that does not end goes to the end of the header: looking for its end once for each quote takes long.
 _QUOTED, _ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"?'), re.compile(r"\\(.)")
 
@@ -187,7 +187,7 @@ async def parse(headers: Mapping[str, str], body: bytes, limits: TimestampLimits
         return _data(await _array(validators.events, body, allowance))
     if media_type == EVENT_TYPE:
         return _data([_validated(validators.event, body, allowance)])
-    if event := not _HEADERS.keys().isdisjoint(headers):
+    if event := not _EVENT_HEADERS.keys().isdisjoint(headers):
         _check_attributes(headers)
     elif media_type in NDJSON_TYPES:
         return await _lines(validators.reading, body)
@@ -215,7 +215,7 @@ def _check_attributes(headers: Mapping[str, str]) -> None:
     if found:
         raise _not_an_event(found)
     try:
-        _headers.validate_python(attributes)
+        _event_headers.validate_python(attributes)
     except ValidationError as error:
         raise _not_an_event(faults(error)) from None
 
@@ -242,12 +242,12 @@ async def _array(validators: _ArrayValidators, body: bytes, allowance: _Allowanc
         return valid
     except ValidationError as error:
         # It holds a body as Python's objects, which may take fifty times its memory: not while others are served.
-        title, refusal = error.title, _refusal(error, body)
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["loc"]:
-        raise _broken(await _faults(validators.every(), body, first["loc"][0]), title, body)
-    if first["type"] == "json_invalid" and (index := await _index(first["msg"], body)) is not None:
-        refusal.faults = [fault("", f"is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}", index)]
+        title, refusal, why = error.title, _refusal(error, body), why_not_json(error)
+        place = details(error)[0]["loc"]
+    if place:
+        raise _broken(await _faults(validators.every(), body, place[0]), title, body)
+    if why and (index := await _index(why, body)) is not None:
+        refusal.faults = [fault("", f"is not JSON: {why}", index)]
     raise refusal
 
 
@@ -376,8 +376,8 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
         try:
             readings.append(validator.validate_json(line[1]))
         except ValidationError as error:
-            if problem := not_json(error):
-                raise _no_lines(problem, index, number=body.count(b"\n", 0, line.start(1)) + 1) from None
+            if why := why_not_json(error):
+                raise _no_line(why, index, number=body.count(b"\n", 0, line.start(1)) + 1) from None
             found += [{**each, "index": index} for each in faults(error)]
     if found:
         refusal = _broken(found, "Reading", body)
@@ -390,12 +390,11 @@ async def _lines(validator: SchemaValidator, body: bytes) -> Sequence[Reading]:
 _NO_LINES = "; JSON that is not a reading on each line is application/json"
 
 
-def _no_lines(problem: Problem, index: int, *, number: int) -> Problem:
-    """The same of the line with that number, counted from 1."""
-    _, _, message = problem.detail.partition(": ")
-    problem.faults = [fault("", f"is not JSON: {message}", index)]
-    problem.detail = f"Line {number} is not JSON: {message}{'' if index else _NO_LINES}"
-    return problem
+def _no_line(why: str, index: int, *, number: int) -> Problem:
+    """The Problem of a line that is not JSON, by its number, counted from 1."""
+    what = f"is not JSON: {why}"
+    detail = f"Line {number} {what}{'' if index else _NO_LINES}"
+    return Problem(HTTPStatus.BAD_REQUEST, detail, faults=[fault("", what, index)])
 
 
 def _data(events: Sequence[Mapping[str, Any]]) -> Sequence[Reading]:

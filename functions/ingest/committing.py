@@ -132,6 +132,7 @@ class Session:
     async def _store_all_new(self, requests: Sequence[Request]) -> bool:
         """Commit the readings of the requests if all of them are new, otherwise none; return whether they were."""
         if self._sessions.expects_duplicates:
+            # A request alone gets the statement of `_store_each` at once.
             return len(requests) > 1 and await self._store_if_new(requests)
         try:
             await self._commit(INSERT_ALL, requests)

@@ -17,7 +17,7 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from ingest.refusals import MOST_READINGS, refused, too_many
 from shared.formulas import READING_COLUMNS, unguarded
-from shared.problems import MOST_FAULTS_LISTED, MOST_FIELD_CHARACTERS, Fault, Problem
+from shared.problems import MOST_FAULTS_LISTED, Fault, Problem, fault
 from shared.readings import TEMPERATURE_RULE, Reading, temperature_schema
 from shared.validation import faults, of_text, rule
 
@@ -118,22 +118,20 @@ def _header(rows: Iterator[list[str]]) -> Sequence[str]:
         columns = [name.strip() for name in next((row for row in rows if row), [])]
     except csv.Error as error:
         raise _not_csv(1, 0, error) from None
-    unknown = (_fault(name, "is no column of readings") for name in columns if name not in READING_COLUMNS)
-    found: list[Fault] = [
+    unknown = (fault(name, "is no column of readings") for name in columns if name not in READING_COLUMNS)
+    found = [
         # There may be a million.
         *islice(unknown, MOST_FAULTS_LISTED + 1),
-        *(_fault(name, "must be a column") for name in READING_COLUMNS if name not in columns),
-        *(_fault(name, "must be there once") for name in READING_COLUMNS if columns.count(name) > 1),
+        *(fault(name, "must be a column") for name in READING_COLUMNS if name not in columns),
+        *(fault(name, "must be there once") for name in READING_COLUMNS if columns.count(name) > 1),
     ]
     if found:
         raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY, f"The first line must name columns. {_COLUMNS_ARE}", faults=found
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"The first line must name columns. {_COLUMNS_ARE}",
+            faults=[{**each, "line": 1} for each in found],
         )
     return columns
-
-
-def _fault(field: str, message: str) -> Fault:
-    return {"index": 0, "line": 1, "field": field[:MOST_FIELD_CHARACTERS], "message": message}
 
 
 def _reading(building_id: str, room_id: str, timestamp: str, temperature: str) -> dict[str, str]:
@@ -158,13 +156,13 @@ async def _refusal(validator: SchemaValidator, table: _Table, names_are_guarded:
                 await asyncio.sleep(0)
             if len(row) != len(table.columns):
                 message = f"has {len(row)} fields, but the header {len(table.columns)}"
-                found.append({"index": index, "line": number, "field": "", "message": message})
+                found.append({**fault("", message, index), "line": number})
                 continue
             reading = _reading(*table.ordered(row))
             try:
                 validator.validate_python([_unguarded(reading) if names_are_guarded else reading])
             except ValidationError as error:
-                found += [{**fault, "index": index, "line": number} for fault in faults(error)]
+                found += [{**each, "index": index, "line": number} for each in faults(error)]
             if len(found) > MOST_FAULTS_LISTED:
                 break
     except csv.Error as error:
@@ -173,8 +171,9 @@ async def _refusal(validator: SchemaValidator, table: _Table, names_are_guarded:
 
 
 def _not_csv(number: int, index: int, error: csv.Error) -> Problem:
-    fault: Fault = {"index": index, "line": number, "field": "", "message": f"is not CSV: {error}"}
-    return Problem(HTTPStatus.BAD_REQUEST, f"Line {number} is not CSV: {error}", faults=[fault])
+    message = f"is not CSV: {error}"
+    found: Fault = {**fault("", message, index), "line": number}
+    return Problem(HTTPStatus.BAD_REQUEST, f"Line {number} {message}", faults=[found])
 
 
 def _codec(charset: str) -> str:

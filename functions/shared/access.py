@@ -16,13 +16,13 @@ LEAST_TOKEN_CHARACTERS = 16
 
 
 def tokens(name: str, without: str = "let everybody in") -> Sequence[bytes]:
-    """The tokens that a setting lists, separated by spaces or commas.
+    """The tokens that a setting lists.
 
-    `without`: what the setting does if it lists none.
+    `without` is what to unset it does, which is said of one that is empty.
     To change a token, the new one is listed beside the old one until all clients have it. Raises SettingError for a
     setting that is there and empty, such as a secret that was not filled in, and for a token that somebody could guess.
     """
-    found = settings.text(name).replace(",", " ").split()
+    found = settings.words(name)
     if name in os.environ and not found:
         raise settings.SettingError(f"{name} is empty. List a token, or unset it to {without}")
     if any(len(token) < LEAST_TOKEN_CHARACTERS or not token.isascii() for token in found):

@@ -110,13 +110,13 @@ async def emit(
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
     cookies = aiohttp.DummyCookieJar()
     turns = turns or asyncio.Semaphore(CONNECTIONS)
-    delivery = _Delivery(items, event, sink, done, seconds, refusals_count, turns)
     async with (
         aiohttp.ClientSession(headers=headers, timeout=timeout, cookie_jar=cookies, proxy=_proxy(sink.url)) as client,
         asyncio.TaskGroup() as workers,
     ):
+        delivery = _Delivery(client, items, event, sink, done, seconds, refusals_count, turns)
         for _ in range(min(CONNECTIONS, len(items))):
-            workers.create_task(delivery.work(client))
+            workers.create_task(delivery.work())
     outcome = delivery.outcome
     outcome.untried = len(items) - outcome.emitted - outcome.failed
     outcome.failed += outcome.untried
@@ -128,6 +128,7 @@ class _Delivery(Generic[T]):
 
     def __init__(
         self,
+        client: aiohttp.ClientSession,
         items: Items[T],
         event: Callable[[T], CloudEvent],
         sink: Sink,
@@ -137,6 +138,7 @@ class _Delivery(Generic[T]):
         turns: asyncio.Semaphore,
     ) -> None:
         self.outcome = Outcome()
+        self._client = client
         self._items = iter(items)
         self._event = event
         self._sink = sink
@@ -157,19 +159,19 @@ class _Delivery(Generic[T]):
             or now - self._took_last > self._sink.patience_seconds
         )
 
-    async def work(self, client: aiohttp.ClientSession) -> None:
+    async def work(self) -> None:
         """Deliver events, one after the other, until there are no more."""
         while not self._over and (item := next(self._items, None)) is not None:
-            failure = await self._deliver(client, self._event(item))
+            failure = await self._deliver(self._event(item))
             self._count(failure)
             self._done(item, failure)
 
-    async def _deliver(self, client: aiohttp.ClientSession, event: CloudEvent) -> Failure | None:
+    async def _deliver(self, event: CloudEvent) -> Failure | None:
         """Try to send the event, several times if that may help, and return why it failed if it did."""
         headers, content = to_binary(event)
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         retries_left = MOST_ATTEMPTS - 1
-        while failure := await self._attempt(client, headers, content):
+        while failure := await self._attempt(headers, content):
             if not failure.may_pass or not retries_left or self._over:
                 return failure
             await asyncio.sleep(max(backoff.pause_seconds(), min(failure.retry_after_seconds, LONGEST_PAUSE_SECONDS)))
@@ -177,11 +179,20 @@ class _Delivery(Generic[T]):
             self.outcome.retried += 1
         return None
 
-    async def _attempt(
-        self, client: aiohttp.ClientSession, headers: Mapping[str, str], content: bytes
-    ) -> Failure | None:
-        async with self._turns:
-            return await _attempt(client, self._sink.url, headers, content)
+    async def _attempt(self, headers: Mapping[str, str], content: bytes) -> Failure | None:
+        """Send an event once, and return why it failed if it did."""
+        try:
+            async with (
+                self._turns,
+                # No redirect is followed: the answer to the GET that it becomes says nothing about the event.
+                self._client.post(self._sink.url, headers=headers, data=content, allow_redirects=False) as answer,
+            ):
+                if 200 <= answer.status < 300:
+                    return None
+                after = retry_after_seconds(answer.headers.get("Retry-After", ""))
+                return Failure(f"status {answer.status}", answer.status, after)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return Failure(type(error).__name__)
 
     def _count(self, failure: Failure | None) -> None:
         if failure:
@@ -208,18 +219,3 @@ def _proxy(url: str) -> str | None:
     found = getproxies().get(parts.scheme)
     # Other programs take proxy:3128 for one of http.
     return f"http://{found}" if found and "://" not in found else found
-
-
-async def _attempt(
-    client: aiohttp.ClientSession, url: str, headers: Mapping[str, str], content: bytes
-) -> Failure | None:
-    """Send an event once, and return why it failed if it did."""
-    try:
-        # No redirect is followed: the answer to the GET that it becomes says nothing about the event.
-        async with client.post(url, headers=headers, data=content, allow_redirects=False) as answer:
-            if 200 <= answer.status < 300:
-                return None
-            after = retry_after_seconds(answer.headers.get("Retry-After", ""))
-            return Failure(f"status {answer.status}", answer.status, after)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        return Failure(type(error).__name__)

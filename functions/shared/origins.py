@@ -16,11 +16,11 @@ _READABLE_HEADERS = "Allow, Retry-After, WWW-Authenticate, X-Request-Id"
 
 
 def load() -> Sequence[str]:
-    """The origins that CORS_ORIGINS lists, separated by spaces or commas; none by default.
+    """The origins that CORS_ORIGINS lists; none by default.
 
     Raises SettingError for what no browser sends as an origin.
     """
-    found = settings.text("CORS_ORIGINS").replace(",", " ").split()
+    found = settings.words("CORS_ORIGINS")
     for origin in found:
         if origin != "*" and not re.fullmatch(_ORIGIN, origin):
             raise settings.SettingError(

@@ -10,12 +10,17 @@ class SettingError(SystemExit):
 
 def reason(error: OSError) -> str:
     """Why the system refused something, for the sentence that says what to fix."""
-    return os.strerror(error.errno or 0)
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def text(name: str, default: str = "") -> str:
     """The setting as it stands; an empty one counts as not set."""
     return os.environ.get(name, "").strip() or default
+
+
+def words(name: str) -> list[str]:
+    """What the setting lists, separated by spaces or commas."""
+    return text(name).replace(",", " ").split()
 
 
 def path(name: str) -> Path | None:

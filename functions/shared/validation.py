@@ -33,10 +33,15 @@ def of_text(number: core_schema.CoreSchema) -> core_schema.CoreSchema:
     return core_schema.json_or_python_schema(number, text)
 
 
+def details(error: ValidationError) -> list[ErrorDetails]:
+    """All that pydantic says is wrong, without what was sent, which may be much."""
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
 def faults(error: ValidationError) -> list[Fault]:
     """Every fault that validation found, in the order of the input."""
     found: list[Fault] = []
-    for each in error.errors(include_url=False, include_context=False, include_input=False):
+    for each in details(error):
         location = list(each["loc"])
         index = location.pop(0) if location and isinstance(location[0], int) else 0
         message = "is not known here" if each["type"] == "extra_forbidden" else each["msg"]
@@ -46,14 +51,18 @@ def faults(error: ValidationError) -> list[Fault]:
 
 def only_error(error: ValidationError) -> ErrorDetails | None:
     """The only error that validation found, None if there are more. To list ten thousand would take long."""
-    if error.error_count() > 1:
-        return None
-    return error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return details(error)[0] if error.error_count() == 1 else None
 
 
-def not_json(error: ValidationError, place: str = "The body") -> Problem | None:
-    """Problem 400 if validation failed because the place, and not just a value in it, is not JSON."""
+def why_not_json(error: ValidationError) -> str | None:
+    """Why the whole input, and not just a value in it, is not JSON; None if it is."""
     first = only_error(error)
     if first is None or first["type"] != "json_invalid" or first["loc"]:
         return None
-    return Problem(HTTPStatus.BAD_REQUEST, f"{place} is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+    return first["msg"].removeprefix("Invalid JSON: ")
+
+
+def not_json(error: ValidationError) -> Problem | None:
+    """Problem 400 of a body that is not JSON; None if it is."""
+    why = why_not_json(error)
+    return Problem(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {why}") if why else None

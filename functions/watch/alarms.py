@@ -36,13 +36,6 @@ FIRST_ROOM_HOURS, MOST_ROOM_HOURS = 256, 100_000
 """Rooms times hours of one transaction: so many in the first, then as many as hold READINGS_AT_ONCE."""
 
 
-class Room(NamedTuple):
-    """A room, by the id of its building and its own."""
-
-    building_id: str
-    room_id: str
-
-
 class _Key(NamedTuple):
     """What the alarms of a room and kind have in common."""
 
@@ -85,10 +78,6 @@ class _WaitingRoom(NamedTuple):
     """Whether its readings are to be looked at."""
     fell_silent: bool
     heard_again: bool
-
-    @property
-    def room(self) -> Room:
-        return Room(self.building_id, self.room_id)
 
 
 class _TakenRoom(NamedTuple):
@@ -185,12 +174,12 @@ class _Check:
             cleared = await self._clear(statements.CLEAR_WITHOUT_RULE, limit=ALARMS_AT_ONCE)
 
     async def _look_at_rooms(self) -> None:
-        after = Room("", "")
-        while rooms := await self._waiting(after):
-            await self._raise_silences([waiting.room for waiting in rooms if waiting.fell_silent])
-            await self._clear_silences([waiting.room for waiting in rooms if waiting.heard_again])
-            await self._take([waiting.room for waiting in rooms if waiting.to_take])
-            after = rooms[-1].room
+        building_id = room_id = ""
+        while rooms := await self._waiting(building_id, room_id):
+            await self._raise_silences([room for room in rooms if room.fell_silent])
+            await self._clear_silences([room for room in rooms if room.heard_again])
+            await self._take([room for room in rooms if room.to_take])
+            building_id, room_id, *_ = rooms[-1]
             if self._time_is_up:
                 self._counts.unfinished = True
                 return
@@ -208,13 +197,10 @@ class _Check:
                 limit=ALARMS_AT_ONCE,
             )
 
-    async def _waiting(self, after: Room) -> list[_WaitingRoom]:
+    async def _waiting(self, building_id: str, room_id: str) -> list[_WaitingRoom]:
         """The next rooms after one that are to be looked at."""
         rows = await self._slice(
-            statements.WAITING,
-            after_building=after.building_id,
-            after_room=after.room_id,
-            limit=ROOMS_LISTED_AT_ONCE,
+            statements.WAITING, after_building=building_id, after_room=room_id, limit=ROOMS_LISTED_AT_ONCE
         )
         return [_WaitingRoom(*row) for row in rows]
 
@@ -234,16 +220,16 @@ class _Check:
         self._counts.cleared += cleared
         return int(cleared)
 
-    async def _raise_silences(self, rooms: Sequence[Room]) -> None:
+    async def _raise_silences(self, rooms: Sequence[_WaitingRoom]) -> None:
         for chosen in _slices(rooms, ALARMS_AT_ONCE):
             [(raised, _)] = await self._slice(statements.RAISE_SILENCES, **_named(chosen))
             self._counts.raised += raised
 
-    async def _clear_silences(self, rooms: Sequence[Room]) -> None:
+    async def _clear_silences(self, rooms: Sequence[_WaitingRoom]) -> None:
         for chosen in _slices(rooms, ALARMS_AT_ONCE):
             await self._clear(statements.CLEAR_SILENCES, **_named(chosen))
 
-    async def _take(self, rooms: Sequence[Room]) -> None:
+    async def _take(self, rooms: Sequence[_WaitingRoom]) -> None:
         """Look at the rooms, some at a time. Rooms with many new readings are looked at several times."""
         first = 0
         while first < len(rooms) and not self._time_is_up:
@@ -258,7 +244,7 @@ class _Check:
             elif readings < READINGS_AT_ONCE // 2:
                 self._room_hours = min(2 * self._room_hours, MOST_ROOM_HOURS)
 
-    async def _take_some(self, rooms: Sequence[Room], hours: int) -> tuple[bool, int]:
+    async def _take_some(self, rooms: Sequence[_WaitingRoom], hours: int) -> tuple[bool, int]:
         """Look at up to so many hours of each room; return whether there is more, and how many readings there were."""
         async with self._connection.transaction():
             if self._bounds:
@@ -285,11 +271,9 @@ class _Check:
     async def _look(self, spans: Sequence[_Span]) -> int:
         """Find the excursions of the spans, and keep what is new about them; return how many readings there were."""
         alarms = await self._nearby(spans)
-        bounds = [
-            # One that ended where it began, with its rule, has no readings.
-            min((each.raised for each in alarms[span.key] if span.until < each.raised != each.cleared), default=ENDLESS)
-            for span in spans
-        ]
+        # An alarm of no length ended with its rule, and bounds nothing.
+        begins = {key: [each.raised for each in some if each.cleared != each.raised] for key, some in alarms.items()}
+        bounds = [min((each for each in begins[span.key] if each > span.until), default=ENDLESS) for span in spans]
         rows = await self._rows(
             thresholds.EXCURSIONS,
             **_numbered(spans),
@@ -347,18 +331,19 @@ def _raised(new: Sequence[tuple[_Key, Threshold, AlarmSpan]]) -> dict[str, Any]:
     }
 
 
-def _slices(rooms: Sequence[Room], width: int) -> Iterator[Sequence[Room]]:
+def _slices(rooms: Sequence[_WaitingRoom], width: int) -> Iterator[Sequence[_WaitingRoom]]:
     return (rooms[first : first + width] for first in range(0, len(rooms), width))
 
 
-def _named(rooms: Sequence[Room]) -> dict[str, list[str]]:
-    return {"buildings": [room.building_id for room in rooms], "names": [room.room_id for room in rooms]}
+def _named(those: Sequence[_WaitingRoom | _Span]) -> dict[str, list[str]]:
+    """The rooms of those, as statements take them."""
+    return {"buildings": [each.building_id for each in those], "names": [each.room_id for each in those]}
 
 
 def _numbered(spans: Sequence[_Span]) -> dict[str, Any]:
     return {
         "numbers": [*range(len(spans))],
-        **_named([Room(span.building_id, span.room_id) for span in spans]),
+        **_named(spans),
         "kinds": [span.threshold.kind for span in spans],
         "since": [span.since for span in spans],
     }

@@ -67,7 +67,12 @@ async def _check(request: Request) -> Response:
 
 async def _checked(addressee: alarms.Addressee) -> Response:
     found = await alarms.check(DATABASE, RULES, addressee, RETENTION, CHECK_SECONDS)
-    sent, unsent, reason = await _send(addressee.dataschema) if found.due else (0, found.unsent, "")
+    sent, unsent, reason = 0, found.unsent, ""
+    if found.due:
+        # What sends is not loaded before there is something to send.
+        from watch import outbox
+
+        sent, unsent, reason = await outbox.send(DATABASE, SINK, addressee.dataschema)
     counts = {"raised": found.raised, "cleared": found.cleared, "sent": sent, "unsent": unsent}
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
     if found.unfinished:
@@ -90,13 +95,6 @@ def _addressee(request: Request) -> alarms.Addressee:
         dataschema=str(request.base_url.replace(path=prefix.of(request.scope["path"]) + SCHEMA_PATH, query="")),
         traceparent=traceparent if known else None,
     )
-
-
-async def _send(dataschema: str) -> tuple[int, int, str]:
-    # What sends is not loaded before there is something to send.
-    from watch import outbox
-
-    return await outbox.send(DATABASE, SINK, dataschema)
 
 
 async def _schema(_: Request) -> Response:

@@ -15,7 +15,7 @@ from shared.alarms import SEVERITIES, Kind, Severity
 from shared.periods import period
 from shared.problems import Fault
 from shared.readings import IDENTIFIER, TEMPERATURE
-from shared.validation import faults, not_json, rule
+from shared.validation import faults, rule, why_not_json
 from watch.schedule import Schedule
 
 KIND_OF_THRESHOLD: Mapping[str, Kind] = {"above": "high", "below": "low", "silent": "silent"}
@@ -159,10 +159,10 @@ def load() -> Rules:
         json.loads(text, object_pairs_hook=_each_once)
         return Rules(rules)
     except ValidationError as error:
-        # One that is not JSON has no place in the list.
-        problem = not_json(error, "it")
-        found = [problem.detail] if problem else [_sentence(fault) for fault in faults(error)[:MOST_FAULTS_SAID]]
-        reason = "; ".join(found)
+        if why := why_not_json(error):
+            reason = f"it is not JSON: {why}"
+        else:
+            reason = "; ".join(map(_sentence, faults(error)[:MOST_FAULTS_SAID]))
     except ValueError as error:
         reason = str(error)
     raise settings.SettingError(f"{name} must be a JSON list of rules such as {EXAMPLE_RULES}: {reason}")

@@ -73,14 +73,13 @@ NEARBY = """
 """The alarms that are open, or that ended after a span began."""
 
 
-_EVENT = "alarm, state, sink, raised, cleared, temperature, dataschema, traceparent"
 _KEEP = """
     WITH new AS (
         INSERT INTO alarms (building_id, room_id, kind, threshold, temperature, raised, cleared, severity, sink)
         {alarms}
         ON CONFLICT DO NOTHING RETURNING id, raised, cleared, temperature
     ), told AS (
-        INSERT INTO alarm_events ({event})
+        INSERT INTO alarm_events (alarm, state, sink, raised, cleared, temperature, dataschema, traceparent)
         SELECT
             id, state, %(sink)s, raised, CASE state WHEN 'cleared' THEN cleared END, temperature,
             %(dataschema)s, %(traceparent)s
@@ -96,7 +95,7 @@ _END = """
         WHERE alarms.id = turn.id AND alarms.cleared IS NULL
         RETURNING alarms.id, alarms.raised, alarms.cleared, alarms.temperature, sink
     ), told AS (
-        INSERT INTO alarm_events ({event})
+        INSERT INTO alarm_events (alarm, state, sink, raised, cleared, temperature, dataschema, traceparent)
         SELECT id, 'cleared', sink, raised, cleared, temperature, %(dataschema)s, %(traceparent)s
         FROM ended WHERE sink IS NOT NULL
         ON CONFLICT DO NOTHING
@@ -105,7 +104,6 @@ _END = """
 """
 
 RAISE = _KEEP.format(
-    event=_EVENT,
     alarms="""
         SELECT *, %(sink)s FROM unnest(
             %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(thresholds)s::float8[],
@@ -113,7 +111,7 @@ RAISE = _KEEP.format(
         ) AS alarm
     """,
 )
-CLEAR = _END.format(event=_EVENT, turns="SELECT * FROM unnest(%(ids)s::uuid[], %(cleared)s::timestamptz[]) AS turn")
+CLEAR = _END.format(turns="SELECT * FROM unnest(%(ids)s::uuid[], %(cleared)s::timestamptz[]) AS turn")
 EXTEND = """
     UPDATE alarms SET raised = turn.raised, temperature = turn.temperature
     FROM unnest(%(ids)s::uuid[], %(raised)s::timestamptz[], %(temperatures)s::float8[])
@@ -124,21 +122,18 @@ EXTEND = """
 
 _SILENCES = thresholds.ROOMS_COMPARED.format(rooms=_CHOSEN.format(lock=""))
 RAISE_SILENCES = _KEEP.format(
-    event=_EVENT,
     alarms=f"""
         SELECT building_id, room_id, 'silent', silent_limit, latest, now(), NULL, silent_severity, %(sink)s
         FROM ({_SILENCES}) AS state WHERE silence_turns AND NOT silent_open
     """,  # noqa: S608 - constants
 )
 CLEAR_SILENCES = _END.format(
-    event=_EVENT,
     turns=f"""
         SELECT alarm.id, now() FROM ({_SILENCES}) AS state JOIN alarms AS alarm USING (building_id, room_id)
         WHERE silence_turns AND silent_open AND alarm.kind = 'silent' AND alarm.cleared IS NULL
     """,  # noqa: S608 - constants
 )
 CLEAR_WITHOUT_RULE = _END.format(
-    event=_EVENT,
     turns=f"""
         SELECT id, CASE kind WHEN 'silent' THEN now() ELSE coalesce(heard, now()) END FROM alarms AS alarm
         LEFT JOIN rooms AS room USING (building_id, room_id)

@@ -13,8 +13,9 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from local.backup import newest, restore
+from local.backup import newest
 from local.postgres import DATABASE, OWNER, PROGRAMS, WRITER, Postgres
+from local.restore import restore
 from tests import history
 from tests.local.machine import place
 from tests.local.test_backup import backed_up, lost, received

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from starlette.testclient import TestClient
 
+from tests import clock
+from tests.excursions import Rule
 from tests.sink import Sink
 from tests.support import LONG, Urls
-from tests.watched import Game, Rule, begin, empty
+from tests.watched import Game, empty
 
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))
 GAMES, STEPS = (100, 60) if LONG else (3, 32)
@@ -21,7 +23,7 @@ GAMES, STEPS = (100, 60) if LONG else (3, 32)
 def test_alarms_are_what_rules_and_readings_say_whatever_changes(
     plain: Urls, serve: Callable[..., TestClient], sink: Sink, removes: bool
 ) -> None:
-    url = begin(plain)
+    url = clock.begin(plain)
 
     def function(rules: Sequence[Rule]) -> TestClient:
         return serve("watch", DATABASE_URL=url, ALARM_RULES=json.dumps(rules), ALARM_SINK_URL=sink.url)

@@ -17,9 +17,10 @@ import psutil
 import psycopg
 import pytest
 
-from local.backup import Backup, begun, newest, restore, shares_a_disk, start, whole_at
-from local.folder import held
+from local.backup import Backup, begun, newest, shares_a_disk, whole_at
+from local.locks import held
 from local.postgres import OWNER, Postgres
+from local.restore import restore, start
 from local.user import PostgresError
 from tests.local.machine import place, running, serving
 from tests.support import ROOT, python, wait_until
@@ -332,7 +333,7 @@ def test_nothing_is_restored_over_what_is_there_or_from_nothing() -> None:
 @pytest.mark.parametrize("until", ["2026-11-26", "2026-11-26T08:30:00", "yesterday", "0001-01-01T00:00:00+01:00"])
 def test_a_restore_takes_no_time_that_could_be_of_any_zone_or_is_of_none(tmp_path: Path, until: str) -> None:
     variables = {"BACKUP_DIR": str(tmp_path / "elsewhere"), "DATA_DIR": str(tmp_path / "to"), "UNTIL": until}
-    restored = python("-m", "local.backup", **variables)
+    restored = python("-m", "local.restore", **variables)
     words = f"UNTIL is {until!r}; it must be an instant, such as 2026-11-26T08:30:00Z\n"
     assert (restored.returncode, restored.stderr) == (1, words)
 
@@ -352,7 +353,7 @@ def test_a_folder_that_nobody_may_look_into_is_on_the_disk_of_the_last_that_ther
 def stopped_restore(backups: Path, data: Path, number: int, **environment: str) -> tuple[int, str]:
     """Stop a restore with a signal as soon as its server begins; what it returned, and said."""
     restoring = subprocess.Popen(
-        [sys.executable, "-m", "local.backup"],
+        [sys.executable, "-m", "local.restore"],
         cwd=ROOT,
         env={
             **os.environ,
@@ -592,7 +593,7 @@ def test_a_disk_that_is_not_there_any_more_has_no_backup_on_that_of_the_data() -
 def refused_restore(folder: Path, *before: str) -> str:
     """What a restore says that ends before there is any data."""
     done = subprocess.run(
-        [*before, sys.executable, "-m", "local.backup"],
+        [*before, sys.executable, "-m", "local.restore"],
         cwd=ROOT,
         env={
             **os.environ,
@@ -620,6 +621,8 @@ def test_a_restore_that_cannot_be_done_says_so_in_a_sentence() -> None:
         said = refused_restore(folder, "sh", "-c", 'ulimit -f 1000; exec "$@"', "sh")
         assert said.endswith("(File too large). Nothing was restored\n")
         assert said.count("\n") == 1
+        (base / "lost").symlink_to("nowhere")
+        assert refused_restore(folder).startswith(f"{base}/lost cannot be copied ([Errno 2] No such file or directory")
         (base / "PG_VERSION").write_text("17\n")
         said = refused_restore(folder)
         assert said.startswith(f"{base} was made by PostgreSQL 17, and this program brings PostgreSQL 18.")
@@ -635,7 +638,7 @@ def test_a_restore_with_a_mask_that_hides_files_from_their_own_user() -> None:
             wait_until(lambda: newest(folder / "elsewhere") is not None)
         variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "Büro")}
         done = subprocess.run(
-            [sys.executable, "-m", "local.backup"],
+            [sys.executable, "-m", "local.restore"],
             cwd=ROOT,
             # A terminal that cannot show every name.
             env={**os.environ, "PYTHONPATH": "functions:.", "PYTHONIOENCODING": "ascii", **variables},
@@ -664,6 +667,6 @@ def test_a_restore_that_is_stopped_leaves_no_server_and_goes_on_with_the_next_st
 def test_a_restore_is_alone_on_its_folder() -> None:
     """`make run` beside it would stop its server."""
     with place() as folder, held(folder / "to"):
-        done = python("-m", "local.backup", BACKUP_DIR=str(folder / "elsewhere"), DATA_DIR=str(folder / "to"))
+        done = python("-m", "local.restore", BACKUP_DIR=str(folder / "elsewhere"), DATA_DIR=str(folder / "to"))
     assert done.returncode == 1
     assert done.stderr.startswith(f"Another `make run`, or a `make restore`, is at work on the folder {folder / 'to'}.")

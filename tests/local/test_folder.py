@@ -15,7 +15,7 @@ import pytest
 from local.postgres import PROGRAMS, Postgres
 from local.user import PostgresError
 from tests.local.machine import end_all, place, serving
-from tests.support import LONG, ROOT, wait_until
+from tests.support import LONG, ROOT, python, wait_until, without_locks
 
 DATABASES = "SELECT count(*) FROM pg_database WHERE datname = 'temperature'"
 
@@ -266,6 +266,12 @@ exit 1
     server = Postgres(folder, log=folder.with_name("postgres.log"), programs=programs)
     with pytest.raises(PostgresError, match=r"could not be made: could not write to file .+: File too large\. Mend"):
         server.start()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path) -> None:
+    done = python("-m", "local", DATA_DIR=str(tmp_path / "data"), PYTHONPATH=without_locks(tmp_path))
+    told = f"The folder {tmp_path / 'data'} cannot be used (No locks available); choose another DATA_DIR\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 def test_what_the_system_refuses_is_told(folder: Path) -> None:

@@ -129,6 +129,15 @@ def test_the_data_keeps_its_user_by_whatever_way_root_comes(folder: Path) -> Non
     )
 
 
+def test_the_data_of_somebody_else_is_told_where_there_is_to_be_a_backup_too(folder: Path) -> None:
+    (folder / "data" / "postgres").mkdir(mode=0o700, parents=True)
+    for path in (folder, folder / "data"):
+        os.chown(path, DAEMON, DAEMON)
+    who = {"user": DAEMON, "group": DAEMON, "extra_groups": ()}
+    with running(folder / "data", who=who, BACKUP_DIR=str(folder / "elsewhere")) as stack:
+        assert "start it as the user whose folder that is" in stack.wait_for("PostgreSQL cannot use ")
+
+
 def test_a_user_without_a_name_is_told(folder: Path) -> None:
     os.chown(folder, 54321, 54321)
     assert "this machine has none for the number 54321" in refusal(start(folder / "postgres", user=54321))
