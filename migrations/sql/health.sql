@@ -40,21 +40,24 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT SET jit = off 
             ) AS tried_since,
             count(*) FILTER (WHERE given_up > now() - interval '24:00') AS given_up
         FROM alarm_events
-    ), age AS (
-        -- What never was has been due since the server started.
+    ), work AS (
         SELECT
-            extract(epoch FROM now() - coalesce(
-                CASE WHEN is_called THEN to_timestamp(last_value) END, pg_postmaster_start_time()
-            )) AS of_summaries,
+            CASE WHEN is_called THEN to_timestamp(last_value) END AS summed_up,
+            -- What never was has been due since the server started, or since the database was made.
+            greatest(pg_postmaster_start_time(), CASE WHEN NOT is_called THEN to_timestamp(last_value) END) AS begun
+        FROM summarized
+    ), age AS (
+        SELECT
+            extract(epoch FROM now() - coalesce(summed_up, begun)) AS of_summaries,
             extract(epoch FROM now() - room.since) AS of_hours,
             extract(epoch FROM retention_overdue()) AS of_readings,
             extract(epoch FROM now() - removal.asked) AS of_removals,
             extract(epoch FROM now() - event.tried_since) AS of_events,
             -- Where looks are rare, nobody waits for the next one.
             CASE WHEN NOT rarely AND room.number > 0 THEN
-                extract(epoch FROM now() - coalesce(checked, pg_postmaster_start_time()))
+                extract(epoch FROM now() - coalesce(checked, begun))
             END AS of_looks
-        FROM summarized, room, removal, event, watching
+        FROM work, room, removal, event, watching
     )
     SELECT metric, of, value::double precision, most::double precision, fault
     FROM room CROSS JOIN removal CROSS JOIN event CROSS JOIN age CROSS JOIN LATERAL (VALUES

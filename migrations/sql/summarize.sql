@@ -1,6 +1,8 @@
 -- When summarize() last came to its end, in seconds since 1970. A row would be locked for as long as somebody else keeps
 -- it, and leaves a dead one behind every minute.
 CREATE SEQUENCE IF NOT EXISTS summarized;
+-- Until it has, since when it could have.
+SELECT setval('summarized', extract(epoch FROM now())::bigint, false) FROM summarized WHERE last_value = 1 AND NOT is_called;
 
 -- Brings all summaries up to date, and drops what is older than the retention: as a job of TimescaleDB, whose arguments
 -- it has, or by CALL summarize(). It commits often, and holds up a writer for less than 0.1 s each time; it may end
