@@ -72,7 +72,7 @@ await() {
     local begun=$SECONDS looked=$SECONDS hopeless=0 limit=$1 look=$2 faults patience
     shift 2
     until "$@" >/dev/null 2>&1; do
-        faults=$($look)
+        faults=$($look) || faults=
         # What comes to an end over and over is started in between.
         [ -z "$faults" ] || hopeless=$((hopeless + SECONDS - looked))
         looked=$SECONDS
