@@ -25,26 +25,75 @@ changes=$(changed)
     "Changed on the cluster since the last make deploy, and set back by this one (- is, + will be). What is to stay belongs" \
     "into an overlay of your own: docs/kubernetes.md#an-overlay-of-your-own" "$changes"
 
+image=$(sed -n 's/^  dockerImage: //p' build/objects.yaml)
+
+# Whether an instance that runs gets another image.
+replaces_image() {
+    leader=$(primary) && [ -n "$image" ] && [ "$image" != "$(database_spec dockerImage)" ] &&
+        [ "$(k -n temperature get pod "$leader" -o jsonpath='{.status.phase}' 2>/dev/null)" = Running ]
+}
+
+# The operator ends an instance before another one begins with the image. So this pulls it first, as that one will.
+try_image() {
+    local account node pulled=
+    account=$(k -n temperature get pod "$leader" -o jsonpath='{.spec.serviceAccountName}')
+    node=$(k -n temperature get pod "$leader" -o jsonpath='{.spec.nodeName}')
+    k -n temperature delete pod database-image --ignore-not-found
+    # Where such a pod is not allowed, nobody can know.
+    k apply -f - <<YAML || return 0
+apiVersion: v1
+kind: Pod
+metadata: {name: database-image, namespace: temperature, labels: {app.kubernetes.io/name: database-image}}
+spec:
+  serviceAccountName: $account
+  automountServiceAccountToken: false
+  nodeName: $node
+  restartPolicy: Never
+  containers:
+    - {name: image, image: "$image", command: ["true"]}
+YAML
+    await 900 'start_faults app.kubernetes.io/name=database-image' is_pulled ||
+        pulled="Nothing was changed, and the database goes on with the image that it has"
+    k -n temperature delete pod database-image --wait=false
+    [ -z "$pulled" ] || fail "$pulled"
+}
+
+is_pulled() {
+    [ -n "$(k -n temperature get pod database-image -o jsonpath='{.status.containerStatuses[0].imageID}')" ]
+}
+
 prepare_database() {
-    local applied
+    local applied faults
+    faults=$(instance_faults)
     applied=$(k apply -f build/objects.yaml -l 'app.kubernetes.io/component notin (function, simulator, migrations, eventing, timer)')
+    # For ten minutes it would wait for an instance that does not start, and notice nothing.
+    [ -z "$faults" ] || k -n default delete pod -l name=postgres-operator --grace-period 5 || true
     # Until the operator has noticed, the status is that of before.
     case $applied in *temperature-db\ configured*)
         k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Updating \
             --timeout 30s || true ;;
     esac
-    k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 900s
-    k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for condition=Ready --timeout 600s
+    await 1500 instance_faults database_runs
     # A pooler that the overlay does not have any more goes away meanwhile, which is an error.
     retry 60 k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
     agree_with_patroni
+}
+
+database_runs() {
+    local wanted
+    # The operator makes no instance anew that does not answer, also where that is for what the manifest said before.
+    wanted=$(k -n temperature get statefulset temperature-db -o jsonpath='{.status.updateRevision}')
+    [ -z "$wanted" ] || k -n temperature delete pod -l "$instance_pods,controller-revision-hash!=$wanted" \
+        --field-selector status.phase=Pending --wait=false
+    k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 5s &&
+        k -n temperature wait pod -l "$instance_pods" --for condition=Ready --timeout 5s
 }
 
 # A Job cannot be changed, only replaced; its work is done once, however often it runs.
 migrate() {
     k -n temperature delete job/migrations --ignore-not-found
     k apply -f build/objects.yaml -l app.kubernetes.io/component=migrations
-    await_job migrations 130
+    await_job migrations 650
 }
 
 # What the overlay does not have any more is removed.
@@ -64,12 +113,22 @@ start_functions() {
     fi
     k apply -f build/objects.yaml --prune "${kinds[@]}" \
         -l 'app.kubernetes.io/part-of=temperature,app.kubernetes.io/component!=timer'
-    k -n temperature wait ksvc --all --for condition=Ready --timeout 600s
+    await 600 revision_faults k -n temperature wait ksvc --all --for condition=Ready --timeout 5s
     # On a new cluster a timer that begins before what it calls leaves a pod that failed.
     k apply -f build/objects.yaml --prune --prune-allowlist batch/v1/CronJob -l app.kubernetes.io/part-of=temperature
     k -n temperature rollout status deployment -l app.kubernetes.io/component=eventing --timeout 300s
 }
 
+# Of the newest revisions: one that was never ready may be there for ten minutes more, and nobody waits for it.
+revision_faults() {
+    local newest
+    newest=$(k -n temperature get ksvc -o jsonpath='{.items[*].status.latestCreatedRevisionName}')
+    start_faults "serving.knative.dev/revision in (${newest// /,})"
+    ready_faults False
+}
+
+! replaces_image || step Image try_image
 step Database prepare_database
 step Migrations migrate
 step Functions start_functions
+volume_faults

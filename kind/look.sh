@@ -10,7 +10,7 @@ need_cluster
 status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
-    faults=$(database_faults; node_faults; pooler_faults; health_faults; backup_faults; timer_faults; function_faults)
+    faults=$(database_faults; volume_faults; node_faults; pooler_faults; health_faults; backup_faults; timer_faults; function_faults)
     # Somebody else's cluster may be the current one.
     faults=${faults//kubectl -n /kubectl --context $CONTEXT -n }
     printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
@@ -34,7 +34,7 @@ standby_fault() {
 
 database_faults() {
     local wanted pods pod leader following names config
-    wanted=$(k -n temperature get postgresql temperature-db --ignore-not-found -o jsonpath='{.spec.numberOfInstances}')
+    wanted=$(database_spec numberOfInstances)
     if [ -z "$wanted" ]; then
         echo "There is no database: make deploy"
         return
@@ -43,7 +43,7 @@ database_faults() {
         echo "The database has no instances, as while make recover is at work. If that ended early: make recover REPLACE=true CONTEXT=$CONTEXT; or, before it removed anything, make deploy"
         return
     fi
-    pods=$(k -n temperature get pod -l cluster-name=temperature-db,application=spilo \
+    pods=$(k -n temperature get pod -l "$instance_pods" \
         --field-selector status.phase=Running -o jsonpath='{.items[*].metadata.name}')
     [ "$(wc -w <<<"$pods")" -ge "$wanted" ] ||
         echo "The database has fewer instances than $wanted:${pods:+ }${pods:- none}. Why: kubectl -n temperature describe pod -l cluster-name=temperature-db"
@@ -71,7 +71,7 @@ database_faults() {
 # Instances that are lost together. Where there is one node only, they cannot be apart.
 node_faults() {
     [ "$(k get nodes -o name 2>/dev/null | wc -l)" -eq 1 ] ||
-        k -n temperature get pod -l cluster-name=temperature-db,application=spilo --field-selector status.phase=Running \
+        k -n temperature get pod -l "$instance_pods" --field-selector status.phase=Running \
             -o jsonpath='{range .items[*]}{.spec.nodeName}{"\t"}{.metadata.name}{"\n"}{end}' |
         awk -F '\t' 'NF > 1 { pods[$1] = pods[$1] (number[$1]++ ? ", " : "") $2 }
             END { for (node in pods) if (number[node] > 1) print "The node " node " has " number[node] " instances of the database, and they are lost with it: " pods[node] ". docs/kubernetes.md#when-something-goes-wrong-on-the-cluster" }'
@@ -91,7 +91,7 @@ health_faults() {
     # Without a primary there is nobody to say it, which is said already.
     ! query "$leader" 'SELECT' || query "$leader" 'SELECT fault FROM database_health() WHERE fault IS NOT NULL' ||
         echo "The database does not say how it is: docs/reliability.md#the-database-does-not-say-how-it-is"
-    for pod in $(k -n temperature get pod -l cluster-name=temperature-db,application=spilo -o jsonpath='{.items[*].metadata.name}'); do
+    for pod in $(k -n temperature get pod -l "$instance_pods" -o jsonpath='{.items[*].metadata.name}'); do
         k -n temperature exec "$pod" -c postgres -- df --output=pcent,avail -BM /home/postgres/pgdata 2>/dev/null |
             awk -v pod="$pod" 'NR == 2 && $1 + 0 > 90 { print "The volume of " pod " is " $1 " full, " $2 " are left: docs/reliability.md#the-disk-fills" }'
     done
@@ -116,13 +116,10 @@ backup_faults() {
 }
 
 function_faults() {
-    k -n temperature get ksvc -o jsonpath='{range .items[*]}{.metadata.name}{"\t"}{.status.conditions[?(@.type=="Ready")].status}{"\t"}{.status.conditions[?(@.type=="Ready")].message}{"\n"}{end}' |
-        # A message may go on in lines of its own.
-        awk -F '\t' 'NF > 1 && $2 != "True" { print "The function " $1 " is not ready: " ($3 ? $3 : "kubectl -n temperature describe ksvc " $1) }'
+    ready_faults ''
     [ -z "$(k -n temperature get job migrations --ignore-not-found -o jsonpath='{.status.conditions[?(@.type=="Failed")].status}')" ] ||
         echo "The migrations failed, and say why: kubectl -n temperature logs -l job-name=migrations --prefix --tail 20"
-    k -n temperature get pods -o jsonpath='{range .items[*]}{.metadata.name}{range .status.containerStatuses[*]}{"\t"}{.state.waiting.reason}{end}{"\n"}{end}' |
-        awk -F '\t' '{ for (i = 2; i <= NF; i++) if ($i ~ /BackOff|Err/) print $1 " does not start (" $i "): kubectl -n temperature describe pod " $1 }'
+    start_faults ''
 }
 
 logs() {

@@ -140,7 +140,7 @@ changed() {
 # Whether make recover removed the data, and did not bring back the backup. Instances that start then make an empty database,
 # beside a Job that may still be at work on the volume of the first one.
 is_half_recovered() {
-    [ "$(k -n temperature get postgresql temperature-db --ignore-not-found -o jsonpath='{.spec.numberOfInstances}' 2>/dev/null)" = 0 ] || return
+    [ "$(database_spec numberOfInstances 2>/dev/null)" = 0 ] || return
     [ -n "$(k -n temperature get pvc pgdata-temperature-db-0 --ignore-not-found -o name)" ] || return 0
     k -n temperature get job restore >/dev/null 2>&1 &&
         ! k -n temperature wait job/restore --for condition=Complete --timeout 0s >/dev/null 2>&1

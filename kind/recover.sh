@@ -8,14 +8,14 @@ CDPATH='' cd "$(dirname "$0")/.."
 need_cluster
 need_images
 : "${UNTIL:=}"
-database=(-n temperature get postgresql temperature-db)
 k -n temperature get pvc backup >/dev/null 2>&1 ||
     fail "The namespace temperature of $CONTEXT has no volume backup, which make backup fills."
 instant='^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2})$'
 [[ -z "$UNTIL" || "$UNTIL" =~ $instant ]] || fail "UNTIL is $UNTIL; it must be an instant, such as 2026-11-26T08:30:00Z"
 [ "${REPLACE:-}" = true ] ||
     fail "This removes the database of $CONTEXT, and puts its backup in the place. If you mean it: make recover REPLACE=true CONTEXT=$CONTEXT${UNTIL:+ UNTIL=$UNTIL}"
-instances=$(k "${database[@]}" -o jsonpath='{.spec.numberOfInstances}')
+instances=$(database_spec numberOfInstances)
+[ -n "$instances" ] || fail "There is no database to be replaced on $CONTEXT: make deploy, then this again"
 # An earlier attempt that ended half done left fewer than make deploy had made.
 deployed=$(k -n temperature apply view-last-applied postgresql/temperature-db -o yaml | sed -n 's/^  numberOfInstances: //p') || deployed=
 [ "${deployed:=1}" -le "$instances" ] || instances=$deployed
@@ -35,7 +35,7 @@ look() {
 stop() {
     set_instances 0
     # The operator gives a pod five minutes to end. One whose disk is lost may take them.
-    k -n temperature wait pod -l cluster-name=temperature-db,application=spilo --for delete --timeout 400s
+    k -n temperature wait pod -l "$instance_pods" --for delete --timeout 400s
     k -n temperature scale deployment backup --replicas 0
     k -n temperature wait pod -l app.kubernetes.io/component=backup --for delete --timeout 120s
 }
@@ -43,7 +43,7 @@ stop() {
 # What Patroni wrote down about instances that are gone would keep it from starting with this data.
 remove() {
     # A volume that is removed under an instance goes with the end of its pod.
-    if [ "$(k "${database[@]}" -o jsonpath='{.spec.numberOfInstances}')" != 0 ]; then
+    if [ "$(database_spec numberOfInstances)" != 0 ]; then
         echo "Nothing was removed: somebody started the database meanwhile, as another make recover does, or make deploy"
         return 1
     fi
@@ -56,7 +56,7 @@ remove() {
 
 restore() {
     local class
-    class=$(k "${database[@]}" -o jsonpath='{.spec.volume.storageClass}')
+    class=$(database_spec volume.storageClass)
     # Before the volume: one that is there without a Job has the data of before, to make deploy.
     render ../knative/restore | sed "/name: UNTIL\$/{n;s|value: .*|value: \"$UNTIL\"|;}" | k apply -f -
     k apply -f - <<YAML
@@ -69,9 +69,9 @@ metadata:
 spec:
   accessModes: [ReadWriteOnce]
   ${class:+storageClassName: $class}
-  resources: {requests: {storage: $(k "${database[@]}" -o jsonpath='{.spec.volume.size}')}}
+  resources: {requests: {storage: $(database_spec volume.size)}}
 YAML
-    await_job restore 720
+    await_job restore 3600
 }
 
 # Not whether it writes: with strict replication nobody does before there is a standby.

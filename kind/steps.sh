@@ -37,16 +37,70 @@ k() {
     kubectl --context "$CONTEXT" "$@"
 }
 
-# await_job NAME LOOKS: of five seconds each, until it is complete; what its last try said where it is not.
-await_job() {
-    for _ in $(seq "$2"); do
-        k -n temperature wait "job/$1" --for condition=Complete --timeout 5s >/dev/null 2>&1 && return
-        k -n temperature wait "job/$1" --for condition=Failed --timeout 0s >/dev/null 2>&1 && break
+# The pods of the instances of the database, its poolers not among them.
+instance_pods=cluster-name=temperature-db,application=spilo
+
+# start_faults SELECTOR: why pods do not start, a line for each; nothing where all of them did, or may yet.
+start_faults() {
+    k -n temperature get pods -l "$1" -o jsonpath='{range .items[*]}{.metadata.name}{"\t\t"}{.status.conditions[?(@.type=="PodScheduled")].reason}{"\t"}{.status.conditions[?(@.type=="PodScheduled")].message}{range .status.containerStatuses[*]}{"\t"}{.name}{"\t"}{.state.waiting.reason}{"\t"}{.state.waiting.message}{end}{"\n"}{end}' |
+        awk -F '\t' '{ for (i = 2; i + 2 <= NF; i += 3) if ($(i + 1) ~ /BackOff|Err|Invalid|Unschedulable/) {
+            more = "describe pod " $1
+            # The message only says that it is started again.
+            if ($(i + 1) ~ /Crash/) { more = "logs " $1 " -c " $i " --previous"; $(i + 2) = "" }
+            sub(/\.*$/, "", $(i + 2))
+            print $1 " does not start (" $(i + 1) "): " ($(i + 2) ? $(i + 2) ". More: " : "") "kubectl -n temperature " more
+        } }'
+}
+
+instance_faults() {
+    start_faults "$instance_pods"
+}
+
+# ready_faults STATUS: functions that are not ready, of those whose readiness has such a status.
+ready_faults() {
+    k -n temperature get ksvc -o jsonpath='{range .items[*]}{.metadata.name}{"\t"}{.status.conditions[?(@.type=="Ready")].status}{"\t"}{.status.conditions[?(@.type=="Ready")].message}{"\n"}{end}' |
+        # A message may go on in lines of its own.
+        awk -F '\t' -v status="$1" 'NF > 1 && $2 != "True" && $2 ~ status { print "The function " $1 " is not ready: " ($3 ? $3 : "kubectl -n temperature describe ksvc " $1) }'
+}
+
+# How long what does not start is waited for: a registry may be away for a moment, and a cluster may add a node.
+START_SECONDS=120
+NODE_SECONDS=300
+
+# await SECONDS FAULTS COMMAND...: until it succeeds; less where FAULTS prints something for minutes, which is said then.
+await() {
+    local begun=$SECONDS looked=$SECONDS hopeless=0 limit=$1 look=$2 faults patience
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        faults=$($look) || faults=
+        # What comes to an end over and over is started in between.
+        [ -z "$faults" ] || hopeless=$((hopeless + SECONDS - looked))
+        looked=$SECONDS
+        patience=$START_SECONDS
+        [[ $faults != *Unschedulable* ]] || patience=$NODE_SECONDS
+        if [ $((SECONDS - begun)) -ge "$limit" ] || [ "$hopeless" -ge "$patience" ]; then
+            # Somebody else's cluster may be the current one.
+            faults=${faults//kubectl -n /kubectl --context $CONTEXT -n }
+            printf '%s\n' "${faults:-It is not ready after $limit s: make status CONTEXT=$CONTEXT}"
+            return 1
+        fi
+        sleep 2
     done
-    # Of the Job itself kubectl shows the oldest one.
+}
+
+# await_job NAME SECONDS: until it is complete; what its last try said where it is not.
+await_job() {
+    ! await "$2" "start_faults job-name=$1" job_is_over "$1" ||
+        ! k -n temperature wait "job/$1" --for condition=Complete --timeout 0s >/dev/null 2>&1 || return 0
+    # Of the Job itself kubectl shows the oldest one. One that has not started has none.
     k -n temperature logs --tail 20 \
-        "$(k -n temperature get pods -l "job-name=$1" --sort-by .metadata.creationTimestamp -o name | tail -n 1)"
+        "$(k -n temperature get pods -l "job-name=$1" --sort-by .metadata.creationTimestamp -o name | tail -n 1)" 2>/dev/null || true
     return 1
+}
+
+job_is_over() {
+    k -n temperature wait "job/$1" --for condition=Complete --timeout 5s ||
+        k -n temperature wait "job/$1" --for condition=Failed --timeout 0s
 }
 
 # apply OPTION...: the files of a release, as they are.
@@ -108,9 +162,25 @@ primary() {
     k -n temperature get endpoints temperature-db -o jsonpath='{.metadata.annotations.leader}' 2>/dev/null
 }
 
+# database_spec PATH: what the manifest on the cluster says of the database; nothing where there is none.
+database_spec() {
+    k -n temperature get postgresql temperature-db --ignore-not-found -o jsonpath="{.spec.$1}"
+}
+
 # Whether the manifest has commits fail rather than go on with one copy.
 is_strict() {
-    [ "$(k -n temperature get postgresql temperature-db -o jsonpath='{.spec.patroni.synchronous_mode_strict}')" = true ]
+    [ "$(database_spec patroni.synchronous_mode_strict)" = true ]
+}
+
+# Volumes of the database that are not as the manifest says. What cannot be changed the operator leaves, without a word.
+volume_faults() {
+    local wanted
+    wanted=$(k -n temperature get statefulset temperature-db --ignore-not-found \
+        -o jsonpath='{.spec.volumeClaimTemplates[0].spec.resources.requests.storage}{"\t"}{.spec.volumeClaimTemplates[0].spec.storageClassName}')
+    [ -z "${wanted//$'\t'/}" ] || k -n temperature get pvc -l cluster-name=temperature-db \
+        -o jsonpath='{range .items[*]}{.metadata.name}{"\t"}{.spec.resources.requests.storage}{"\t"}{.spec.storageClassName}{"\n"}{end}' |
+        awk -F '\t' -v wanted="$wanted" 'BEGIN { split(wanted, want, "\t") }
+            NF > 1 && ($2 != want[1] || (want[2] && $3 != want[2])) { print "The volume " $1 " has " $2 " of the class " $3 ", and the manifest says " want[1] (want[2] ? " of the class " want[2] : "") ": docs/kubernetes.md#another-volume" }'
 }
 
 on_primary() {

@@ -31,6 +31,11 @@ log = logging.getLogger("average")
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 10
 """Until a statement is tried again on another connection."""
+LONGEST_CONNECTION_SECONDS = 60
+"""An instance that was the primary answers for as long, where Patroni stands still and PostgreSQL does not.
+
+A connection is replaced when it is given back, or after as long without a question.
+"""
 
 TOO_LONG = "The answer took too long to compute; ask for a shorter interval"
 
@@ -149,6 +154,8 @@ class Temperatures:
             # once the database is back.
             timeout=2,
             reconnect_timeout=1,
+            max_lifetime=LONGEST_CONNECTION_SECONDS,
+            max_idle=LONGEST_CONNECTION_SECONDS,
             open=False,
             name="average",
         )

@@ -495,6 +495,25 @@ def test_lost_connections_are_replaced_without_an_error(average: TestClient, pla
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (READER,))
 
 
+def test_a_connection_is_replaced_after_its_time(
+    plain: Urls, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server at its other end may not be the primary any more, and not know it."""
+    monkeypatch.setattr("average.queries.LONGEST_CONNECTION_SECONDS", 0.2)
+    average = serve("average", DATABASE_URL=plain(READER))
+    with psycopg.connect(plain("postgres"), autocommit=True) as connection:
+
+        def servers() -> set[int]:
+            ask(average, "average", **ROOM, **INTERVAL)
+            found = connection.execute("SELECT pid FROM pg_stat_activity WHERE usename = %s", (READER,))
+            return {pid for (pid,) in found}
+
+        before = servers()
+        time.sleep(0.3)
+        servers()
+        assert before.isdisjoint(servers())
+
+
 def test_a_question_that_takes_too_long_is_503(average: TestClient, plain: Urls) -> None:
     with psycopg.connect(plain(OWNER)) as blocker:
         blocker.execute("LOCK TABLE temperatures")

@@ -335,3 +335,130 @@ def test_what_another_overlay_had_is_removed_but_for_data_and_what_made_it(deplo
     removed = set(re.findall(r"--prune-allowlist \S+/(\w+)", "\n".join(deployment.commands())))
     kinds = {each["kind"] for each in deployment.objects()}
     assert kinds - removed == {"Namespace", "PersistentVolumeClaim", "postgresql", "Job"}
+
+
+def of_a_database_that_runs(image: str) -> dict[str, str | None]:
+    """What a cluster says of its database."""
+    return {
+        r"get endpoints temperature-db": "temperature-db-0",
+        r"get postgresql temperature-db .*dockerImage": image,
+        r"get pod temperature-db-0 .*phase": "Running",
+    }
+
+
+def waiting(pod: str, reason: str, message: str) -> str:
+    """What a cluster says of a pod whose container does not start."""
+    return f"{pod}\t\t\t\tcontainer\t{reason}\t{message}\n"
+
+
+def without_patience(deployment: Deployment) -> None:
+    """What does not start is given up at once."""
+    steps = deployment.folder / "kind/steps.sh"
+    steps.write_text(re.sub(r"(?m)^((START|NODE)_SECONDS)=.*", r"\1=0", steps.read_text()))
+
+
+def test_an_image_of_the_database_that_cannot_be_pulled_ends_no_instance(deployment: Deployment) -> None:
+    without_patience(deployment)
+    deployment.answers |= of_a_database_that_runs("registry/database:old") | {
+        r"get pods -l app.kubernetes.io/name=database-image": waiting("database-image", "ErrImagePull", "not found."),
+    }
+    run = deployment.run("kind")
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-2:] == [
+        "database-image does not start (ErrImagePull): not found. "
+        "More: kubectl --context somewhere -n temperature describe pod database-image",
+        "Nothing was changed, and the database goes on with the image that it has",
+    ]
+    assert deployment.changes() == [
+        "-n temperature delete pod database-image --ignore-not-found",
+        "apply -f -",
+        "-n temperature delete pod database-image --wait=false",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "tried"), [("registry/database:old", True), ("registry/database:0123", False), ("", False)]
+)
+def test_an_image_of_the_database_is_tried_where_it_takes_the_place_of_another(
+    deployment: Deployment, image: str, tried: bool
+) -> None:
+    deployment.answers |= {r"get pod database-image": "sha256:0123"}
+    if image:
+        deployment.answers |= of_a_database_that_runs(image)
+    run = deployment.run("kind")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert ("-n temperature delete pod database-image --wait=false" in deployment.commands()) == tried
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (
+            {
+                r"get ksvc .*latestCreatedRevisionName": "average-00001 ingest-00002",
+                r"get pods -l .*in \(average-00001,ingest-00002\)": waiting(
+                    "ingest-2-x", "ImagePullBackOff", "Back-off"
+                ),
+                r"wait ksvc": None,
+            },
+            "ingest-2-x does not start (ImagePullBackOff): Back-off. "
+            "More: kubectl --context somewhere -n temperature describe pod ingest-2-x",
+        ),
+        (
+            {
+                r"get pods -l .*spilo": "temperature-db-0\t\tUnschedulable\t1 Insufficient memory.\n",
+                r"wait pod -l .*spilo": None,
+            },
+            "temperature-db-0 does not start (Unschedulable): 1 Insufficient memory. "
+            "More: kubectl --context somewhere -n temperature describe pod temperature-db-0",
+        ),
+        (
+            {
+                r"get pods -l job-name=migrations -o jsonpath": waiting("migrations-x", "CrashLoopBackOff", "back-off"),
+                r"wait job/migrations": None,
+            },
+            "migrations-x does not start (CrashLoopBackOff): "
+            "kubectl --context somewhere -n temperature logs migrations-x -c container --previous",
+        ),
+        (
+            {r"get ksvc .*conditions": "watch\tFalse\tIt is said why\ningest\tUnknown\t\n", r"wait ksvc": None},
+            "The function watch is not ready: It is said why",
+        ),
+    ],
+    ids=["a function", "the database", "the migrations", "what Knative says"],
+)
+def test_what_does_not_start_is_said_long_before_the_time_is_over(
+    deployment: Deployment, answers: dict[str, str | None], said: str
+) -> None:
+    without_patience(deployment)
+    deployment.answers |= answers
+    run = deployment.run("kind")
+    assert (run.returncode, run.stderr.splitlines()[-1]) == (1, said)
+
+
+def test_an_instance_that_cannot_start_is_made_anew_by_what_mends_it(deployment: Deployment) -> None:
+    """The operator waits for it, and then does nothing about one that does not answer."""
+    deployment.answers |= {
+        r"get pods -l .*spilo": "temperature-db-0\t\tUnschedulable\t1 Insufficient memory.\n",
+        r"get statefulset temperature-db .*updateRevision": "temperature-db-2",
+    }
+    assert deployment.run("kind").returncode == 0
+    changes = deployment.changes()
+    operator = changes.index("-n default delete pod -l name=postgres-operator --grace-period 5")
+    instances = "cluster-name=temperature-db,application=spilo,controller-revision-hash!=temperature-db-2"
+    assert operator < changes.index(
+        f"-n temperature delete pod -l {instances} --field-selector status.phase=Pending --wait=false"
+    )
+
+
+def test_a_volume_that_the_operator_left_as_it_was_is_named(deployment: Deployment) -> None:
+    deployment.answers |= {
+        r"get statefulset temperature-db .*volumeClaimTemplates": "6Gi\t",
+        r"get pvc -l": "pgdata-temperature-db-0\t5Gi\tstandard\n",
+    }
+    run = deployment.run("kind")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines()[-1] == (
+        "The volume pgdata-temperature-db-0 has 5Gi of the class standard, and the manifest says 6Gi: "
+        "docs/kubernetes.md#another-volume"
+    )

@@ -208,6 +208,9 @@ case "$*" in
     *"get pingsource"*) printf "$SOURCES" ;;
     *"get deployment health"*) printf '%s' "$HEALTH" ;;
     *db-connection-pooler*) printf "$POOLERS" ;;
+    *"get statefulset"*) printf "$VOLUME" ;;
+    *"get pvc -l"*) printf "$VOLUMES" ;;
+    *"get pods -l "*PodScheduled*) printf "$PODS" ;;
     *"get ksvc -o jsonpath"*) printf "$FUNCTIONS" ;;
 esac
 """
@@ -221,10 +224,15 @@ WELL = {
     "SOURCES": "",
     "HEALTH": "1",
     "POOLERS": "",
+    "VOLUME": r"5Gi\t",
+    "VOLUMES": r"pgdata-temperature-db-0\t5Gi\tstandard\n",
+    "PODS": r"temperature-db-0\t\t\t\tpostgres\t\t\n",
     "FUNCTIONS": r"ingest\tTrue\t\n",
     "NODES": r"node/n1\nnode/n2\n",
     "PLACES": r"n1\ttemperature-db-0\nn2\ttemperature-db-1\n",
 }
+VOLUME = "The volume pgdata-temperature-db-0 has 5Gi of the class standard, and the manifest says"
+KUBECTL_THERE = "kubectl --context kind-temperature -n temperature"
 TOGETHER = r"n2\ttemperature-db-0\nn1\ttemperature-db-1\nn2\ttemperature-db-2\n"
 
 
@@ -283,6 +291,15 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
         (
             {"POOLERS": r"temperature-db-pooler\t2\t2\ntemperature-db-pooler-repl\t2\t\n"},
             ["The pooler temperature-db-pooler-repl has 0 of 2 instances. Why"],
+        ),
+        ({"VOLUME": r"6Gi\t"}, [f"{VOLUME} 6Gi: docs/"]),
+        ({"VOLUME": r"5Gi\tfast"}, [f"{VOLUME} 5Gi of the class fast: docs/"]),
+        (
+            {"PODS": r"a\t\tUnschedulable\tno room.\nb\t\t\t\tx\t\t\ty\tCrashLoopBackOff\tback-off 5m\n"},
+            [
+                f"a does not start (Unschedulable): no room. More: {KUBECTL_THERE} describe pod a",
+                f"b does not start (CrashLoopBackOff): {KUBECTL_THERE} logs b -c y --previous",
+            ],
         ),
         # The current context may be another.
         (
