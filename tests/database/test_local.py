@@ -268,7 +268,7 @@ def test_alarms_are_raised_and_sent_to_the_sink_and_end_with_their_rules(
 
 
 def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Callable[..., Stack]) -> None:
-    stack = start()
+    stack = start(SIMULATE="false")
     stack.wait_for("Functions")
     second = start()
     assert AT_WORK in second.process.communicate(timeout=20)[0]
@@ -279,7 +279,7 @@ def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Cal
 def test_a_second_run_that_gets_to_the_same_data_by_another_way_says_so_too(
     start: Callable[..., Stack], folder: Path
 ) -> None:
-    stack = start()
+    stack = start(SIMULATE="false")
     stack.wait_for("Functions")
     other = folder.with_name("other")
     other.mkdir()
@@ -290,7 +290,7 @@ def test_a_second_run_that_gets_to_the_same_data_by_another_way_says_so_too(
 
 
 def test_two_run_side_by_side(start: Callable[..., Stack], folder: Path) -> None:
-    first, second = start(), start(folder=folder.with_name("other"))
+    first, second = (start(folder=folder.with_name(name), SIMULATE="false") for name in ("data", "other"))
     for stack in (first, second):
         stack.wait_for("Functions")
     requests.post(f"{first.address}/", json=READING, timeout=20)
