@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from local.postgres import OWNER, Postgres
 from shared import server
 from tests.sink import Sink, listening
-from tests.support import LONG, ROOT, TimescaleMissing, Urls, alembic, copied, embedded, migrate, timescale
+from tests.support import LONG, MEMORY, ROOT, TimescaleMissing, Urls, alembic, copied, embedded, migrate, timescale
 
 
 def pytest_configure() -> None:
@@ -91,7 +91,7 @@ def _own_environment() -> Iterator[None]:
 def postgres() -> Iterator[Postgres]:
     """An embedded PostgreSQL, whose database `temperature` is migrated and stays empty: tests copy it."""
     with (
-        tempfile.TemporaryDirectory(prefix="temperature-test-") as folder,
+        tempfile.TemporaryDirectory(prefix="temperature-test-", dir=MEMORY) as folder,
         embedded(Path(folder) / "postgres", log=Path(folder) / "postgres.log") as server,
     ):
         with psycopg.connect(server.url(database="postgres"), autocommit=True) as superuser:

@@ -42,6 +42,23 @@ SERVERS_PORTS = range(15_000, 30_000)
 """Where tests start servers: no system gives these ports to a client."""
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 """Where there is no database."""
+_ROOM_BYTES = 4 * 1024**3
+"""Of the databases of a run, several times over."""
+
+
+def _memory() -> Path | None:
+    folder = Path("/dev/shm")
+    if sys.platform != "linux" or not folder.exists():
+        return None
+    found = os.statvfs(folder)
+    # In a container it is small by default, and no library can be loaded from it.
+    is_usable = found.f_bavail * found.f_frsize >= _ROOM_BYTES and not found.f_flag & os.ST_NOEXEC
+    return folder if is_usable else None
+
+
+MEMORY = _memory()
+"""A folder in memory for databases, where there is one. They are made and dropped by the hundred, a thousand files a
+second. ext4 gets ever slower by that: it passes over each inode that was in use less than five seconds ago."""
 
 
 def leave_out(name: str) -> NoReturn:

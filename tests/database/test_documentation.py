@@ -12,6 +12,7 @@ import pytest
 
 from local.postgres import PROGRAMS
 from tests.database.test_local import Stack
+from tests.local.machine import place, running
 from tests.support import DOCUMENTS, ROOT, program
 
 HERE = "http://localhost:8080"
@@ -22,13 +23,11 @@ CURL = 'curl() { command curl --fail-with-body -sS "$@"; }\n'
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     program("curl")
-    running = Stack(tmp_path_factory.mktemp("documentation") / "data", ADMIN_TOKENS=TOKEN)
-    with running.process:
-        running.wait_for("Log in ")
-        yield running
-        running.stop()
+    with place() as folder, running(folder / "data", ADMIN_TOKENS=TOKEN) as stack:
+        stack.wait_for("Log in ")
+        yield stack
 
 
 def commands() -> list[str]:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from email.utils import formatdate
 from pathlib import Path
@@ -92,12 +93,19 @@ def test_the_device_outlives_whatever_answers_it(tmp_path: Path) -> None:
             f"HTTP/1.1 400 Bad Request\r\nRetry-After: 1\r\nContent-Length: {len(body)}\r\n\r\n{body}"
             for body in ("null", "[]", '{"errors": null}', '{"errors": ["of a proxy"]}', '{"errors": [{}]}')
         ),
-        "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
     ]
+    # Each has a device wait for a second at least.
+    with ThreadPoolExecutor(len(answers)) as pool:
+        list(pool.map(outlives, answers, [tmp_path / f"{number}.ndjson" for number in range(len(answers))]))
+
+
+def outlives(first: str, file: Path) -> None:
+    """A device gets this answer, and the next time that its reading is stored."""
+    stored = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-        with device(url, tmp_path / "unsent.ndjson", "--count", "1") as measuring:
-            for answer in answers:
+        with device(url, file, "--count", "1") as measuring:
+            for answer in (first, stored):
                 server.settimeout(20)
                 connection, _ = server.accept()
                 with connection:
@@ -106,7 +114,7 @@ def test_the_device_outlives_whatever_answers_it(tmp_path: Path) -> None:
                     connection.sendall(answer.encode())
             assert measuring.wait(20) == 0
             assert measuring.stderr and "Traceback" not in measuring.stderr.read()
-    assert (tmp_path / "unsent.ndjson").read_text() == ""
+    assert file.read_text() == ""
 
 
 def answering(server: socket.socket, *answers: str) -> list[str]:

@@ -268,6 +268,9 @@ def test_who_subscribes_to_changes_is_no_standby() -> None:
             )
             follows = "SELECT FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NOT NULL"
             wait_until(lambda: publisher.execute(follows).rowcount)
+            # What there was is copied by another, through a slot that it drops in the end.
+            copied = "SELECT FROM pg_subscription_rel WHERE srsubstate = 'r'"
+            wait_until(lambda: subscriber.execute(copied).rowcount)
             assert faults(server.url) == {
                 "standbys_missing": "Of 1 standbys 0 follow the primary. docs/reliability.md#a-standby-does-not-follow"
             }

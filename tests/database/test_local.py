@@ -21,7 +21,7 @@ import requests
 from local.__main__ import Connections, Product
 from local.postgres import DATABASE, OWNER
 from tests.sink import Sink
-from tests.support import ROOT, Urls, free_port, python, wait_until
+from tests.support import MEMORY, ROOT, Urls, free_port, python, wait_until
 
 READING: dict[str, Any] = {
     "building_id": "B9",
@@ -87,8 +87,10 @@ class Stack:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+def folder() -> Iterator[Path]:
+    # A server that a test leaves behind is told to end, and may not have ended yet.
+    with TemporaryDirectory(prefix="temperature-test-", dir=MEMORY, ignore_cleanup_errors=True) as parent:
+        yield Path(parent) / "data"
 
 
 @pytest.fixture
@@ -149,16 +151,16 @@ def test_its_log_is_where_log_file_says(start: Callable[..., Stack], tmp_path: P
     assert not (stack.folder / "app.log").exists()
 
 
-def test_a_backup_that_is_lost_with_the_data_is_told(start: Callable[..., Stack], tmp_path: Path) -> None:
-    stack = start(SIMULATE="false", BACKUP_DIR=str(tmp_path / "not" / "mounted"))
+def test_a_backup_that_is_lost_with_the_data_is_told(start: Callable[..., Stack], folder: Path, tmp_path: Path) -> None:
+    stack = start(SIMULATE="false", BACKUP_DIR=str(folder.with_name("not") / "mounted"))
     assert "is on the disk of the data" in stack.wait_for("Backup")
     stack.stop()
-    memory = Path("/dev/shm")
-    if memory.is_dir() and memory.stat().st_dev != tmp_path.stat().st_dev:
-        with TemporaryDirectory(dir=memory) as elsewhere:
-            stack = start(SIMULATE="false", BACKUP_DIR=elsewhere)
-            assert "and all that is written from now on" in stack.wait_for("Backup")
-            stack.stop()
+    for other in (tmp_path, Path("/dev/shm")):
+        if other.is_dir() and other.stat().st_dev != folder.stat().st_dev:
+            with TemporaryDirectory(dir=other) as elsewhere:
+                stack = start(SIMULATE="false", BACKUP_DIR=elsewhere)
+                assert "and all that is written from now on" in stack.wait_for("Backup")
+                stack.stop()
 
 
 def _postmaster(folder: Path) -> int | None:
@@ -267,7 +269,7 @@ def test_alarms_are_raised_and_sent_to_the_sink_and_end_with_their_rules(
 
 
 def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Callable[..., Stack]) -> None:
-    stack = start()
+    stack = start(SIMULATE="false")
     stack.wait_for("Functions")
     second = start()
     assert AT_WORK in second.process.communicate(timeout=20)[0]
@@ -276,19 +278,20 @@ def test_a_second_run_on_the_same_folder_says_so_and_disturbs_nothing(start: Cal
 
 
 def test_a_second_run_that_gets_to_the_same_data_by_another_way_says_so_too(
-    start: Callable[..., Stack], tmp_path: Path
+    start: Callable[..., Stack], folder: Path
 ) -> None:
-    stack = start()
+    stack = start(SIMULATE="false")
     stack.wait_for("Functions")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "postgres").symlink_to(stack.folder / "postgres")
-    second = start(folder=tmp_path / "other")
+    other = folder.with_name("other")
+    other.mkdir()
+    (other / "postgres").symlink_to(folder / "postgres")
+    second = start(folder=other)
     assert AT_WORK in second.process.communicate(timeout=20)[0]
     assert stack.average()["count"] == 0
 
 
-def test_two_run_side_by_side(start: Callable[..., Stack], tmp_path: Path) -> None:
-    first, second = start(), start(folder=tmp_path / "other")
+def test_two_run_side_by_side(start: Callable[..., Stack], folder: Path) -> None:
+    first, second = (start(folder=folder.with_name(name), SIMULATE="false") for name in ("data", "other"))
     for stack in (first, second):
         stack.wait_for("Functions")
     requests.post(f"{first.address}/", json=READING, timeout=20)

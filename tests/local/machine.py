@@ -19,9 +19,11 @@ import pytest
 
 from local.postgres import Postgres
 from tests.database.test_local import Stack
-from tests.support import ROOT
+from tests.support import MEMORY, ROOT
 
 DAEMON = pwd.getpwnam("daemon").pw_uid
+DISK = Path("/tmp")
+"""Where everybody may write; memory too, on some systems."""
 NOBODY = pwd.getpwnam("nobody").pw_uid
 ROOTED = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 START = """
@@ -94,7 +96,7 @@ def refusal(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 @contextmanager
-def place(mode: int = 0o755, parent: Path = Path("/tmp")) -> Iterator[Path]:
+def place(mode: int = 0o755, parent: Path = MEMORY or DISK) -> Iterator[Path]:
     """A folder that every user gets to, unlike those of pytest."""
     folder = Path(tempfile.mkdtemp(prefix="temperature-test-", dir=parent))
     try:

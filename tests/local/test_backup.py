@@ -22,7 +22,7 @@ from local.locks import held
 from local.postgres import OWNER, Postgres
 from local.restore import restore, start
 from local.user import PostgresError
-from tests.local.machine import place, running, serving
+from tests.local.machine import DISK, place, running, serving
 from tests.support import ROOT, python, wait_until
 
 
@@ -563,7 +563,7 @@ def test_a_backup_that_somebody_removed_begins_anew() -> None:
 
 def test_a_disk_that_is_not_there_any_more_has_no_backup_on_that_of_the_data() -> None:
     memory = Path("/dev/shm")
-    with place() as folder, serving(folder / "postgres") as server:
+    with place(parent=DISK) as folder, serving(folder / "postgres") as server:
         if not memory.exists() or memory.stat().st_dev == folder.stat().st_dev:
             pytest.skip("there is no second disk")
         with place(parent=memory) as disk:

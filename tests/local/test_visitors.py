@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from local import gateway
 from shared.settings import SettingError
 from tests.database.test_local import Stack
+from tests.local.machine import place, running
 from tests.support import NOWHERE
 
 JSON = {"content-type": "application/json"}
@@ -185,21 +186,16 @@ def test_each_function_refuses_pages_of_other_sites_wherever_it_runs_and_answers
     assert product.post("/", content=EMPTY, headers={**host, **JSON}).status_code != 403
 
 
-def test_localhost_is_answered_at_both_of_its_addresses(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_localhost_is_answered_at_both_of_its_addresses() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("the machine has no ::1")
-    folder = tmp_path_factory.mktemp("addresses")
-    stack = Stack(folder / "data")
-    port = stack.address.rpartition(":")[2]
-    with stack.process:
-        try:
-            stack.wait_for("Functions")
-            for host in ("localhost", "127.0.0.1", "[::1]"):
-                assert requests.get(f"http://{host}:{port}/health", timeout=20).json()["status"] == "ok"
-        finally:
-            stack.stop()
+    with place() as folder, running(folder / "data") as stack:
+        stack.wait_for("Functions")
+        port = stack.address.rpartition(":")[2]
+        for host in ("localhost", "127.0.0.1", "[::1]"):
+            assert requests.get(f"http://{host}:{port}/health", timeout=20).json()["status"] == "ok"
 
 
 def test_a_port_that_is_taken_at_the_other_address_of_localhost_is_said(

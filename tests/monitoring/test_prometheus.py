@@ -20,6 +20,7 @@ import yaml
 from bench import stack
 from local.postgres import MONITOR, OWNER, READER, WRITER
 from tests.database.test_local import Stack
+from tests.local.machine import place
 from tests.monitoring.files import ALERTS, dashboard, panels, rules
 from tests.support import NOWHERE, ROOT, Urls, free_port, program, wait_until
 
@@ -112,7 +113,7 @@ class Prometheus:
 
 
 @pytest.fixture
-def functions(plain: Urls, tmp_path: Path) -> Iterator[Mapping[str, str]]:
+def functions(plain: Urls) -> Iterator[Mapping[str, str]]:
     """The addresses of each function as its image serves it, of an `ingest` without a database, and of `make run`."""
     program("prometheus")
     with ExitStack() as running:
@@ -121,7 +122,7 @@ def functions(plain: Urls, tmp_path: Path) -> Iterator[Mapping[str, str]]:
             settings = {**stack.target(function, url), **TOKENS, **variables}
             return f"http://127.0.0.1:{running.enter_context(stack.serve(stack.command(), settings)).port}"
 
-        run = Stack(tmp_path / "run", None, **TOKENS)
+        run = Stack(running.enter_context(place()) / "run", None, **TOKENS)
         running.callback(run.stop)
         ingest = serve("ingest", plain(WRITER))
         addresses = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local.postgres import PROGRAMS, Postgres
-from tests.support import Urls, copied, embedded, leave_out
+from tests.support import MEMORY, Urls, copied, embedded, leave_out
 
 OWN = "18"
 """The version that the product brings."""
@@ -40,7 +40,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     """A server of the version, whose database `temperature` is migrated and stays empty."""
     version: str = request.param
     with (
-        tempfile.TemporaryDirectory(prefix="temperature-version-") as folder,
+        tempfile.TemporaryDirectory(prefix="temperature-version-", dir=MEMORY) as folder,
         embedded(Path(folder) / "postgres", log=Path(folder) / "log", programs=programs(version)) as running,
     ):
         assert (Path(folder) / "postgres" / "PG_VERSION").read_text().strip() == version

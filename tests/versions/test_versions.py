@@ -18,7 +18,7 @@ from shared.settings import SettingError
 from tests import history, schema
 from tests.exactness import assert_exact
 from tests.sink import Sink
-from tests.support import SUPERUSER, Urls, alembic, copied, migrate
+from tests.support import MEMORY, SUPERUSER, Urls, alembic, copied, migrate
 from tests.versions.conftest import programs
 
 NOW = datetime.now(UTC)
@@ -109,7 +109,7 @@ def test_the_database_says_how_it_is_whatever_its_settings(odd: Urls) -> None:
     (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="version 14 is packed for no other machine"
 )
 def test_an_older_version_is_refused_with_a_sentence() -> None:
-    with tempfile.TemporaryDirectory(prefix="temperature-version-") as folder:
+    with tempfile.TemporaryDirectory(prefix="temperature-version-", dir=MEMORY) as folder:
         server = Postgres(Path(folder) / "postgres", log=Path(folder) / "log", programs=programs("14"))
         try:
             server.start()
