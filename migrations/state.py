@@ -193,12 +193,14 @@ _OF_PARTS_OF_HOURS = {
     "group": "ordered.at",
     "held": "CASE WHEN gap > most_held THEN most_held ELSE gap END",
 }
+"""What course.sql says of hours that are cut where a bucket begins: a reading holds within its part."""
 _OF_QUARTERS = {
     "at": "date_bin('1 hour', timestamp, '2000-01-03 00:00+00')",
     "group": "date_bin('15 minutes', timestamp, '2000-01-03 00:00+00')",
     "held": "gap",
     "beyond": "",
 }
+"""What it says of quarters: a reading holds within its hour, and nobody asks for limits."""
 
 
 def _course(readings: str, **parts: str) -> str:

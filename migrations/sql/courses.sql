@@ -103,7 +103,8 @@ BEGIN
             ]
         FROM (
             SELECT
-                *, date_bin('1 hour', at, '2000-01-03 00:00+00') AS hour, date_part('minute', at AT TIME ZONE 'UTC')::integer / 15 + 1 AS number
+                *, date_bin('1 hour', at, '2000-01-03 00:00+00') AS hour,
+                date_part('minute', at AT TIME ZONE 'UTC')::integer / 15 + 1 AS number
             FROM (
                 @course_of_quarters@
             ) AS of_quarter (
