@@ -11,9 +11,8 @@ status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
     faults=$(database_faults; volume_faults; node_faults; pooler_faults; health_faults; backup_faults; timer_faults; function_faults)
-    # Somebody else's cluster may be the current one.
-    faults=${faults//kubectl -n /kubectl --context $CONTEXT -n }
-    printf '\n%s\n' "${faults:-Nothing is wrong that can be seen from here.}"
+    echo
+    in_context "${faults:-Nothing is wrong that can be seen from here.}"
 }
 
 # What an instance answers its superuser. Where it is frozen, or a table is locked, nothing is an answer too.

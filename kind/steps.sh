@@ -63,6 +63,11 @@ ready_faults() {
         awk -F '\t' -v status="$1" 'NF > 1 && $2 != "True" && $2 ~ status { print "The function " $1 " is not ready: " ($3 ? $3 : "kubectl -n temperature describe ksvc " $1) }'
 }
 
+# in_context WORDS: with the cluster in each kubectl that they name. Somebody else's may be the current one.
+in_context() {
+    printf '%s\n' "${1//kubectl -n /kubectl --context $CONTEXT -n }"
+}
+
 # How long what does not start is waited for: a registry may be away for a moment, and a cluster may add a node.
 START_SECONDS=120
 NODE_SECONDS=300
@@ -79,9 +84,7 @@ await() {
         patience=$START_SECONDS
         [[ $faults != *Unschedulable* ]] || patience=$NODE_SECONDS
         if [ $((SECONDS - begun)) -ge "$limit" ] || [ "$hopeless" -ge "$patience" ]; then
-            # Somebody else's cluster may be the current one.
-            faults=${faults//kubectl -n /kubectl --context $CONTEXT -n }
-            printf '%s\n' "${faults:-It is not ready after $limit s: make status CONTEXT=$CONTEXT}"
+            in_context "${faults:-It is not ready after $limit s: make status CONTEXT=$CONTEXT}"
             return 1
         fi
         sleep 2
