@@ -47,8 +47,8 @@ FUNCTIONS_ON_CHUNKS = ("stored_readings(text, text, timestamptz, timestamptz)",)
 
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
-    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_now,
-        courses_of_few, courses_of_hours, stored_readings, page_of_readings, whole_parts;
+    DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_of_hours,
+        stored_readings, page_of_readings, whole_parts;
     DROP SEQUENCE IF EXISTS summarized;
     DO $$ BEGIN
         IF to_regclass('timescaledb_information.jobs') IS NOT NULL THEN

@@ -199,32 +199,17 @@ _STATEMENT = b"""
             ARRAY(SELECT cut FROM unnest(%(bounds)b::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
             tstzmultirange(tstzrange(since, ending)) AS everything,
             tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
-            coalesce(inner_hours, '{}') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
+            whole_parts(bounds, '1 hour') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
                 since, date_bin('1 hour', ending + interval '00:59:59.999999', '2000-01-03 00:00+00')
             )) AS hours,
-            coalesce(inner_days, '{}') AS days, coalesce(inner_weeks, '{}') AS weeks
+            whole_parts(bounds, '1 day') AS days, whole_parts(bounds, '7 days') AS weeks
         FROM upkeep
         CROSS JOIN (
             SELECT
                 date_bin('1 hour', (%(bounds)b)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
                 (%(bounds)b)[cardinality(%(bounds)b)] AS ending
         ) AS first
-        CROSS JOIN LATERAL (
-            SELECT
-                range_agg(tstzrange(first_hour, last_hour)) FILTER (WHERE first_hour < last_hour) AS inner_hours,
-                range_agg(tstzrange(first_day, last_day)) FILTER (WHERE first_day < last_day) AS inner_days,
-                range_agg(tstzrange(first_week, last_week)) FILTER (WHERE first_week < last_week) AS inner_weeks
-            FROM (
-                SELECT
-                    date_bin('1 hour', since + interval '00:59:59.999999', '2000-01-03 00:00+00') AS first_hour,
-                    date_bin('1 hour', until, '2000-01-03 00:00+00') AS last_hour,
-                    date_bin('1 day', since + interval '23:59:59.999999', '2000-01-03 00:00+00') AS first_day,
-                    date_bin('1 day', until, '2000-01-03 00:00+00') AS last_day,
-                    date_bin('7 days', since + interval '167:59:59.999999', '2000-01-03 00:00+00') AS first_week,
-                    date_bin('7 days', until, '2000-01-03 00:00+00') AS last_week
-                FROM unnest(first.since || %(bounds)b, %(bounds)b) AS bucket (since, until)
-            ) AS bucket
-        ) AS inner_times
+        CROSS JOIN LATERAL (SELECT since || %(bounds)b AS bounds) AS from_before
     ), room AS MATERIALIZED (
         SELECT
             room_id, stale, days - touched(stale, interval '24:00') AS days,

@@ -117,7 +117,7 @@ $$;
 
 -- The first `most` readings of some rooms of a building, since <= timestamp < before, in order: for each room its number
 -- in `among`, its readings as text, how many they are, and when the last one was. Those of the first room come after a
--- reading. Its statement has a snapshot of its own, as in courses_now().
+-- reading. Its statement has a snapshot of its own, as in courses_of_hours().
 CREATE OR REPLACE FUNCTION page_of_readings(
     building text, among text[], since timestamptz, before timestamptz,
     after_timestamp timestamptz, after_temperature double precision, most integer

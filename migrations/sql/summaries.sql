@@ -307,11 +307,14 @@ $$;
 CREATE OR REPLACE FUNCTION whole_parts(bounds timestamptz[], width interval) RETURNS tstzmultirange
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
-    SELECT range_agg(tstzrange(part, greatest(part, date_bin(width, until, '2000-01-03 00:00+00'))))
+    SELECT coalesce(range_agg(tstzrange(first, last)), '{}')
     FROM (
-        SELECT date_bin(width, since + width - interval '0.000001', '2000-01-03 00:00+00') AS part, until
+        SELECT
+            date_bin(width, since + width - interval '0.000001', '2000-01-03 00:00+00') AS first,
+            date_bin(width, until, '2000-01-03 00:00+00') AS last
         FROM unnest(bounds, bounds[2:]) AS bucket (since, until)
     ) AS bucket
+    WHERE first < last
 );
 
 -- The days or weeks, in UTC, that some spans of time touch. A week begins on a Monday.

@@ -95,3 +95,22 @@ def saved(page: Page, button: str = "CSV") -> tuple[str, str]:
         page.get_by_role("button", name=button).click()
     path: Path = download.value.path()
     return download.value.suggested_filename, path.read_bytes().decode()
+
+
+# Every text that was last written on a canvas: what it says, where it begins and ends, and how wide the canvas is.
+WRITTEN = """
+window.written = [];
+const clear = CanvasRenderingContext2D.prototype.clearRect;
+CanvasRenderingContext2D.prototype.clearRect = function (...rest) {
+    written.length = 0;
+    return clear.apply(this, rest);
+};
+const write = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...rest) {
+    const { width } = this.measureText(text);
+    const left = x - { right: width, end: width, center: width / 2 }[this.textAlign] || x;
+    const { e } = this.getTransform();
+    written.push({ text, left: left + e, right: left + width + e, canvas: this.canvas.width, y });
+    return write.call(this, text, x, y, ...rest);
+};
+"""

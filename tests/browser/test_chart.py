@@ -9,27 +9,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Product, Visit, keep
-from tests.browser.support import DAY, PHONE, asked, plot, reading, shown, tile, view
+from tests.browser.support import DAY, PHONE, WRITTEN, asked, plot, reading, shown, tile, view
 from tests.support import LONG
 
 START = datetime.fromisoformat(DAY["start"])
-# Every text that was last written on a canvas: what it says, where it begins and ends, and how wide the canvas is.
-WRITTEN = """
-window.written = [];
-const clear = CanvasRenderingContext2D.prototype.clearRect;
-CanvasRenderingContext2D.prototype.clearRect = function (...rest) {
-    written.length = 0;
-    return clear.apply(this, rest);
-};
-const write = CanvasRenderingContext2D.prototype.fillText;
-CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...rest) {
-    const { width } = this.measureText(text);
-    const left = x - { right: width, end: width, center: width / 2 }[this.textAlign] || x;
-    const { e } = this.getTransform();
-    written.push({ text, left: left + e, right: left + width + e, canvas: this.canvas.width, y });
-    return write.call(this, text, x, y, ...rest);
-};
-"""
 # Whether the chart is as wide as its place, and drawn so.
 FITTED = """() => {
     const [plot, canvas] = ["#plot", "#plot canvas"].map((each) => document.querySelector(each));

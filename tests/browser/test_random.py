@@ -10,8 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Product, Visit
-from tests.browser.support import asked, plot, reading, shown, view
-from tests.browser.test_chart import WRITTEN
+from tests.browser.support import WRITTEN, asked, plot, reading, shown, view
 from tests.support import LONG
 
 SEED = int(os.environ.get("SEED") or random.randrange(10**9))

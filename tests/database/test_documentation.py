@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from local.postgres import PROGRAMS
-from tests.database.test_local import Stack
 from tests.local.machine import place, running
+from tests.stack import Stack
 from tests.support import DOCUMENTS, ROOT, program
 
 HERE = "http://localhost:8080"

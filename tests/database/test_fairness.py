@@ -18,7 +18,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WRITER
-from tests.database.test_metrics import Counted
+from tests.counted import Counted
 from tests.support import SUPERUSER, Urls, wait_until
 
 BEGIN = datetime(2024, 12, 1, tzinfo=UTC)

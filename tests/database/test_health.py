@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from local.postgres import MONITOR, OWNER, PROGRAMS, READER
 from migrations import health
 from tests.faults.link import Link
+from tests.kubectl import KUBECTL, status
 from tests.local.machine import place
 from tests.support import (
     NOWHERE,
@@ -35,7 +36,6 @@ from tests.support import (
     wait_for_locks,
     wait_until,
 )
-from tests.unit.test_scripts import KUBECTL, status
 
 Owner = psycopg.Connection[Any]
 ROOMS = """

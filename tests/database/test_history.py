@@ -17,8 +17,8 @@ from local.backup import newest
 from local.postgres import DATABASE, OWNER, PROGRAMS, WRITER, Postgres
 from local.restore import restore
 from tests import history
+from tests.local.backups import backed_up, lost, received
 from tests.local.machine import place
-from tests.local.test_backup import backed_up, lost, received
 from tests.support import SUPERUSER, Urls, embedded, migrate, wait_until
 
 

@@ -4,8 +4,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,69 +19,10 @@ import requests
 from local.__main__ import Connections, Product
 from local.postgres import DATABASE, OWNER
 from tests.sink import Sink
-from tests.support import MEMORY, ROOT, Urls, free_port, python, wait_until
+from tests.stack import READING, Stack
+from tests.support import MEMORY, Urls, free_port, python, wait_until
 
-READING: dict[str, Any] = {
-    "building_id": "B9",
-    "room_id": "901",
-    "temperature": 22.5,
-    "timestamp": "2024-12-01T12:34:56.000Z",
-}
 AT_WORK = "Another `make run`, or a `make restore`, is at work on the folder"
-ASKED = {"building_id": "B9", "room_id": "901", "start": "2024-12-01T12:00:00Z", "end": "2024-12-01T13:00:00Z"}
-
-
-class Stack:
-    """A running `python -m local`."""
-
-    def __init__(self, folder: Path, port: int | None = None, who: Any = None, **environment: str) -> None:
-        """Start it by whom the arguments of subprocess in `who` say."""
-        self.address = f"http://localhost:{port or free_port()}"
-        self.folder = folder
-        self.lines: list[str] = []
-        self.process: subprocess.Popen[str] = subprocess.Popen(
-            [environment.pop("INTERPRETER", sys.executable), "-m", "local"],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": "functions:.",
-                "PORT": self.address.rpartition(":")[2],
-                "DATA_DIR": str(folder),
-                # What it says is to be seen at once, whatever the environment says.
-                "PYTHONUNBUFFERED": "",
-                **environment,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **(who or {}),
-        )
-
-    def wait_for(self, beginning: str) -> str:
-        """Read lines until one begins so."""
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-            if line.startswith(beginning):
-                return line
-        raise AssertionError("\n".join(self.lines))
-
-    def stop(self, number: signal.Signals = signal.SIGINT) -> str:
-        """End it with a signal and return what it still had to say."""
-        self.process.send_signal(number)
-        try:
-            return self.process.communicate(timeout=10)[0]
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.communicate()
-            raise
-
-    def post(self, reading: dict[str, Any]) -> requests.Response:
-        """Have a reading stored."""
-        return requests.post(f"{self.address}/v1/temperature", json=reading, timeout=20)
-
-    def average(self) -> Any:
-        return requests.get(f"{self.address}/v1/temperature/average", params=ASKED, timeout=20).json()
 
 
 @pytest.fixture

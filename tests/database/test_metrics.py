@@ -7,38 +7,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from local.postgres import OWNER, READER, WATCHER, WRITER
+from tests.counted import Counted
 from tests.support import NOWHERE, Urls, wait_until
 
 Serve = Callable[..., TestClient]
 READING = {"building_id": "B1", "room_id": "101", "temperature": 22.5, "timestamp": "2024-12-01T12:34:56Z"}
-
-
-class Counted:
-    """What a function counts from now on; one process counts for all tests."""
-
-    def __init__(self, client: TestClient) -> None:
-        self.client = client
-        self.before = self.now()
-
-    def now(self) -> dict[str, float]:
-        response = self.client.get("/metrics")
-        assert response.status_code == 200
-        assert response.headers["content-type"].startswith("text/plain; version=")
-        samples: Any = [family.samples for family in text_string_to_metric_families(response.text)]
-        return {
-            # For Prometheus, an empty label is none.
-            f"{sample.name}{sorted(filter(None, sample.labels.values()))}": sample.value
-            for family in samples
-            for sample in family
-        }
-
-    def __call__(self, name: str, *labels: str) -> float:
-        key = f"{name}{sorted(labels)}"
-        return self.now().get(key, 0) - self.before.get(key, 0)
 
 
 def test_readings_and_commits_are_counted_as_clients_were_told(serve: Serve, plain: Urls) -> None:

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from local.postgres import OWNER, READER, WRITER
+from tests.faults.endurance import Expected, Record, endure
 from tests.faults.pair import Pair
-from tests.faults.test_faults import Expected, Record, endure
 from tests.support import LONG
 
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))

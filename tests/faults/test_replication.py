@@ -14,9 +14,9 @@ import requests
 
 from bench.stack import command, environment, serve, target
 from local.postgres import OWNER, WATCHER, WRITER
+from tests.faults.endurance import TIMES, Expected, Record, endure
 from tests.faults.pair import Pair
 from tests.faults.stack import DEADLINE
-from tests.faults.test_faults import TIMES, Expected, Record, endure
 from tests.support import LONG, ROOT, wait_until
 
 SECONDS = 30 if LONG else 2

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from local.postgres import Postgres
-from tests.database.test_local import Stack
+from tests.stack import Stack
 from tests.support import MEMORY, ROOT
 
 DAEMON = pwd.getpwnam("daemon").pw_uid

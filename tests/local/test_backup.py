@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,29 +15,14 @@ import psutil
 import psycopg
 import pytest
 
-from local.backup import Backup, begun, newest, shares_a_disk, whole_at
+from local.backup import begun, newest, shares_a_disk, whole_at
 from local.locks import held
 from local.postgres import OWNER, Postgres
 from local.restore import restore, start
 from local.user import PostgresError
+from tests.local.backups import backed_up, lost, received
 from tests.local.machine import DISK, place, running, serving
 from tests.support import ROOT, python, wait_until
-
-
-@contextmanager
-def backed_up(server: Postgres, folder: Path) -> Iterator[list[str]]:
-    """Keep a backup of the server; yields what is said."""
-    said: list[str] = []
-    stopping = threading.Event()
-    kept = Backup(server, folder, said.append)
-    keeper = threading.Thread(target=kept.keep, args=(stopping,))
-    keeper.start()
-    try:
-        yield said
-    finally:
-        stopping.set()
-        keeper.join()
-        kept.end()
 
 
 def store(server: Postgres, number: int) -> None:
@@ -57,22 +40,6 @@ def writes(server: Postgres) -> bool:
     """Whether it is done with the log of before."""
     with psycopg.connect(server.url()) as connection:
         return connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
-
-
-def received(server: Postgres, folder: Path) -> bool:
-    """Whether all that is stored is in a whole backup: a server that was restored may need a new one."""
-    statement = "SELECT FROM pg_stat_replication WHERE flush_lsn >= pg_current_wal_flush_lsn()"
-    with psycopg.connect(server.url()) as connection:
-        return all((each / "base").exists() for each in folder.iterdir()) and bool(
-            connection.execute(statement).rowcount
-        )
-
-
-def lost(server: Postgres) -> None:
-    """The machine's disk, and the server with it."""
-    server.process.kill()
-    server.process.wait()
-    shutil.rmtree(server.folder)
 
 
 @pytest.mark.parametrize("last_file_is_full", [False, True])

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.database.test_local import READING
+from tests.local.environment import other_server, variables
 from tests.local.machine import DAEMON, NOBODY, ROOTED, place, running
-from tests.local.test_environment import other_server, variables
+from tests.stack import READING
 from tests.support import LONG
 
 pytestmark = ROOTED

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from local import user
-from tests.database.test_local import READING
 from tests.local.machine import DAEMON, NOBODY, ROOTED, answer, place, python_of_all, refusal, running, start
+from tests.stack import READING
 from tests.support import ROOT
 
 pytestmark = ROOTED

@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 from local import gateway
 from shared.settings import SettingError
-from tests.database.test_local import Stack
 from tests.local.machine import place, running
+from tests.stack import Stack
 from tests.support import NOWHERE
 
 JSON = {"content-type": "application/json"}

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from migrations import health
+from tests.manifests.schema import faults
 from tests.manifests.support import (
     OVERLAYS,
     Object,
@@ -17,7 +18,6 @@ from tests.manifests.support import (
     overlay,
     templates,
 )
-from tests.manifests.test_schema import faults
 from tests.support import DOCUMENTS, ROOT
 
 DOCUMENTATION = "".join(path.read_text() for path in DOCUMENTS)

@@ -12,6 +12,7 @@ import yaml
 from migrations import failures, summaries
 from simulate import simulation
 from simulate.events import EVENT_TYPE
+from tests.manifests.schema import faults
 from tests.manifests.support import (
     KNATIVE,
     NAMESPACE,
@@ -25,7 +26,6 @@ from tests.manifests.support import (
     overlay,
     templates,
 )
-from tests.manifests.test_schema import faults
 from tests.support import ROOT
 from watch import rules
 

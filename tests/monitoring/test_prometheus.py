@@ -19,9 +19,9 @@ import yaml
 
 from bench import stack
 from local.postgres import MONITOR, OWNER, READER, WRITER
-from tests.database.test_local import Stack
 from tests.local.machine import place
 from tests.monitoring.files import ALERTS, dashboard, panels, rules
+from tests.stack import Stack
 from tests.support import NOWHERE, ROOT, Urls, free_port, program, wait_until
 
 TOKEN = "0123456789abcdef"

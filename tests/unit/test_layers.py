@@ -1,6 +1,7 @@
 """Who may import whom: functions know nothing of each other, and nothing of what runs, measures or tests them."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from itertools import pairwise
@@ -84,3 +85,11 @@ def known(imported: str, paths: dict[str, Path]) -> str | None:
 def test_an_import_of_any_form_is_seen() -> None:
     source = "import a.b\nfrom c import d\ndef f():\n    from e.f import g as h\nif True:\n    import i as j"
     assert {*imports(ast.parse(source))} == {"a.b", "c.d", "e.f.g", "i"}
+
+
+def test_what_several_tests_use_is_in_no_module_of_tests() -> None:
+    """A newcomer looks for it elsewhere, and pytest would run its tests twice where these come with it."""
+    imported = {str(path.relative_to(ROOT)): imports(ast.parse(path.read_text())) for path in modules("tests")}
+    assert imported
+    of_tests = re.compile(r"tests\.(\w+\.)*test_")
+    assert {path: name for path, names in imported.items() for name in names if of_tests.match(name)} == {}

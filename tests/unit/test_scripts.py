@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.kubectl import status
 from tests.support import ROOT
 
 SHELLCHECK = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
@@ -189,66 +190,9 @@ esac
     assert (tmp_path / "edited").read_text() == "postgresql:\n"
 
 
-# What a kubectl answers, by what its arguments hold.
-KUBECTL = """#!/bin/sh
-case "$*" in
-    *deployment/health*|*"get --raw /readyz"*) ;;
-    *"get endpoints temperature-db"*) printf temperature-db-0 ;;
-    *numberOfInstances*) printf "$INSTANCES" ;;
-    *"get nodes"*) printf "$NODES" ;;
-    *nodeName*) printf "$PLACES" ;;
-    *"get pod -l cluster-name"*) printf temperature-db-0 ;;
-    *"SHOW synchronous_standby_names"*) ;;
-    *show-config*) printf "$CONFIG" ;;
-    *spec.patroni*) printf "$STRICT" ;;
-    *database_health*) [ "$FAULTS" != refused ] && printf '%s' "$FAULTS" ;;
-    *"df --output"*) printf 'Use%%  Avail\n %s   400M\n' "$FULL" ;;
-    *suspend*) printf '%s' "$SUSPENDED" ;;
-    *"get crd pingsources"*) [ -n "$SOURCES" ] ;;
-    *"get pingsource"*) printf "$SOURCES" ;;
-    *"get deployment health"*) printf '%s' "$HEALTH" ;;
-    *db-connection-pooler*) printf "$POOLERS" ;;
-    *"get statefulset"*) printf "$VOLUME" ;;
-    *"get pvc -l"*) printf "$VOLUMES" ;;
-    *"get pods -l "*PodScheduled*) printf "$PODS" ;;
-    *"get ksvc -o jsonpath"*) printf "$FUNCTIONS" ;;
-esac
-"""
-WELL = {
-    "INSTANCES": "1",
-    "CONFIG": "",
-    "STRICT": "",
-    "FAULTS": "",
-    "FULL": "41%",
-    "SUSPENDED": "",
-    "SOURCES": "",
-    "HEALTH": "1",
-    "POOLERS": "",
-    "VOLUME": r"5Gi\t",
-    "VOLUMES": r"pgdata-temperature-db-0\t5Gi\tstandard\n",
-    "PODS": r"temperature-db-0\t\t\t\tpostgres\t\t\n",
-    "FUNCTIONS": r"ingest\tTrue\t\n",
-    "NODES": r"node/n1\nnode/n2\n",
-    "PLACES": r"n1\ttemperature-db-0\nn2\ttemperature-db-1\n",
-}
 VOLUME = "The volume pgdata-temperature-db-0 has 5Gi of the class standard, and the manifest says"
 KUBECTL_THERE = "kubectl --context kind-temperature -n temperature"
 TOGETHER = r"n2\ttemperature-db-0\nn1\ttemperature-db-1\nn2\ttemperature-db-2\n"
-
-
-def status(folder: Path, kubectl: str = KUBECTL, **answers: str) -> str:
-    """What `make status` says is wrong on a cluster that answers so."""
-    program = folder / "kubectl"
-    program.write_text(kubectl)
-    program.chmod(0o755)
-    run = subprocess.run(
-        ["bash", ROOT / "kind/look.sh", "status"],
-        capture_output=True,
-        check=True,
-        env={**os.environ, **WELL, **answers, "PATH": f"{folder}:{os.environ['PATH']}"},
-        text=True,
-    )
-    return run.stdout.strip()
 
 
 def test_the_status_of_a_cluster_that_is_well_is_that(tmp_path: Path) -> None:
