@@ -129,6 +129,10 @@ def _make_functions(connection: Connection, edition: Edition, settings: Settings
         _run(connection, "triggers", path, in_chunks=in_chunks)
         # Readings that came without them are in no room.
         connection.exec_driver_sql("UPDATE upkeep SET rooms_known = false")
+    _choose_plans(connection, edition, in_chunks=in_chunks)
+
+
+def _choose_plans(connection: Connection, edition: Edition, *, in_chunks: bool) -> None:
     # On a hypertable a generic plan has a part for each chunk, of which one or two are meant. It has none for what
     # comes to a compressed chunk where nothing was stored since. If the first of that comes while a plan is made,
     # nobody hears that it is wrong: kept, it would leave out all that comes to the chunk.

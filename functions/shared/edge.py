@@ -113,7 +113,8 @@ def _log(request: Request, status: int, started: float, failure: BaseException |
         "path": request.scope.get("raw_path", b"")[:MOST_LOGGED_CHARACTERS].decode("latin-1"),
         "status": status,
         "duration_ms": round(1000 * (perf_counter() - started), 3),
-        "cause": failure and repr(failure),
+        # The database adds all of the statement that it was at.
+        "cause": failure and repr(failure)[:MOST_LOGGED_CHARACTERS],
     }
     unexpected = status == HTTPStatus.INTERNAL_SERVER_ERROR
     extra = {"fields": fields}

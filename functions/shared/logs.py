@@ -12,7 +12,9 @@ from shared.masking import masked
 TEXT_FORMAT = "%(asctime)s - %(levelname)s - %(name)s - %(message)s"
 
 MOST_LOGGED_CHARACTERS = 1_000
-"""Of a target or an id that a client sent, which may have 64 KiB, each byte of it written as six in two places."""
+"""Of a target or an id that a client sent, which may have 64 KiB, each byte of it written as six in two places; and of
+what an error says.
+"""
 
 
 class JsonFormatter(logging.Formatter):

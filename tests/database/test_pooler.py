@@ -1,4 +1,4 @@
-"""The functions behind PgBouncer, which lends them a connection for one transaction at a time."""
+"""The functions behind PgBouncer, which lends them a connection for a transaction, or for as long as they like."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ DAY = {"building_id": "B1", "start": "2024-12-01T00:00:00Z", "end": "2024-12-02T
 
 
 @pytest.fixture
-def pooled(plain: Urls) -> Iterator[Urls]:
+def pooled(plain: Urls, request: pytest.FixtureRequest) -> Iterator[Urls]:
     pgbouncer = program("pgbouncer")
     folder = Path(tempfile.mkdtemp(prefix="temperature-pooler-"))
     folder.chmod(0o777)
@@ -35,7 +35,7 @@ def pooled(plain: Urls) -> Iterator[Urls]:
     settings.write_text(
         f"[databases]\n* = host={server}\n"
         f"[pgbouncer]\nlisten_addr =\nunix_socket_dir = {folder}\nlogfile = {folder}/log\n"
-        f"auth_type = trust\nauth_file = {folder}/users\npool_mode = transaction\n"
+        f"auth_type = trust\nauth_file = {folder}/users\npool_mode = {getattr(request, 'param', 'transaction')}\n"
         # As if each transaction had another connection to the database.
         "server_reset_query_always = 1\n"
     )
@@ -53,6 +53,7 @@ def pooled(plain: Urls) -> Iterator[Urls]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("pooled", ["transaction", "session"], indirect=True)
 def test_readings_are_stored_and_averaged_through_it(serve: Callable[..., TestClient], pooled: Urls) -> None:
     environment = {"DATABASE_POOLER": "true", "DEADLINE_SECONDS": "2"}
     ingest = serve("ingest", DATABASE_URL=pooled(WRITER), **environment)

@@ -3,13 +3,19 @@
 import json
 import re
 import socket
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.testclient import TestClient
 
 from bench.stack import command, serve, target
+from local.visitors import application
+from shared.problems import Problem
 from shared.settings import SettingError
 from tests.support import NOWHERE, python
 
@@ -126,6 +132,18 @@ def test_a_line_has_the_beginning_of_what_a_client_sends_at_length(log: Path) ->
     assert [path["request_id"], event["request_id"]] == [each.headers["X-Request-Id"] for each in refused]
     assert (path["path"], event["cloudevent_id"]) == ("/" + "x" * 999, "\x80" * 1_000)
     assert len(log.read_text()) < 20_000
+
+
+def test_a_line_has_the_beginning_of_what_an_error_says(caplog: pytest.LogCaptureFixture) -> None:
+    async def function(_: Request) -> Response:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Ask again") from RuntimeError(
+            f"canceling statement: {10_000 * 'x'}"
+        )
+
+    assert TestClient(application(function)).get("/").json()["detail"] == "Ask again"
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "edge"]
+    assert "RuntimeError('canceling statement: xxx" in line
+    assert len(line) < 1_200
 
 
 @pytest.mark.parametrize(("name", "value"), [("LOG_LEVEL", "loud"), ("LOG_FORMAT", "xml")])
