@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -58,7 +59,13 @@ def _choose(page: Page, label: str, value: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "name"),
-    [("europe/zurich", "Europe/Zurich"), ("utc", "UTC"), ("us/pacific", "America/Los_Angeles")],
+    [
+        ("europe/zurich", "Europe/Zurich"),
+        ("utc", "UTC"),
+        ("us/pacific", "America/Los_Angeles"),
+        ("asia/calcutta", "Asia/Kolkata"),
+        ("Europe/Kyiv", "Europe/Kyiv"),
+    ],
 )
 def test_a_zone_may_be_written_as_the_browser_takes_it(visit: Visit, typed: str, name: str) -> None:
     page = shown(visit(view(ROOM, **WEEK, tz=typed)))
@@ -69,6 +76,18 @@ def test_a_zone_may_be_written_as_the_browser_takes_it(visit: Visit, typed: str,
     expect(page.locator("#when")).to_contain_text(f"Times are those of {name} (")
     expect(page.locator("#notice")).to_be_hidden()
     assert ("tz", name) in asked(page)
+
+
+def test_zones_have_the_names_of_today(visit: Visit) -> None:
+    """Chrome has those of before."""
+    page = shown(visit(view(ROOM, **WEEK), timezone_id="Asia/Calcutta"))
+    expect(page.locator("#when")).to_contain_text("Times are those of Asia/Kolkata (")
+    page.locator("#more summary").click()
+    offered = page.locator("#zones option").evaluate_all("(options) => options.map((option) => option.value)")
+    table = (files("tzdata") / "zoneinfo" / "zone.tab").read_text()
+    today = {line.split("\t")[2] for line in table.splitlines() if not line.startswith("#")}
+    assert len(offered) > 400
+    assert {*offered} <= today | {"UTC"}
 
 
 @pytest.mark.parametrize("own", ["Europe/Zurich", "Europe/Berlin"])

@@ -9,26 +9,57 @@ const MONDAY = 4 * DAY;
 const QUARTER = 15 * MINUTE;
 const MOST_KNOWN = 20e3;
 const PARTS = { hourCycle: "h23", era: "short", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" };
+// Chrome keeps the names that these had first.
+const NAMES_OF_TODAY = {
+  "Africa/Asmera": "Africa/Asmara",
+  "America/Buenos_Aires": "America/Argentina/Buenos_Aires",
+  "America/Catamarca": "America/Argentina/Catamarca",
+  "America/Coral_Harbour": "America/Atikokan",
+  "America/Cordoba": "America/Argentina/Cordoba",
+  "America/Godthab": "America/Nuuk",
+  "America/Indianapolis": "America/Indiana/Indianapolis",
+  "America/Jujuy": "America/Argentina/Jujuy",
+  "America/Louisville": "America/Kentucky/Louisville",
+  "America/Mendoza": "America/Argentina/Mendoza",
+  "Asia/Calcutta": "Asia/Kolkata",
+  "Asia/Katmandu": "Asia/Kathmandu",
+  "Asia/Rangoon": "Asia/Yangon",
+  "Asia/Saigon": "Asia/Ho_Chi_Minh",
+  "Atlantic/Faeroe": "Atlantic/Faroe",
+  "Europe/Kiev": "Europe/Kyiv",
+  "Pacific/Enderbury": "Pacific/Kanton",
+  "Pacific/Ponape": "Pacific/Pohnpei",
+  "Pacific/Truk": "Pacific/Chuuk",
+};
+
+function made(zone) {
+  return new Intl.DateTimeFormat("en-US", { ...PARTS, timeZone: zone, calendar: "gregory", numberingSystem: "latn" });
+}
+
+// The name that this browser has for a zone, null if it knows none.
+function nameOf(zone) {
+  try {
+    return made(zone).resolvedOptions().timeZone;
+  } catch {
+    return null;
+  }
+}
+
+// An older browser does not know it.
+function ofToday(name) {
+  const today = NAMES_OF_TODAY[name];
+  return today && nameOf(today) ? today : name;
+}
+
+// The zone by the name that the API knows, whose capitals count; null if this browser knows none. Offsets are none that
+// have a calendar.
+export const named = (zone) => (/^[+-]/.test(zone) ? null : ofToday(nameOf(zone)));
 
 // Chrome names one that it does not know Etc/Unknown, which it then does not take.
 export const own = named(Intl.DateTimeFormat().resolvedOptions().timeZone) ?? "UTC";
 let name = own;
 let parts = made(own);
 let known = new Map();
-
-function made(zone) {
-  return new Intl.DateTimeFormat("en-US", { ...PARTS, timeZone: zone, calendar: "gregory", numberingSystem: "latn" });
-}
-
-// The zone by the name that the API knows, whose capitals count; null if this browser knows none. Offsets are none that
-// have a calendar.
-export function named(zone) {
-  try {
-    return /^[+-]/.test(zone) ? null : made(zone).resolvedOptions().timeZone;
-  } catch {
-    return null;
-  }
-}
 
 export const current = () => name;
 
@@ -40,7 +71,7 @@ export function use(zone) {
   known = new Map();
 }
 
-export const all = () => (Intl.supportedValuesOf ? ["UTC", ...Intl.supportedValuesOf("timeZone").filter((zone) => zone !== "UTC")] : []);
+export const all = () => (Intl.supportedValuesOf ? ["UTC", ...Intl.supportedValuesOf("timeZone").map(ofToday).filter((zone) => zone !== "UTC").sort()] : []);
 
 // How far clocks are ahead of UTC at an instant, in milliseconds.
 export function ahead(date) {
