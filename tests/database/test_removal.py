@@ -136,12 +136,16 @@ def test_what_is_removed_is_gone_from_readings_averages_and_rooms(
     assert TOKEN not in str(listed)
 
 
-def test_only_readings_beyond_the_limits_are_removed(average: TestClient, owner: psycopg.Connection[Any]) -> None:
+def test_only_readings_beyond_the_limits_are_removed_and_kept_out(
+    average: TestClient, owner: psycopg.Connection[Any]
+) -> None:
     store(owner, *(("B1", "101", at(number), float(number - 30)) for number in range(60)))
     owner.execute("CALL summarize()")
     query: dict[str, Any] = {"building_id": "B1", **EVERYTHING}
     assert remove(average, **query, above="19.5", below="-20")["removed"] == 20
     assert asked(average, **query) == (40, -0.5, -20.0, 19.0)
+    store(owner, *(("B1", room, at(number), float(number - 30)) for number in range(60) for room in ("101", "102")))
+    assert asked(average, **query) == (80, -0.5, -20.0, 19.0)
 
 
 def test_a_room_and_a_building_can_be_forgotten(average: TestClient, owner: psycopg.Connection[Any]) -> None:
@@ -277,15 +281,21 @@ def test_an_interval_of_which_readings_were_dropped_is_refused_and_a_room_is_for
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 0
 
 
-@pytest.mark.parametrize("temperature", [10.0, 30.0])
-def test_a_room_that_is_forgotten_takes_its_extremes_along_although_its_readings_were_dropped(
-    average: TestClient, owner: psycopg.Connection[Any], temperature: float
+def test_a_room_that_is_forgotten_takes_its_extremes_along_however_many_of_its_hours_were_dropped(
+    average: TestClient, owner: psycopg.Connection[Any]
 ) -> None:
-    store(owner, ("B1", "101", at(0), temperature), ("B1", "102", at(0), 20.0))
+    # More than a step forgets. Each hour of the building has its lowest or its highest reading in this room.
+    owner.execute(
+        "INSERT INTO temperatures SELECT 'B1', room, %s::timestamptz + hour * interval '1 hour', degrees[hour %% 2 + 1]"
+        " FROM (VALUES ('101', ARRAY[10, 30]), ('102', ARRAY[20, 20])) AS of (room, degrees)"
+        " CROSS JOIN generate_series(1, 600) AS hour",
+        (START,),
+    )
     owner.execute("UPDATE upkeep SET retention = '1 day'")
     owner.execute("CALL summarize()")
-    remove(average, ROOMS, building_id="B1", room_id="101")
-    assert asked(average, building_id="B1", **EVERYTHING) == (1, 20.0, 20.0, 20.0)
+    assert owner.execute("SELECT FROM temperatures").rowcount == 0
+    assert remove(average, ROOMS, building_id="B1", room_id="101")["finished"]
+    assert asked(average, building_id="B1", **EVERYTHING) == (600, 20.0, 20.0, 20.0)
 
 
 @pytest.mark.parametrize("by_hand", ["room_id = '101'", "room_id = '101' AND timestamp < '2024-10-20 12:00+00'"])
