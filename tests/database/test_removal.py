@@ -181,6 +181,11 @@ def test_what_was_removed_does_not_come_back_for_as_long_as_it_is_kept_out(
         assert ingest.post("/", json=rows[4]).status_code == 201
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 10
     assert owner.execute("SELECT * FROM rooms ORDER BY room_id").fetchall() == before
+    # Others end that for themselves alone.
+    for other in ({"start": at(3)}, {"end": at(3)}, {"above": 50}, {"below": 0}, {"room_id": "102"}):
+        remove(average, **query | other, keep_out="0")
+    ingest.post("/", json=rows)
+    assert asked(average, building_id="B1", **EVERYTHING)[0] == 10
     # Asked for again, and for no time.
     assert remove(average, **query, keep_out="0")["removed"] == 0
     ingest.post("/", json=rows)
