@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from average.removals import TOO_MANY_TO_COUNT
 from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
+from shared.readings import written
 from tests.sink import Sink
 from tests.support import NOWHERE, Urls, unconfirmed, wait_until
 
@@ -182,7 +183,14 @@ def test_what_was_removed_does_not_come_back_for_as_long_as_it_is_kept_out(
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 10
     assert owner.execute("SELECT * FROM rooms ORDER BY room_id").fetchall() == before
     # Others end that for themselves alone.
-    for other in ({"start": at(3)}, {"end": at(3)}, {"above": 50}, {"below": 0}, {"room_id": "102"}):
+    for other in (
+        {"start": at(3)},
+        {"end": at(3)},
+        {"above": 50},
+        {"below": 0},
+        {"room_id": "102"},
+        {"building_id": "B2"},
+    ):
         remove(average, **query | other, keep_out="0")
     ingest.post("/", json=rows)
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 10
@@ -282,6 +290,11 @@ def test_an_interval_of_which_readings_were_dropped_is_refused_and_a_room_is_for
     problem = remove(average, status=409, building_id="B1", start=at(0), end=at(60))
     assert "RETENTION_DAYS" in problem["detail"]
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 60
+    now = datetime.now(UTC)
+    store(owner, ("B1", "101", now, 20.0))
+    # An hour of which only the summary is left counts where it begins.
+    share = {"room_id": "101", "readings": 61, "first": "2024-10-20T00:00:00Z", "last": written(now)}
+    assert remove(average, ROOMS, building_id="B1", dry_run="true")["rooms"] == [share]
     assert remove(average, ROOMS, building_id="B1")["finished"]
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 0
 
