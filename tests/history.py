@@ -607,8 +607,8 @@ class History(RuleBasedStateMachine):
     def _assert_hours_have_their_courses(self, horizon: datetime | None) -> None:
         """So that no question reads their readings; those of the version before when their turn has come."""
         hours: dict[tuple[str, str, datetime], list[tuple[datetime, float]]] = {}
-        for building, room, *reading in self.live:
-            hours.setdefault((building, room, floor(reading[0], HOUR)), []).append((reading[0], reading[1]))
+        for building, room, instant, temperature in self.live:
+            hours.setdefault((building, room, floor(instant, HOUR)), []).append((instant, temperature))
         for building, room, hour, *found in self._see(
             "SELECT building_id, room_id, hour, first_at, first_temperature, last_at, last_temperature, longest_gap,"
             " sum_of_squares, degree_microseconds, counts, sums, mins, maxs FROM room_hours"
