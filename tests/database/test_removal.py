@@ -440,8 +440,11 @@ def test_an_alarm_of_a_reading_that_was_removed_is_withdrawn(
     for _ in range(2):
         assert watch.post("/watch").json()["raised"] == 0
     assert {event["dataschema"] for event in sink.events} == {"http://testserver/watch/alarm.v1.json"}
-    told = sorted((event["room_id"], event["state"]) for event in map(data, sink.events))
+    events = [*map(data, sink.events)]
+    told = sorted((event["room_id"], event["state"]) for event in events)
     assert told == [("101", "cleared"), ("101", "raised"), ("102", "raised")]
+    [over] = [event["cleared"] for event in events if event["state"] == "cleared"]
+    assert now < datetime.fromisoformat(over) < datetime.now(UTC), "when it was removed"
     assert owner.execute("SELECT room_id FROM alarms").fetchall() == [("102",)]
     remove(average, ROOMS, building_id="B1")
     for _ in range(2):
