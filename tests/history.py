@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import psycopg
@@ -27,6 +28,7 @@ from starlette.testclient import TestClient
 
 from average.intervals import DAY, HOUR, WEEK, floor
 from local.postgres import ADMIN, OWNER, READER, WRITER
+from shared.readings import written
 from tests import calendars, courses
 from tests.exactness import Reading, summary, temperatures
 from tests.support import LONG, SUPERUSER, Urls, compress, migrate
@@ -197,22 +199,20 @@ class History(RuleBasedStateMachine):
         query = {name: str(value) for name, value in vars(removal).items() if value is not None}
         query |= {f"{name}_id": query.pop(name) for name in ("building", "room") if name in query}
         meant = {reading for reading in self.live if removal.means(reading)}
-        refused = self._were_dropped(removal)
-        for more in ({"dry_run": "true"}, {"keep_out": f"{days}d" if days else "0"}):
-            answer = self._delete("readings", query | more)
-            assert answer.status_code == (409 if refused else 200), answer.text
-            if not refused:
-                assert answer.json()["readings" if "dry_run" in more else "removed"] == len(meant), answer.text
-        if not refused:
-            self._are_removed(removal, meant, _asked(answer), days)
+        shown = self._delete("readings", query | {"dry_run": "true"})
+        answer = self._delete("readings", query | {"keep_out": f"{days}d" if days else "0"})
+        if self._were_dropped(removal):
+            assert (shown.status_code, answer.status_code) == (409, 409), answer.text
+            return
+        assert shown.json()["rooms"] == _shares(meant)
+        assert answer.json()["removed"] == len(meant), answer.text
+        self._are_removed(removal, meant, _asked(answer), days)
 
     @rule(place=places, days=st.sampled_from([0, 9]))
     def a_room_or_a_building_is_forgotten(self, place: tuple[str, str | None], days: int) -> None:
         removal = Removal(*place, *EVER)
         query = {"building_id": place[0], **({"room_id": place[1]} if place[1] else {})}
         meant = {reading for reading in self.live if removal.means(reading)}
-        dropped = [reading for reading in self.dropped if removal.means(reading)]
-        assert self._delete("rooms", query | {"dry_run": "1"}).json()["readings"] == len(meant) + len(dropped)
         answer = self._delete("rooms", query | {"keep_out": f"{days}d" if days else "0"})
         assert answer.json()["removed"] == len(meant), answer.text
         self.dropped = [reading for reading in self.dropped if not removal.means(reading)]
@@ -495,6 +495,9 @@ class History(RuleBasedStateMachine):
             ("B2", "102", None),
         ]:
             self._ask(building, room, STARTS[2] - HOUR, THIS_HOUR + 2 * DAY, bucket)
+        for building in ("B1", "B2"):
+            shown = self._delete("rooms", {"building_id": building, "dry_run": "true"}).json()["rooms"]
+            assert shown == _shares(row for row in (*self.live, *self.dropped) if row[0] == building)
 
     @rule()
     def rooms_are_asked_for(self) -> None:
@@ -576,6 +579,7 @@ class History(RuleBasedStateMachine):
         }
         assert not {key for key in hours if key[2] < until} - set(kept)
         assert kept == {key: _put_together((1, Fraction(t), t, t) for t in hours[key]) for key in kept}
+        self._assert_hours_have_their_courses(horizon)
         weeks_until = {}
         for building, room, begun, summed_until in self._see(
             "SELECT building_id, room_id, weeks_until, summed_until FROM rooms"
@@ -600,6 +604,19 @@ class History(RuleBasedStateMachine):
                     parts.setdefault((*key[:columns], floor(key[2], width)), []).append(part)
             assert found == {key: _put_together(together) for key, together in parts.items()}, relation
 
+    def _assert_hours_have_their_courses(self, horizon: datetime | None) -> None:
+        """So that no question reads their readings; those of the version before when their turn has come."""
+        hours: dict[tuple[str, str, datetime], list[tuple[datetime, float]]] = {}
+        for building, room, instant, temperature in self.live:
+            hours.setdefault((building, room, floor(instant, HOUR)), []).append((instant, temperature))
+        for building, room, hour, *found in self._see(
+            "SELECT building_id, room_id, hour, first_at, first_temperature, last_at, last_temperature, longest_gap,"
+            " sum_of_squares, degree_microseconds, counts, sums, mins, maxs FROM room_hours"
+            " JOIN rooms USING (building_id, room_id) WHERE courses_missing_before IS NULL"
+        ):
+            if horizon is None or hour >= horizon:
+                assert found == _course(sorted(hours[building, room, hour])), (building, room, hour)
+
 
 def served(serve: Callable[..., TestClient], urls: Urls) -> TestClient:
     """The function that answers, and removes."""
@@ -612,9 +629,33 @@ def _asked(answer: Any) -> datetime:
     return datetime.fromisoformat(answer.json()["asked"])
 
 
+def _shares(readings: Iterable[Reading]) -> list[dict[str, Any]]:
+    """Of each room how many readings there are, the first and the last."""
+    return [
+        {"room_id": room, "readings": len(instants), "first": written(instants[0]), "last": written(instants[-1])}
+        for room, group in groupby(sorted(readings, key=itemgetter(1, 2)), itemgetter(1))
+        for instants in [[reading[2] for reading in group]]
+    ]
+
+
 def _put_together(parts: Iterable[tuple[int, Fraction, float, float]]) -> tuple[int, Fraction, float, float]:
     counts, sums, lowest, highest = zip(*parts, strict=True)
     return sum(counts), sum(sums, Fraction()), min(lowest), max(highest)
+
+
+def _course(readings: Sequence[tuple[datetime, float]]) -> list[Any]:
+    """What is kept of an hour beside its count, sum, lowest and highest: how it went, and the same of its quarters."""
+    spans = [(temperature, after - instant) for (instant, temperature), (after, _) in pairwise(readings)]
+    quarters = [[each for instant, each in readings if instant.minute // 15 == number] for number in range(4)]
+    parts = [_put_together((1, Fraction(t), t, t) for t in quarter) if quarter else None for quarter in quarters]
+    return [
+        *readings[0],
+        *readings[-1],
+        max((length for _, length in spans), default=timedelta(0)),
+        sum(Fraction(temperature) ** 2 for _, temperature in readings),
+        sum(Fraction(temperature) * (length // timedelta(microseconds=1)) for temperature, length in spans),
+        *([part and part[number] for part in parts] for number in range(4)),
+    ]
 
 
 def _point(answer: dict[str, Any]) -> tuple[Any, ...]:

@@ -82,7 +82,7 @@ BEGIN
             greatest(kept.max, found.max), kept.sum_of_squares + found.sum_of_squares,
             kept.first_at, kept.first_temperature, kept.last_at, kept.last_temperature, kept.longest_gap, kept.degree_microseconds,
             NULL, NULL, NULL, NULL, kept.count, kept.sum, kept.min, kept.max
-        FROM found JOIN kept USING (building_id, room_id, hour) WHERE found.hour < horizon AND kept.hour < horizon
+        FROM found JOIN kept USING (building_id, room_id, hour) WHERE hour < horizon
     ), of_rooms AS (
         INSERT INTO room_hours AS kept (
             building_id, room_id, hour, count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at,

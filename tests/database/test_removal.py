@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from average.removals import TOO_MANY_TO_COUNT
 from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
+from shared.readings import written
 from tests.sink import Sink
 from tests.support import NOWHERE, Urls, unconfirmed, wait_until
 
@@ -136,12 +137,16 @@ def test_what_is_removed_is_gone_from_readings_averages_and_rooms(
     assert TOKEN not in str(listed)
 
 
-def test_only_readings_beyond_the_limits_are_removed(average: TestClient, owner: psycopg.Connection[Any]) -> None:
+def test_only_readings_beyond_the_limits_are_removed_and_kept_out(
+    average: TestClient, owner: psycopg.Connection[Any]
+) -> None:
     store(owner, *(("B1", "101", at(number), float(number - 30)) for number in range(60)))
     owner.execute("CALL summarize()")
     query: dict[str, Any] = {"building_id": "B1", **EVERYTHING}
     assert remove(average, **query, above="19.5", below="-20")["removed"] == 20
     assert asked(average, **query) == (40, -0.5, -20.0, 19.0)
+    store(owner, *(("B1", room, at(number), float(number - 30)) for number in range(60) for room in ("101", "102")))
+    assert asked(average, **query) == (80, -0.5, -20.0, 19.0)
 
 
 def test_a_room_and_a_building_can_be_forgotten(average: TestClient, owner: psycopg.Connection[Any]) -> None:
@@ -177,6 +182,18 @@ def test_what_was_removed_does_not_come_back_for_as_long_as_it_is_kept_out(
         assert ingest.post("/", json=rows[4]).status_code == 201
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 10
     assert owner.execute("SELECT * FROM rooms ORDER BY room_id").fetchall() == before
+    # Others end that for themselves alone.
+    for other in (
+        {"start": at(3)},
+        {"end": at(3)},
+        {"above": 50},
+        {"below": 0},
+        {"room_id": "102"},
+        {"building_id": "B2"},
+    ):
+        remove(average, **query | other, keep_out="0")
+    ingest.post("/", json=rows)
+    assert asked(average, building_id="B1", **EVERYTHING)[0] == 10
     # Asked for again, and for no time.
     assert remove(average, **query, keep_out="0")["removed"] == 0
     ingest.post("/", json=rows)
@@ -273,19 +290,30 @@ def test_an_interval_of_which_readings_were_dropped_is_refused_and_a_room_is_for
     problem = remove(average, status=409, building_id="B1", start=at(0), end=at(60))
     assert "RETENTION_DAYS" in problem["detail"]
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 60
+    now = datetime.now(UTC)
+    store(owner, ("B1", "101", now, 20.0))
+    # An hour of which only the summary is left counts where it begins.
+    share = {"room_id": "101", "readings": 61, "first": "2024-10-20T00:00:00Z", "last": written(now)}
+    assert remove(average, ROOMS, building_id="B1", dry_run="true")["rooms"] == [share]
     assert remove(average, ROOMS, building_id="B1")["finished"]
     assert asked(average, building_id="B1", **EVERYTHING)[0] == 0
 
 
-@pytest.mark.parametrize("temperature", [10.0, 30.0])
-def test_a_room_that_is_forgotten_takes_its_extremes_along_although_its_readings_were_dropped(
-    average: TestClient, owner: psycopg.Connection[Any], temperature: float
+def test_a_room_that_is_forgotten_takes_its_extremes_along_however_many_of_its_hours_were_dropped(
+    average: TestClient, owner: psycopg.Connection[Any]
 ) -> None:
-    store(owner, ("B1", "101", at(0), temperature), ("B1", "102", at(0), 20.0))
+    # More than a step forgets. Each hour of the building has its lowest or its highest reading in this room.
+    owner.execute(
+        "INSERT INTO temperatures SELECT 'B1', room, %s::timestamptz + hour * interval '1 hour', degrees[hour %% 2 + 1]"
+        " FROM (VALUES ('101', ARRAY[10, 30]), ('102', ARRAY[20, 20])) AS of (room, degrees)"
+        " CROSS JOIN generate_series(1, 600) AS hour",
+        (START,),
+    )
     owner.execute("UPDATE upkeep SET retention = '1 day'")
     owner.execute("CALL summarize()")
-    remove(average, ROOMS, building_id="B1", room_id="101")
-    assert asked(average, building_id="B1", **EVERYTHING) == (1, 20.0, 20.0, 20.0)
+    assert owner.execute("SELECT FROM temperatures").rowcount == 0
+    assert remove(average, ROOMS, building_id="B1", room_id="101")["finished"]
+    assert asked(average, building_id="B1", **EVERYTHING) == (600, 20.0, 20.0, 20.0)
 
 
 @pytest.mark.parametrize("by_hand", ["room_id = '101'", "room_id = '101' AND timestamp < '2024-10-20 12:00+00'"])
@@ -412,8 +440,11 @@ def test_an_alarm_of_a_reading_that_was_removed_is_withdrawn(
     for _ in range(2):
         assert watch.post("/watch").json()["raised"] == 0
     assert {event["dataschema"] for event in sink.events} == {"http://testserver/watch/alarm.v1.json"}
-    told = sorted((event["room_id"], event["state"]) for event in map(data, sink.events))
+    events = [*map(data, sink.events)]
+    told = sorted((event["room_id"], event["state"]) for event in events)
     assert told == [("101", "cleared"), ("101", "raised"), ("102", "raised")]
+    [over] = [event["cleared"] for event in events if event["state"] == "cleared"]
+    assert now < datetime.fromisoformat(over) < datetime.now(UTC), "when it was removed"
     assert owner.execute("SELECT room_id FROM alarms").fetchall() == [("102",)]
     remove(average, ROOMS, building_id="B1")
     for _ in range(2):

@@ -156,10 +156,11 @@ def test_a_faulty_line_is_named(ingest: TestClient, line: str, field: str, messa
 
 @pytest.mark.parametrize("line", ['B1,"101"x,2024-12-01T12:34:56Z,1', 'B1,"101', f'B1,"{"x" * 140_000}",a,b'])
 def test_what_is_no_csv_is_400_and_named(ingest: TestClient, line: str) -> None:
-    answer = post(ingest, f"{HEADER}\n{GOOD}\n{GOOD}\n{line}\n{GOOD}\n")
-    assert answer.status_code == 400
-    assert answer.json()["detail"].startswith("Line 4 is not CSV: ")
-    assert faults(answer)[0][:3] == (2, 4, "")
+    for before in (0, 2):
+        answer = post(ingest, "\n".join([HEADER, *[GOOD] * before, line, GOOD, ""]))
+        assert answer.status_code == 400
+        assert answer.json()["detail"].startswith(f"Line {before + 2} is not CSV: ")
+        assert faults(answer)[0][:3] == (before, before + 2, "")
 
 
 def test_a_first_line_that_is_no_csv_is_400_and_named(ingest: TestClient) -> None:
