@@ -12,6 +12,10 @@ unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_CONSTRAINT
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3.14 python3.15 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+# Whether there are packages for it. A system of 32 bits may be on a processor of 64.
+FITS = import platform, sys; name, version = platform.libc_ver(); \
+	sys.exit(sys.maxsize < 2**32 or platform.machine() not in ("x86_64", "aarch64", "arm64") or sys.platform == "linux" \
+	and (name != "glibc" or [int(part) for part in version.split(".")] < [2, 28]))
 # The first part goes on where a start was cut short: .venv is there before its pip is.
 INSTALL = .venv/bin/python -m ensurepip --default-pip >/dev/null && .venv/bin/python -m pip install --quiet \
 	--no-user --disable-pip-version-check --require-hashes --only-binary :all:
@@ -138,6 +142,9 @@ clean: ## remove what was installed and cached; data/ stays
 		echo "Python 3.11 or newer is needed and was not found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; \
 	elif ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 		echo "Python 3.11 or newer is needed; $$python is not. Name another: make PYTHON=/path/to/python3" >&2; exit 1; \
+	elif ! "$$python" -c '$(FITS)'; then \
+		echo "There are packages for x86-64 and ARM64 with 64 bits, on macOS, and on Linux with glibc 2.28 or newer;" \
+			"none for the system that $$python is of" >&2; exit 1; \
 	elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
 		echo "$$python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
 	elif ! [ -w . ]; then \

@@ -8,7 +8,7 @@ try=/tmp/try
 log=$try/log
 
 fail() {
-    [ ! -s "$log" ] || grep -E 'FATAL|PANIC|ERROR|HINT|could not' "$log" | tail -n 20 >&2 || true
+    [ ! -s "$log" ] || grep -E 'FATAL|PANIC|ERROR|HINT|could not|terminated by signal' "$log" | tail -n 20 >&2 || true
     printf '%s\n' "" "$@" "SPILO_IMAGE       $SPILO_IMAGE" "TIMESCALEDB_IMAGE $TIMESCALEDB_IMAGE" \
         "Which of them were tried together: docs/kubernetes.md#the-image-of-the-database" >&2
     exit 1

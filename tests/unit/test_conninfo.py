@@ -164,9 +164,9 @@ def test_no_password_is_told_however_wrong_it_is_written(form: str, password: st
 @pytest.mark.parametrize("part", ["://:", "://a:", "://:@", "@", "pwd=", "pwd='", "pwd = ", "pwd=\\", "\\", "'", " "])
 def test_a_line_is_masked_in_no_time_whatever_a_client_puts_into_it(part: str) -> None:
     for line in (part * (60_000 // len(part)) + "=", "pwd" + part * (60_000 // len(part)), f"{part * 15_000}@="):
-        started = time.monotonic()
+        started = time.process_time()
         masked(line)
-        assert time.monotonic() - started < 0.5
+        assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize("arguments", [[], ["summarize"]])

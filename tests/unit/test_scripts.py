@@ -351,3 +351,48 @@ def test_packages_are_installed_here_whatever_another_project_asks_for_and_howev
     # Of a start that was cut short the interpreter may be there, and no pip.
     assert pip == "-m ensurepip --default-pip, Python is told ''"
     assert packages.startswith("-m pip install --quiet --no-user ") and packages.endswith(", Python is told ''")
+
+
+SYSTEM = """#!/bin/sh
+case "$*" in
+*libc_ver*) exec {python} -c "import platform, sys
+sys.platform, sys.maxsize = '{system}', 2**{bits} - 1
+platform.machine, platform.libc_ver = lambda: '{machine}', lambda: {libc}
+$2" ;;
+"-m venv"*) exec mkdir .venv ;;
+*) exec {python} "$@" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "bits", "libc", "fits"),
+    [
+        ("linux", "x86_64", 63, ("glibc", "2.28"), True),
+        ("linux", "aarch64", 63, ("glibc", "2.41"), True),
+        ("darwin", "arm64", 63, ("", ""), True),
+        ("darwin", "x86_64", 63, ("", ""), True),
+        ("linux", "aarch64", 31, ("glibc", "2.36"), False),
+        ("linux", "armv7l", 31, ("glibc", "2.36"), False),
+        ("linux", "riscv64", 63, ("glibc", "2.41"), False),
+        ("linux", "aarch64", 63, ("", ""), False),
+        ("linux", "x86_64", 63, ("musl", "1.2.5"), False),
+        ("linux", "x86_64", 63, ("glibc", "2.17"), False),
+    ],
+)
+def test_a_system_for_which_there_are_no_packages_is_named_before_any_is_looked_for(
+    tmp_path: Path, system: str, machine: str, bits: int, libc: tuple[str, str], fits: bool
+) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    interpreter = tmp_path / "python"
+    interpreter.write_text(SYSTEM.format(python=sys.executable, system=system, machine=machine, bits=bits, libc=libc))
+    interpreter.chmod(0o755)
+    run = subprocess.run(
+        ["make", "--silent", ".venv/bin/python", f"PYTHON={interpreter}"],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        text=True,
+    )
+    assert (run.returncode == 0, (tmp_path / ".venv").exists()) == (fits, fits), run.stderr
+    assert fits or f"none for the system that {interpreter} is of" in run.stderr.splitlines()[0]
