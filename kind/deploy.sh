@@ -111,7 +111,7 @@ start_functions() {
             kinds+=(--prune-allowlist "$kind")
         done
     fi
-    k apply -f build/objects.yaml --prune "${kinds[@]}" \
+    apply_functions -f build/objects.yaml --prune "${kinds[@]}" \
         -l 'app.kubernetes.io/part-of=temperature,app.kubernetes.io/component!=timer'
     await 600 revision_faults k -n temperature wait ksvc --all --for condition=Ready --timeout 5s
     # On a new cluster a timer that begins before what it calls leaves a pod that failed.
