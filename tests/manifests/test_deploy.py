@@ -436,6 +436,20 @@ def test_what_does_not_start_is_said_long_before_the_time_is_over(
     assert (run.returncode, run.stderr.splitlines()[-1]) == (1, said)
 
 
+@pytest.mark.parametrize("sink", ["", "http://sink.example.com/"])
+@pytest.mark.parametrize("rules", ["", '[{"building_id": "B1", "above": 28}]'])
+def test_rules_of_alarms_and_the_sink_that_watch_had_are_kept(deployment: Deployment, rules: str, sink: str) -> None:
+    deployment.answers |= {
+        r"get configmap alarms": None,
+        r"get ksvc watch .*ALARM_RULES": rules,
+        r"get ksvc watch .*ALARM_SINK_URL": sink,
+    }
+    assert deployment.run("kind").returncode == 0
+    (made,) = [line for line in deployment.changes() if "create configmap alarms" in line]
+    kept = f" --from-literal=rules.json={rules or '[]'}" + (f" --from-literal=sink={sink}" if sink else "")
+    assert made.endswith(f"create configmap alarms{kept}")
+
+
 AWAY = 'Error: failed calling webhook "webhook.serving.knative.dev": connection refused'
 
 
