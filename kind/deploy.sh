@@ -96,12 +96,24 @@ migrate() {
     await_job migrations 650
 }
 
+# It is the operator's from then on. What was made this way is never pruned, and nothing here applies it. Before there was one,
+# watch itself had the rules: without them alarms would end.
+make_alarms() {
+    local rules sink
+    rules=$(alarm_setting ALARM_RULES)
+    sink=$(alarm_setting ALARM_SINK_URL)
+    k -n temperature create configmap alarms --from-literal=rules.json="${rules:-[]}" ${sink:+--from-literal=sink="$sink"}
+}
+
+alarm_setting() {
+    k -n temperature get ksvc watch --ignore-not-found \
+        -o jsonpath="{.spec.template.spec.containers[0].env[?(@.name==\"$1\")].value}"
+}
+
 # What the overlay does not have any more is removed.
 start_functions() {
     local kind kinds=()
-    # It is the operator's from then on. What was made this way is never pruned, and nothing here applies it.
-    k -n temperature get configmap alarms >/dev/null 2>&1 ||
-        k -n temperature create configmap alarms --from-literal=rules.json='[]'
+    k -n temperature get configmap alarms >/dev/null 2>&1 || make_alarms
     for kind in apps/v1/Deployment core/v1/{ConfigMap,Service} networking.internal.knative.dev/v1alpha1/Ingress \
         networking.k8s.io/v1/NetworkPolicy policy/v1/PodDisruptionBudget serving.knative.dev/v1/Service; do
         kinds+=(--prune-allowlist "$kind")
@@ -111,7 +123,7 @@ start_functions() {
             kinds+=(--prune-allowlist "$kind")
         done
     fi
-    k apply -f build/objects.yaml --prune "${kinds[@]}" \
+    apply_functions -f build/objects.yaml --prune "${kinds[@]}" \
         -l 'app.kubernetes.io/part-of=temperature,app.kubernetes.io/component!=timer'
     await 600 revision_faults k -n temperature wait ksvc --all --for condition=Ready --timeout 5s
     # On a new cluster a timer that begins before what it calls leaves a pod that failed.

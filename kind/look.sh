@@ -10,10 +10,17 @@ need_cluster
 status() {
     local faults
     k -n temperature get ksvc,postgresql,cronjob,job,pods
-    faults=$(database_faults; volume_faults; node_faults; pooler_faults; health_faults; backup_faults; timer_faults; function_faults)
+    faults=$(database_faults; volume_faults; node_faults; pooler_faults; health_faults; backup_faults; timer_faults; function_faults; reach_faults; platform_faults)
     echo
     in_context "${faults:-Nothing is wrong that can be seen from here.}"
 }
+
+# What an instance of a function says of its database; it listens to itself without a token.
+READY='
+import http.client
+connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=10)
+connection.request("GET", "/ready")
+print(connection.getresponse().status)'
 
 # What an instance answers its superuser. Where it is frozen, or a table is locked, nothing is an answer too.
 query() {
@@ -48,7 +55,8 @@ database_faults() {
         echo "The database has fewer instances than $wanted:${pods:+ }${pods:- none}. Why: kubectl -n temperature describe pod -l cluster-name=temperature-db"
     leader=$(primary)
     if ! names=$(query "$leader" 'SHOW synchronous_standby_names'); then
-        echo "The database has no primary that answers, and readings are refused (503): docs/reliability.md#commits-fail"
+        unreachable "$leader" ||
+            echo "The database has no primary that answers, and readings are refused (503): docs/reliability.md#commits-fail"
         return
     fi
     following=$(query "$leader" "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'")
@@ -65,6 +73,12 @@ database_faults() {
     elif [ -n "$names" ] && [ "$(query "$leader" "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')")" = 0 ]; then
         echo "There is no standby to confirm what is stored, and readings are refused (503): docs/reliability.md#copies-are-missing"
     fi
+}
+
+# unreachable POD: say that no command reaches it, if so. It may be at work all the same.
+unreachable() {
+    [[ $(k -n temperature exec "$1" -c postgres -- true 2>&1) == *"dialing backend"* ]] &&
+        echo "The primary $1 cannot be asked, and may take readings or not: no command reaches its node. Why: kubectl -n temperature describe node $(k -n temperature get pod "$1" -o jsonpath='{.spec.nodeName}')"
 }
 
 # Instances that are lost together. Where there is one node only, they cannot be apart.
@@ -94,6 +108,23 @@ health_faults() {
         k -n temperature exec "$pod" -c postgres -- df --output=pcent,avail -BM /home/postgres/pgdata 2>/dev/null |
             awk -v pod="$pod" 'NR == 2 && $1 + 0 > 90 { print "The volume of " pod " is " $1 " full, " $2 " are left: docs/reliability.md#the-disk-fills" }'
     done
+}
+
+# Instances of the functions that get no answer of a database that answers, as with a password that is not its own any more.
+reach_faults() {
+    local pod
+    query "$(primary)" 'SELECT' >/dev/null || return 0
+    for pod in $(k -n temperature get pods -l serving.knative.dev/service --field-selector status.phase=Running -o jsonpath='{.items[*].metadata.name}'); do
+        [ "$(k -n temperature exec "$pod" -c user-container -- python -c "$READY" 2>/dev/null)" != 503 ] ||
+            echo "$pod does not get to the database: docs/reliability.md#commits-fail. Its log says why: kubectl -n temperature logs $pod -c user-container --tail 5"
+    done
+}
+
+# What is no part of the product, and runs it. pingsource-mt-adapter has no instance where there is no PingSource.
+platform_faults() {
+    k get deployment -A -o jsonpath='{range .items[*]}{.metadata.namespace}{"\t"}{.metadata.name}{"\t"}{.spec.replicas}{"\t"}{.status.readyReplicas}{"\n"}{end}' 2>/dev/null |
+        awk -F '\t' '($1 ~ /^(knative-serving|knative-eventing|kourier-system)$/ || $2 == "postgres-operator") && $2 != "pingsource-mt-adapter" && ($4 + 0 < $3 || $3 == 0) {
+            print "Of " $2 " in the namespace " $1 ", which the product needs, " $4 + 0 " of " ($3 ? $3 : 1) " instances are ready. Why: kubectl -n " $1 " describe deployment " $2 }'
 }
 
 # What should happen every few minutes, and was switched off.

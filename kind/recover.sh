@@ -20,8 +20,22 @@ instances=$(database_spec numberOfInstances)
 deployed=$(k -n temperature apply view-last-applied postgresql/temperature-db -o yaml | sed -n 's/^  numberOfInstances: //p') || deployed=
 [ "${deployed:=1}" -le "$instances" ] || instances=$deployed
 
+# Of several attempts at once the one that stopped the database last goes on.
+attempt=$(date -u +%Y-%m-%dT%H:%M:%SZ)-$$-$RANDOM
+
+# change COMMAND...: what another attempt has restored meanwhile is not touched.
+change() {
+    local last
+    last=$(k -n temperature get postgresql temperature-db -o jsonpath='{.metadata.annotations.recovery}')
+    if [ -n "$last" ] && [ "$last" != "$attempt" ]; then
+        echo "Another make recover has begun since, and goes on: this one changes nothing more"
+        return 1
+    fi
+    k -n temperature "$@"
+}
+
 set_instances() {
-    k -n temperature patch postgresql temperature-db --type merge -p "{\"spec\": {\"numberOfInstances\": $1}}"
+    change patch postgresql temperature-db --type merge -p "{\"spec\": {\"numberOfInstances\": $1}}"
 }
 
 # Before anything is removed: there is a backup for this.
@@ -33,10 +47,11 @@ look() {
 
 # The backup gets what the primary writes last.
 stop() {
-    set_instances 0
+    k -n temperature patch postgresql temperature-db --type merge \
+        -p "{\"metadata\": {\"annotations\": {\"recovery\": \"$attempt\"}}, \"spec\": {\"numberOfInstances\": 0}}"
     # The operator gives a pod five minutes to end. One whose disk is lost may take them.
     k -n temperature wait pod -l "$instance_pods" --for delete --timeout 400s
-    k -n temperature scale deployment backup --replicas 0
+    change scale deployment backup --replicas 0
     k -n temperature wait pod -l app.kubernetes.io/component=backup --for delete --timeout 120s
 }
 
@@ -44,22 +59,22 @@ stop() {
 remove() {
     # A volume that is removed under an instance goes with the end of its pod.
     if [ "$(database_spec numberOfInstances)" != 0 ]; then
-        echo "Nothing was removed: somebody started the database meanwhile, as another make recover does, or make deploy"
+        echo "Nothing was removed: somebody started the database meanwhile, as make deploy does"
         return 1
     fi
     # A volume stays for as long as a pod names it, also one that has ended.
-    k -n temperature delete job restore --ignore-not-found
-    k -n temperature delete pvc -l cluster-name=temperature-db
-    k -n temperature delete endpoints -l cluster-name=temperature-db
-    k -n temperature delete endpoints temperature-db-config temperature-db-failover temperature-db-sync --ignore-not-found
+    change delete job restore --ignore-not-found
+    change delete pvc -l cluster-name=temperature-db
+    change delete endpoints -l cluster-name=temperature-db
+    change delete endpoints temperature-db-config temperature-db-failover temperature-db-sync --ignore-not-found
 }
 
 restore() {
     local class
     class=$(database_spec volume.storageClass)
     # Before the volume: one that is there without a Job has the data of before, to make deploy.
-    render ../knative/restore | sed "/name: UNTIL\$/{n;s|value: .*|value: \"$UNTIL\"|;}" | k apply -f -
-    k apply -f - <<YAML
+    render ../knative/restore | sed "/name: UNTIL\$/{n;s|value: .*|value: \"$UNTIL\"|;}" | change apply -f -
+    change apply -f - <<YAML
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata:
@@ -86,7 +101,7 @@ start() {
     retry 300 leads
     agree_with_patroni
     [ "$instances" = 1 ] || set_instances "$instances"
-    k -n temperature scale deployment backup --replicas 1
+    change scale deployment backup --replicas 1
 }
 
 # A copy begins with a checkpoint, which takes minutes unless somebody asks for one.

@@ -71,6 +71,7 @@ in_context() {
 # How long what does not start is waited for: a registry may be away for a moment, and a cluster may add a node.
 START_SECONDS=120
 NODE_SECONDS=300
+WEBHOOK_SECONDS=60
 
 # await SECONDS FAULTS COMMAND...: until it succeeds; less where FAULTS prints something for minutes, which is said then.
 await() {
@@ -109,6 +110,24 @@ job_is_over() {
 # apply OPTION...: the files of a release, as they are.
 apply() {
     k apply --server-side --force-conflicts "$@"
+}
+
+# apply_functions OPTION...: again while a webhook does not answer, as Knative's while it is moved to another node.
+apply_functions() {
+    local said end=$((SECONDS + WEBHOOK_SECONDS))
+    until said=$(k apply "$@" 2>&1); do
+        if [[ $said != *"failed calling webhook"* ]]; then
+            echo "$said"
+            return 1
+        elif [ "$SECONDS" -ge "$end" ]; then
+            # The rest are the objects, as they would have been.
+            grep -o 'failed calling webhook.*' <<<"$said" | sort -u
+            in_context "Who has to look at the objects first does not answer: kubectl -n knative-serving get pods, then make deploy again"
+            return 1
+        fi
+        sleep 1
+    done
+    printf '%s\n' "$said"
 }
 
 # apply_definitions FILE: and wait until objects of these kinds can be made.

@@ -92,6 +92,10 @@ def run(connection: Connection, statement: str) -> None:
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
+_EARLIER_TABLE = "alembic_version"
+_EARLIER_REVISIONS = {"0001", "0002", "0003"}
+
+
 def name_revision_table(connection: Connection) -> None:
     """Give the table of revisions its own name where an earlier version of the migrations called it alembic_version.
 
@@ -102,13 +106,27 @@ def name_revision_table(connection: Connection) -> None:
             "SELECT to_regclass(quote_ident(current_schema()) || '.' || name) IS NOT NULL"
             " FROM unnest(CAST(:names AS text[])) WITH ORDINALITY AS wanted (name, place) ORDER BY place"
         ),
-        {"names": [REVISION_TABLE, "alembic_version", "temperatures"]},
+        {"names": [REVISION_TABLE, _EARLIER_TABLE, "temperatures"]},
     ).scalars()
     if own or not (found and readings):
         return
-    if set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars()) <= {"0001", "0002", "0003"}:
-        connection.execute(text(f"ALTER TABLE alembic_version RENAME TO {REVISION_TABLE}"))
-        connection.execute(text(f"ALTER INDEX alembic_version_pkc RENAME TO {REVISION_TABLE}_pkc"))
+    if set(connection.execute(text(f"SELECT version_num FROM {_EARLIER_TABLE}")).scalars()) <= _EARLIER_REVISIONS:
+        _rename(connection, _EARLIER_TABLE, REVISION_TABLE)
+
+
+def give_revision_table_back(connection: Connection) -> None:
+    """Give it the earlier name where the schema is that version's again, which would begin from nothing without it."""
+    found = set(connection.execute(text(f"SELECT version_num FROM {REVISION_TABLE}")).scalars())
+    taken = connection.scalar(
+        text(f"SELECT to_regclass(quote_ident(current_schema()) || '.{_EARLIER_TABLE}') IS NOT NULL")
+    )
+    if found and found <= _EARLIER_REVISIONS and not taken:
+        _rename(connection, REVISION_TABLE, _EARLIER_TABLE)
+
+
+def _rename(connection: Connection, before: str, after: str) -> None:
+    connection.execute(text(f"ALTER TABLE {before} RENAME TO {after}"))
+    connection.execute(text(f"ALTER INDEX {before}_pkc RENAME TO {after}_pkc"))
 
 
 def interval(width: timedelta) -> str:

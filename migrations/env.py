@@ -33,3 +33,4 @@ with database.transaction(chosen.url) as connection:
         on_version_apply=forget,
     )
     context.run_migrations()
+    database.give_revision_table_back(connection)

@@ -13,9 +13,11 @@ case "$*" in
     *"get endpoints temperature-db"*) printf temperature-db-0 ;;
     *numberOfInstances*) printf "$INSTANCES" ;;
     *"get nodes"*) printf "$NODES" ;;
+    *"-o jsonpath={.spec.nodeName}") printf n1 ;;
     *nodeName*) printf "$PLACES" ;;
     *"get pod -l cluster-name"*) printf temperature-db-0 ;;
-    *"SHOW synchronous_standby_names"*) ;;
+    *"SHOW synchronous_standby_names"*) [ -z "$UNREACHABLE" ] ;;
+    *"-c postgres -- true"*) [ -z "$UNREACHABLE" ] || { echo "$UNREACHABLE" >&2; exit 1; } ;;
     *show-config*) printf "$CONFIG" ;;
     *spec.patroni*) printf "$STRICT" ;;
     *database_health*) [ "$FAULTS" != refused ] && printf '%s' "$FAULTS" ;;
@@ -27,6 +29,9 @@ case "$*" in
     *db-connection-pooler*) printf "$POOLERS" ;;
     *"get statefulset"*) printf "$VOLUME" ;;
     *"get pvc -l"*) printf "$VOLUMES" ;;
+    *"get deployment -A"*) printf "$PLATFORM" ;;
+    *"get pods -l serving.knative.dev/service "*metadata.name*) printf ingest-1-x ;;
+    *"-c user-container -- python"*) printf "$REACHES" ;;
     *"get pods -l "*PodScheduled*) printf "$PODS" ;;
     *"get ksvc -o jsonpath"*) printf "$FUNCTIONS" ;;
 esac
@@ -46,6 +51,9 @@ WELL = {
     "PODS": r"temperature-db-0\t\t\t\tpostgres\t\t\n",
     "FUNCTIONS": r"ingest\tTrue\t\n",
     "NODES": r"node/n1\nnode/n2\n",
+    "UNREACHABLE": "",
+    "REACHES": "200",
+    "PLATFORM": r"knative-serving\tactivator\t2\t2\nknative-eventing\tpingsource-mt-adapter\t0\t\nx\tother\t1\t\n",
     "PLACES": r"n1\ttemperature-db-0\nn2\ttemperature-db-1\n",
 }
 

@@ -23,11 +23,9 @@ INSERT = """
 
 
 def version_before(urls: Urls) -> None:
-    """Bring the database to the last revision of the version before, which called the table of revisions otherwise."""
+    """Bring the database to the last revision of the version before."""
     alembic(urls(OWNER), "downgrade", BEFORE)
     with psycopg.connect(urls(OWNER)) as connection:
-        connection.execute("ALTER TABLE temperature_revision RENAME TO alembic_version")
-        connection.execute("ALTER INDEX temperature_revision_pkc RENAME TO alembic_version_pkc")
         connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER}")
 
 

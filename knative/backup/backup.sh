@@ -98,7 +98,7 @@ current=${current%/base}
 while true; do
     # Where no copy can be made any more, the last one goes on, and would hide it.
     [ -z "$current" ] || ! is_older $((2 * every_minutes)) || rm -f /tmp/receiving
-    if ! pg_isready --quiet; then
+    if ! pg_isready --quiet --dbname postgres; then
         rm -f /tmp/receiving
     elif [ -n "$current" ] && { [ -z "$receiver" ] || is_older "$every_minutes"; } && ! is_of_this_database "$current"; then
         # It may be all that is left of that. A receiver that hangs does not say whose log it waits for.

@@ -436,6 +436,38 @@ def test_what_does_not_start_is_said_long_before_the_time_is_over(
     assert (run.returncode, run.stderr.splitlines()[-1]) == (1, said)
 
 
+@pytest.mark.parametrize("sink", ["", "http://sink.example.com/"])
+@pytest.mark.parametrize("rules", ["", '[{"building_id": "B1", "above": 28}]'])
+def test_rules_of_alarms_and_the_sink_that_watch_had_are_kept(deployment: Deployment, rules: str, sink: str) -> None:
+    deployment.answers |= {
+        r"get configmap alarms": None,
+        r"get ksvc watch .*ALARM_RULES": rules,
+        r"get ksvc watch .*ALARM_SINK_URL": sink,
+    }
+    assert deployment.run("kind").returncode == 0
+    (made,) = [line for line in deployment.changes() if "create configmap alarms" in line]
+    kept = f" --from-literal=rules.json={rules or '[]'}" + (f" --from-literal=sink={sink}" if sink else "")
+    assert made.endswith(f"create configmap alarms{kept}")
+
+
+AWAY = 'Error: failed calling webhook "webhook.serving.knative.dev": connection refused'
+
+
+@pytest.mark.parametrize("times", [2, 1000])
+def test_a_webhook_that_does_not_answer_is_waited_for(deployment: Deployment, times: int) -> None:
+    script, patience = deployment.folder / "kind/steps.sh", 5 if times == 2 else 1
+    script.write_text(script.read_text().replace("WEBHOOK_SECONDS=60", f"WEBHOOK_SECONDS={patience}"))
+    program, count = deployment.folder / "programs/kubectl", deployment.folder / "count"
+    refuses = (
+        f'[[ $command != *"component!=timer"* ]] || {{ echo >>"{count}"; [ $(wc -l <"{count}") -gt {times} ]; }} || '
+        f"{{ echo '{AWAY}' >&2; exit 1; }}"
+    )
+    program.write_text(program.read_text().replace("while ", f"{refuses}\nwhile "))
+    run = deployment.run("kind")
+    assert (run.returncode, count.read_text().count("\n")) == ((0, 3) if times == 2 else (1, 2))
+    assert run.stderr.splitlines()[:1] == ([] if times == 2 else [AWAY.removeprefix("Error: ")])
+
+
 def test_an_instance_that_cannot_start_is_made_anew_by_what_mends_it(deployment: Deployment) -> None:
     """The operator waits for it, and then does nothing about one that does not answer."""
     deployment.answers |= {

@@ -252,6 +252,28 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
         ),
         ({"CONFIG": r"pause: true\npostgresql:\n"}, ["Patroni is paused, and no standby takes over: kubectl"]),
         ({"STRICT": "true"}, ["Patroni does not have synchronous_mode_strict, as the manifest says"]),
+        (
+            {"UNREACHABLE": "Error from server: error dialing backend: dial tcp 10.0.0.1:10250: connect: refused"},
+            [
+                "The primary temperature-db-0 cannot be asked, and may take readings or not: no command reaches its "
+                f"node. Why: {KUBECTL_THERE} describe node n1"
+            ],
+        ),
+        (
+            {"UNREACHABLE": "error: Internal error occurred: container not found"},
+            ["The database has no primary that answers, and readings are refused (503): docs/"],
+        ),
+        (
+            {"REACHES": "503"},
+            ["ingest-1-x does not get to the database: docs/reliability.md#commits-fail. Its log says"],
+        ),
+        (
+            {"PLATFORM": r"knative-serving\tactivator\t2\t1\ndefault\tpostgres-operator\t0\t\n"},
+            [
+                "Of activator in the namespace knative-serving, which the product needs, 1 of 2 instances are ready.",
+                "Of postgres-operator in the namespace default, which the product needs, 0 of 1 instances are ready.",
+            ],
+        ),
         ({"INSTANCES": ""}, ["There is no database: make deploy"]),
         (
             {"INSTANCES": "0"},
@@ -314,6 +336,21 @@ esac
         REPLACE="true",
     )
     assert (run.returncode, "Nothing was removed: somebody started" in run.stderr) == (1, True)
+    assert not (tmp_path / "removed").exists()
+
+
+def test_of_two_that_replace_a_database_the_one_that_began_first_touches_nothing_of_the_other(tmp_path: Path) -> None:
+    run = recover(
+        tmp_path,
+        f"""case "$*" in
+    *delete*pvc*) touch "{tmp_path}/removed" ;;
+    *annotations.recovery*) printf another ;;
+    *spec.numberOfInstances*) printf 0 ;;
+esac
+""",
+        REPLACE="true",
+    )
+    assert (run.returncode, "Another make recover has begun since" in run.stderr) == (1, True)
     assert not (tmp_path / "removed").exists()
 
 
