@@ -325,32 +325,21 @@ esac
     assert asked == ["0", "1", "3"]
 
 
-def test_nothing_is_removed_of_a_database_that_somebody_starts_while_it_is_to_be_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ("*spec.numberOfInstances*) printf 1 ;;", "Nothing was removed: somebody started the database meanwhile"),
+        ("*annotations.recovery*) printf another ;;", "Another make recover has begun since, and goes on"),
+    ],
+)
+def test_nothing_is_removed_of_a_database_that_somebody_else_starts_or_replaces(
+    tmp_path: Path, answers: str, said: str
+) -> None:
+    removes = f'*delete*pvc*) touch "{tmp_path}/removed" ;;'
     run = recover(
-        tmp_path,
-        f"""case "$*" in
-    *delete*pvc*) touch "{tmp_path}/removed"; exit 1 ;;
-    *spec.numberOfInstances*) printf 1 ;;
-esac
-""",
-        REPLACE="true",
+        tmp_path, f'case "$*" in {removes} {answers} *spec.numberOfInstances*) printf 0 ;; esac\n', REPLACE="true"
     )
-    assert (run.returncode, "Nothing was removed: somebody started" in run.stderr) == (1, True)
-    assert not (tmp_path / "removed").exists()
-
-
-def test_of_two_that_replace_a_database_the_one_that_began_first_touches_nothing_of_the_other(tmp_path: Path) -> None:
-    run = recover(
-        tmp_path,
-        f"""case "$*" in
-    *delete*pvc*) touch "{tmp_path}/removed" ;;
-    *annotations.recovery*) printf another ;;
-    *spec.numberOfInstances*) printf 0 ;;
-esac
-""",
-        REPLACE="true",
-    )
-    assert (run.returncode, "Another make recover has begun since" in run.stderr) == (1, True)
+    assert (run.returncode, said in run.stderr) == (1, True)
     assert not (tmp_path / "removed").exists()
 
 
