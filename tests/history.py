@@ -66,6 +66,7 @@ places = st.sampled_from([("B1", "101"), ("B1", None), ("B2", "101"), ("B2", Non
 limits = st.sampled_from([(None, None), (None, None), (20.0, None), (None, 10.0), (25.0, 5.0)])
 WIDTHS = {
     "7m": timedelta(minutes=7),
+    "15m": timedelta(minutes=15),
     "1h": HOUR,
     "90m": timedelta(minutes=90),
     "6h": 6 * HOUR,

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 BUCKET_ORIGIN = datetime(2000, 1, 3, tzinfo=UTC)
 """Where buckets of every fixed width begin: a Monday, midnight in UTC (TimescaleDB's origin too)."""
-HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
+QUARTER_HOUR, HOUR, DAY, WEEK = timedelta(minutes=15), timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
 SECOND = timedelta(seconds=1)
 MONTHS_OF_UNIT = {"mo": 1, "y": 12}
 """Of the units that consist of months."""

@@ -17,7 +17,7 @@ from prometheus_client import Gauge, Histogram
 
 from average import courses, summaries
 from average.courses import Course, CourseOptions
-from average.intervals import DAY, HOUR, WEEK, Buckets, floor
+from average.intervals import DAY, HOUR, QUARTER_HOUR, WEEK, Buckets, floor
 from average.pool import Pool
 from average.summaries import Statements
 from average.turns import BRIEF_SECONDS, Turns
@@ -178,8 +178,10 @@ class Temperatures:
 
     async def series(self, scope: Scope, buckets: Buckets, options: CourseOptions) -> list[tuple[datetime, Course]]:
         """The start and the course of each bucket in which there are readings or one holds, in order."""
-        if options.is_plain and buckets.grid:
-            return [(start, Course(*values)) for start, *values in await self._by_width(scope, buckets.grid)]
+        width = buckets.grid
+        # The statement with bounds has quarters of hours.
+        if options.is_plain and width and (not width % HOUR or width % QUARTER_HOUR):
+            return [(start, Course(*values)) for start, *values in await self._by_width(scope, width)]
         if options.is_plain:
             rows = await self._fetch(_of(_BY_BOUNDS, scope), {**_parameters(scope), "bounds": list(buckets.bounds)})
         else:

@@ -259,6 +259,20 @@ def test_without_a_bucket_the_width_suits_a_chart(average: TestClient, days: flo
     assert answer["bucket_seconds"] == seconds
 
 
+@pytest.mark.parametrize("bucket", ["15m", "30m", "45m", "90m"])
+@pytest.mark.parametrize("place", [ROOM, {"building_id": "B1"}])
+def test_buckets_of_quarters_of_an_hour_need_no_readings(
+    average: TestClient, plain: Urls, place: dict[str, str], bucket: str
+) -> None:
+    """A chart of a week has such buckets, and a building millions of readings in a week."""
+    of_readings = ask(average, "series", **place, **INTERVAL, bucket=bucket)
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute("CALL summarize()")
+        # Nobody hears of what is deleted by hand.
+        connection.execute("DELETE FROM temperatures")
+    assert ask(average, "series", **place, **INTERVAL, bucket=bucket) == of_readings
+
+
 @pytest.mark.parametrize("bucket", ["", "15", "m", "-1m", "0m", "1.5h", "1M", "mo", "9999999999s", "15 m"])
 def test_a_bucket_that_is_no_width_is_refused(average: TestClient, bucket: str) -> None:
     response = average.get("/v1/temperature/series", params={**ROOM, "bucket": bucket})
@@ -270,12 +284,14 @@ def test_a_bucket_that_is_no_width_is_refused(average: TestClient, bucket: str) 
 def test_the_widest_bucket_reaches_back_before_the_first_year(average: TestClient, plain: Urls) -> None:
     store(plain, ("B1", "101", datetime(1, 1, 1, tzinfo=UTC), 20.0))
     query = {**ROOM, "start": "0001-01-01T00:00:00Z", "end": "2024-01-01T00:00:00Z"}
-    series = ask(average, "series", **query, bucket="3650d")["series"]
-    assert [(point["start"], point["count"]) for point in series] == [("0001-01-01T00:00:00Z", 1)]
+    for bucket in ("3650d", "5255985m"):
+        series = ask(average, "series", **query, bucket=bucket)["series"]
+        assert [(point["start"], point["count"]) for point in series] == [("0001-01-01T00:00:00Z", 1)]
     for bucket, widest in (
         ("3651d", "3650d"),
         ("9999999d", "3650d"),
         ("87601h", "3650d"),
+        ("5256001m", "3650d"),
         ("521w", "520w"),
         ("121mo", "120mo"),
         ("9999999y", "10y"),
