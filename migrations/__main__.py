@@ -23,7 +23,8 @@ from shared.settings import SettingError
 log = logging.getLogger("migrations")
 
 OLDEST_POSTGRESQL = 15
-"""The oldest version of PostgreSQL that has all that the schema is made of."""
+OLDEST_TIMESCALEDB = 2, 18
+"""The oldest versions that have all that the schema is made of."""
 
 
 def config() -> Config:
@@ -66,6 +67,12 @@ def _check_server(connection: Connection) -> None:
         raise Final(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed, and the database is of version {version}")
     if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
         raise Final("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
+    extension = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
+    if extension and tuple(map(int, extension.split(".")[:2])) < OLDEST_TIMESCALEDB:
+        oldest = ".".join(map(str, OLDEST_TIMESCALEDB))
+        raise Final(
+            f"TimescaleDB {oldest} or newer is needed, and the database uses {extension}: docs/upgrades.md#timescaledb"
+        )
 
 
 def _check_revision(connection: Connection, alembic: Config) -> None:

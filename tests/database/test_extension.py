@@ -38,14 +38,15 @@ def control(plain: Urls, folder: Path) -> Path:
     """What says which version of the extension the server has. There are two."""
     scripts = folder / "extension"
     scripts.mkdir()
-    (scripts / "timescaledb--2.9.10.sql").write_text(VIEWS)
-    (scripts / "timescaledb--2.9.10--2.29.2.sql").write_text("")
+    for version in ("2.17.2", "2.29.2"):
+        (scripts / f"timescaledb--{version}.sql").write_text(VIEWS)
+    (scripts / "timescaledb--2.29.2--2.100.1.sql").write_text("")
     with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
         superuser.execute(
             f"ALTER DATABASE {superuser.info.dbname} SET extension_control_path = '{folder}:$system'".encode()
         )
     file = scripts / "timescaledb.control"
-    file.write_text("default_version = '2.29.2'\n")
+    file.write_text("default_version = '2.100.1'\n")
     return file
 
 
@@ -76,17 +77,25 @@ def test_one_that_is_older_than_the_servers_is_found_until_it_is_updated(
 ) -> None:
     assert "extension_outdated" not in {measure.metric for measure in health.look(plain(MONITOR))}
     with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
-        superuser.execute("CREATE EXTENSION timescaledb VERSION '2.9.10'")
+        superuser.execute("CREATE EXTENSION timescaledb VERSION '2.29.2'")
         where = "docs/reliability.md#timescaledb-is-outdated"
-        words = f"The database uses TimescaleDB 2.9.10, and the server has 2.29.2. {where}"
+        words = f"The database uses TimescaleDB 2.29.2, and the server has 2.100.1. {where}"
         assert faults(plain) == {"extension_outdated": words}
         migrate(plain(OWNER))
         assert words in caplog.text
         superuser.execute("ALTER EXTENSION timescaledb UPDATE")
     assert faults(plain) == {}
     # The server of before is started again.
-    control.write_text("default_version = '2.9.10'\n")
+    control.write_text("default_version = '2.29.2'\n")
     assert faults(plain) == {}
+
+
+def test_one_that_is_too_old_is_refused_at_once_and_nothing_is_changed(plain: Urls, control: Path) -> None:
+    with psycopg.connect(plain(SUPERUSER), autocommit=True) as superuser:
+        superuser.execute("CREATE EXTENSION timescaledb VERSION '2.17.2'")
+    run = python("-m", "migrations", DATABASE_URL=plain(OWNER))
+    words = "TimescaleDB 2.18 or newer is needed, and the database uses 2.17.2: docs/upgrades.md#timescaledb\n"
+    assert (run.returncode, run.stderr) == (78, words)
 
 
 def test_one_that_the_server_has_no_more_is_named_by_migrations_and_health(plain: Urls, gone: str) -> None:
