@@ -426,6 +426,8 @@ def test_pages_of_origins_that_are_listed_may_read_everything(serve: Serve, list
     for refused in (ingest.post("/", content=b"{", headers={"origin": ORIGIN}), ingest.get("/", headers=PREFLIGHT)):
         assert refused.headers["access-control-allow-origin"] == ORIGIN
         assert refused.headers["vary"] == "Origin"
+    # What a cache has of a request without one is no answer to a page.
+    assert ingest.get("/health").headers["vary"] == "Origin"
     if listed != "*":
         other = ingest.post("/", content=b"{", headers={"origin": "https://example.org"})
         assert "access-control-allow-origin" not in other.headers
