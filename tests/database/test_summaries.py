@@ -246,6 +246,8 @@ def test_each_schema_of_a_database_has_summaries_of_its_own(two_schemas: Callabl
         for schema in ("public", "temps"):
             with owner(two_schemas(schema)) as connection:
                 connection.execute("CALL summarize()")
+        with owner(two_schemas("public")) as connection:
+            assert one(connection, SUMMED_UP) == 0, "it is left to the one that is at work"
         with psycopg.connect(two_schemas("temps")(READER)) as reader:
             assert reader.execute("SELECT count, sum FROM room_hours").fetchall() == [(3, 3 * Fraction(20.1))]
     with owner(two_schemas("public")) as connection:

@@ -1,5 +1,6 @@
 """What is done beside somebody who holds a lock: all that he does not hold, and the rest when he is done."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -26,6 +27,17 @@ def test_a_room_that_somebody_holds_does_not_keep_the_summaries_of_others_waitin
         holder.commit()
         owner.execute("CALL summarize()")
         assert owner.execute("SELECT room_id FROM room_hours ORDER BY 1").fetchall() == [("101",), ("102",)]
+
+
+def test_the_time_that_summaries_have_is_over_also_where_many_rooms_are_held(plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner, psycopg.connect(plain(OWNER)) as holder:
+        for room in range(100):
+            owner.execute(INSERT, (str(room), MORNING))
+        holder.execute("SELECT FROM rooms FOR UPDATE")
+        started = time.monotonic()
+        # For each it waits 0.05 seconds.
+        owner.execute("CALL summarize(0, '{\"seconds\": 1}')")
+        assert time.monotonic() - started < 3
 
 
 def test_a_removal_is_done_in_its_request_although_somebody_held_it_up_for_a_moment(
