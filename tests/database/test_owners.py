@@ -299,7 +299,8 @@ def test_a_backlog_is_summed_up_however_short_the_statements_of_the_owner_must_b
         )
         # On a machine of which each step takes long.
         superuser.execute(
-            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$"
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$"
         )
         superuser.execute("CREATE TRIGGER slow BEFORE INSERT ON room_hours EXECUTE FUNCTION pause()")
         superuser.execute(f"ALTER ROLE {MINE} SET statement_timeout = '1s'")

@@ -475,7 +475,8 @@ def test_a_removal_that_takes_long_does_not_keep_summaries_waiting(
     average = served(serve, plain, DEADLINE_SECONDS="1")
     store(owner, *(("B1", str(room), at(0), 20.0) for room in range(40)), ("B2", "201", at(0), 20.0))
     owner.execute(
-        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$"
+        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$"
     )
     owner.execute("CREATE TRIGGER slow BEFORE DELETE ON temperatures EXECUTE FUNCTION pause()")
     remove(average, ROOMS, status=202, building_id="B1")

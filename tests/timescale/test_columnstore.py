@@ -207,6 +207,27 @@ def test_a_chunk_in_use_is_left_to_the_next_run(owner: Connection, community: Ur
         with pytest.raises(psycopg.errors.RaiseException, match=r"1 chunks could not be compressed.+ lock timeout"):
             owner.execute(COMPRESS)
     owner.execute(COMPRESS)
+    with psycopg.connect(community(READER)) as download:
+        download.execute("SELECT FROM upkeep")
+        # Nobody waits for one to which nothing came.
+        owner.execute(COMPRESS)
+
+
+@needs_sessions
+def test_a_chunk_that_somebody_writes_to_does_not_keep_others_waiting(owner: Connection, community: Urls) -> None:
+    store(owner, *FIRST, (7, 20.0))
+    with psycopg.connect(community(OWNER)) as writer:
+        store(writer, *BETWEEN_AND_WARMER)
+        with pytest.raises(psycopg.errors.RaiseException, match=r"1 chunks could not be compressed.+ lock timeout"):
+            owner.execute(COMPRESS)
+    compressed = "SELECT is_compressed FROM timescaledb_information.chunks WHERE hypertable_name = 'temperatures'"
+    assert owner.execute(f"{compressed} ORDER BY range_start").fetchall() == [(False,), (True,)]
+
+
+def test_a_chunk_whose_readings_are_not_all_old_enough_is_not_compressed(owner: Connection) -> None:
+    owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now(), 20)")
+    owner.execute("""CALL compress(config => '{"compress_after": "0:00"}')""")
+    assert owner.execute("SELECT FROM timescaledb_information.chunks WHERE is_compressed").rowcount == 0
 
 
 def test_from_which_age_chunks_are_compressed_is_to_be_said(owner: Connection) -> None:
