@@ -365,6 +365,8 @@ def test_hours_get_their_course_room_by_room(plain: Urls) -> None:
         )
         connection.execute("CALL summarize()")
         connection.execute("UPDATE rooms SET courses_missing_before = summed_until")
+        connection.execute("CALL summarize(0, '{\"seconds\": 0}')")
+        assert one(connection, "SELECT count(courses_missing_before) FROM rooms") == 3, "there was no time"
         assert one(connection, "SELECT complete_courses('B1', '101', 1)")
         untouched = "SELECT array_agg(building_id || room_id) FROM rooms WHERE courses_missing_before = summed_until"
         assert sorted(one(connection, untouched)) == ["B1102", "B2101"]
