@@ -335,6 +335,9 @@ def test_of_what_is_older_than_the_retention_the_oldest_hour_is_dropped_first(pl
             "INSERT INTO temperatures SELECT 'B1', room, '2024-12-01'::timestamptz + hour * interval '1 hour', 20"
             " FROM (VALUES ('101', 0), ('102', 1), ('102', 5)) AS reading (room, hour)"
         )
+        connection.execute("UPDATE upkeep SET retention = interval '7 days'")
+        assert not one(connection, "SELECT drop_expired()"), "their summaries are to stay"
+        connection.execute("UPDATE upkeep SET retention = NULL")
         connection.execute("CALL summarize()")
         connection.execute("UPDATE upkeep SET retention = interval '7 days'")
         left = []
