@@ -340,6 +340,9 @@ def test_of_what_is_older_than_the_retention_the_oldest_hour_is_dropped_first(pl
         connection.execute("UPDATE upkeep SET retention = NULL")
         connection.execute("CALL summarize()")
         connection.execute("UPDATE upkeep SET retention = interval '7 days'")
+        connection.execute("UPDATE rooms SET courses_missing_before = summed_until WHERE room_id = '102'")
+        assert not one(connection, "SELECT drop_expired()"), "their courses are to be made"
+        connection.execute("UPDATE rooms SET courses_missing_before = NULL")
         left = []
         while one(connection, "SELECT drop_expired()"):
             left.append(one(connection, "SELECT count(*) FROM temperatures"))

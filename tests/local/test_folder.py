@@ -79,7 +79,7 @@ def test_a_person_at_work_on_the_folder_is_left_alone(
     with subprocess.Popen(alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **who) as single:
         lock = folder / "postmaster.pid"
         wait_until(lambda: lock.exists() and lock.read_text().startswith(f"-{single.pid}\n"))
-        with pytest.raises(PostgresError, match="End it .+, then start again"):
+        with pytest.raises(PostgresError, match=r"End it .+, then start again"):
             assert_it_works(folder)
         assert single.poll() is None
         single.communicate()

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import migrations.__main__ as migrations
-from average.intervals import floor
+from average.intervals import DAY, floor
 from local.postgres import ADMIN, OWNER, READER, WRITER
 from migrations import edition, state
 from migrations.edition import Edition
@@ -219,6 +219,29 @@ def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting
         run_jobs(owner)
         run_jobs(owner, "summarize")
         assert answer() == (10.0, 3)
+
+
+def test_a_chunk_is_dropped_once_all_is_made_of_it_and_only_if_it_ends_with_an_hour(owner: Connection) -> None:
+    def is_dropped() -> bool:
+        return owner.execute("SELECT drop_expired()").fetchall() == [(True,)]
+
+    old = floor(NOW - timedelta(days=25), DAY)
+    # The first ends at 01:30, the second at 03:00.
+    owner.execute("SELECT set_chunk_time_interval('temperatures', interval '90 minutes')")
+    for half_hours in range(9):
+        insert(owner, old + half_hours * timedelta(minutes=30), 20.0)
+    owner.execute("SELECT set_chunk_time_interval('temperatures', interval '7 days')")
+    owner.execute("UPDATE upkeep SET retention = interval '7 days'")
+    assert not is_dropped(), "it is not summed up"
+    owner.execute("UPDATE upkeep SET retention = NULL")
+    owner.execute("CALL summarize()")
+    owner.execute("UPDATE upkeep SET retention = interval '7 days'")
+    owner.execute("UPDATE rooms SET courses_missing_before = summed_until")
+    assert not is_dropped(), "its hours have no course yet"
+    owner.execute("UPDATE rooms SET courses_missing_before = NULL")
+    assert is_dropped()
+    found = owner.execute("SELECT min(timestamp), min(dropped_before) FROM temperatures CROSS JOIN upkeep").fetchall()
+    assert found == [(old + timedelta(hours=3),) * 2]
 
 
 def test_readings_in_the_columnstore_are_deduplicated_and_averaged_like_others(
