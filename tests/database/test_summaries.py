@@ -16,8 +16,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, READER, WRITER
-from migrations import backfill
+from local.postgres import MONITOR, OWNER, READER, WRITER
+from migrations import backfill, health
 from tests.crowd import Crowd
 from tests.support import LONG, SUPERUSER, Urls, migrate, wait_for_locks
 
@@ -250,6 +250,9 @@ def test_each_schema_of_a_database_has_summaries_of_its_own(two_schemas: Callabl
             assert one(connection, SUMMED_UP) == 0, "it is left to the one that is at work"
         with psycopg.connect(two_schemas("temps")(READER)) as reader:
             assert reader.execute("SELECT count, sum FROM room_hours").fetchall() == [(3, 3 * Fraction(20.1))]
+    # What the one grants to a role is not taken away by the other.
+    for schema in ("public", "temps"):
+        assert health.look(two_schemas(schema)(MONITOR))
     with owner(two_schemas("public")) as connection:
         connection.execute("CALL summarize()")
         assert one(connection, SUMMED_UP) == 2

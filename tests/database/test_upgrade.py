@@ -87,15 +87,18 @@ def test_readings_that_came_without_a_trigger_are_found_by_the_next_migrations(
             # The revisions before removals do.
             alembic(plain(OWNER), "downgrade", "0006")
         else:
-            connection.execute("ALTER TABLE temperatures DISABLE TRIGGER USER")
+            connection.execute("ALTER TABLE temperatures DISABLE TRIGGER mark_rooms")
         upgrade.store(connection, [("B1", room, START + timedelta(minutes=1), 20.1) for room in ("101", "102")])
+        # Warmer than the latest, at the same instant.
+        upgrade.store(connection, [("B1", "101", START + 299 * timedelta(minutes=97), 20.2)])
         migrate(plain(OWNER))
         upgrade.store(connection, [("B1", "103", START, 20.1)])
-        average = assert_summed_up(serve, plain, connection, 303)
-        assert [room["room_id"] for room in average.get("/v1/temperature/rooms").json()["rooms"]] == [
-            "101",
-            "102",
-            "103",
+        average = assert_summed_up(serve, plain, connection, 304)
+        rooms = average.get("/v1/temperature/rooms").json()["rooms"]
+        assert [(room["room_id"], room["latest"]["temperature"]) for room in rooms] == [
+            ("101", 20.2),
+            ("102", 20.1),
+            ("103", 20.1),
         ]
 
 

@@ -75,8 +75,9 @@ def test_a_person_at_work_on_the_folder_is_left_alone(
     copy(made, folder)
     uid = folder.stat().st_uid
     who: Any = {"user": uid} if os.geteuid() == 0 else {}
-    alone = [PROGRAMS / "postgres", "--single", "-D", folder, "postgres"]
-    with subprocess.Popen(alone, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **who) as single:
+    program = PROGRAMS / "postgres"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([program, "--single", "-D", folder, "postgres"], stdin=pipe, stdout=pipe, **who) as single:
         lock = folder / "postmaster.pid"
         wait_until(lambda: lock.exists() and lock.read_text().startswith(f"-{single.pid}\n"))
         with pytest.raises(PostgresError, match=r"End it .+, then start again"):

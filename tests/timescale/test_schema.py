@@ -198,6 +198,8 @@ def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting
     old = NOW - timedelta(days=25)
     insert(owner, old, 20.0)
     insert(owner, NOW - timedelta(days=1), 30.0)
+    run_jobs(owner)
+    [by_bucket, _] = materialized(owner, BUCKETS)
     monkeypatch.setenv("RETENTION_DAYS", "7")
     migrate(community(OWNER))
     run_jobs(owner, "summarize")
@@ -219,6 +221,7 @@ def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting
         run_jobs(owner)
         run_jobs(owner, "summarize")
         assert answer() == (10.0, 3)
+        assert by_bucket in materialized(owner, BUCKETS)
 
 
 def test_a_chunk_is_dropped_once_all_is_made_of_it_and_only_if_it_ends_with_an_hour(owner: Connection) -> None:
@@ -239,6 +242,12 @@ def test_a_chunk_is_dropped_once_all_is_made_of_it_and_only_if_it_ends_with_an_h
     owner.execute("UPDATE rooms SET courses_missing_before = summed_until")
     assert not is_dropped(), "its hours have no course yet"
     owner.execute("UPDATE rooms SET courses_missing_before = NULL")
+    owner.execute(
+        "INSERT INTO removals (building_id, since, before, everything, until, asked_by, known_until)"
+        " VALUES ('B1', '-infinity', 'infinity', true, now(), '', now())"
+    )
+    assert not is_dropped(), "it is being removed"
+    owner.execute("UPDATE removals SET finished = now()")
     assert is_dropped()
     found = owner.execute("SELECT min(timestamp), min(dropped_before) FROM temperatures CROSS JOIN upkeep").fetchall()
     assert found == [(old + timedelta(hours=3),) * 2]
