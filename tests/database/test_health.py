@@ -428,6 +428,19 @@ def scraped(address: str) -> dict[str, float]:
     return {sample.name: sample.value for family in families for sample in family.samples}
 
 
+def test_that_the_database_is_away_is_said_once(
+    plain: Urls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health, "FRESH_SECONDS", 0)
+    caplog.set_level("INFO", "health")
+    urls = [NOWHERE, NOWHERE, plain(MONITOR), plain(MONITOR)]
+    collector = health.Health(lambda: health.look(urls.pop(0)))
+    assert [next(iter(collector.collect())).samples[0].value for _ in range(4)] == [0, 0, 1, 1]
+    away, back = caplog.messages
+    assert away.startswith("The database does not answer: ")
+    assert back == "the database answers again"
+
+
 def test_a_prometheus_is_answered_while_the_database_is_away_too(
     plain: Urls, owner: Owner, exporter: tuple[str, "subprocess.Popen[bytes]", Path]
 ) -> None:

@@ -541,6 +541,12 @@ def test_a_sink_whose_refusals_do_not_count_is_there(sink: Sink) -> None:
     assert (outcome.failed, outcome.untried) == (24, 0)
 
 
+def test_no_more_readings_are_tried_when_the_time_for_them_is_over(sink: Sink) -> None:
+    sink.seconds = 0.1
+    outcome = emit(readings(24), sink.url, one_by_one=True, seconds=0.3)
+    assert 0 < outcome.untried == 24 - outcome.emitted
+
+
 def test_a_redirect_is_not_followed(function: TestClient, sink: Sink) -> None:
     sink.refuse(1, 302, location=sink.url)
     response = function.post("/")
@@ -607,13 +613,14 @@ def emit(
     patience_seconds: int = 5,
     one_by_one: bool = False,
     refusals_count: bool = True,
+    seconds: float = 60,
 ) -> delivery.Outcome:
     target = sinks.Sink(url, token="", patience_seconds=patience_seconds, extensions={})
 
     async def delivered() -> delivery.Outcome:
         turns = asyncio.Semaphore(1) if one_by_one else None
         return await delivery.emit(
-            found, events.of(target), target, refusals_count=refusals_count, done=done, turns=turns
+            found, events.of(target), target, seconds=seconds, refusals_count=refusals_count, done=done, turns=turns
         )
 
     return asyncio.run(delivered())
