@@ -12,7 +12,9 @@ from starlette.testclient import TestClient
 
 import migrations.__main__ as migrations
 from local.postgres import OWNER, READER
+from migrations.database import explained
 from migrations.failures import Final
+from shared.settings import SettingError
 from tests import upgrade
 from tests.exactness import assert_exact
 from tests.support import ROOT, Urls, alembic, migrate, wait_until
@@ -119,13 +121,23 @@ def test_readings_that_came_past_a_trigger_are_found_by_migrations_that_are_told
         assert_summed_up(serve, plain, connection, 302)
 
 
-def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls) -> None:
+@pytest.mark.parametrize("revision", ["7f3a", "0003"])
+def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls, revision: str) -> None:
+    alembic(plain(OWNER), "downgrade", "base")
     with psycopg.connect(plain(OWNER), autocommit=True) as connection:
-        connection.execute(
-            "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('7f3a')"
-        )
+        connection.execute("DROP TABLE temperature_revision; CREATE TABLE alembic_version (version_num text)")
+        connection.execute("INSERT INTO alembic_version VALUES (%s)", (revision,))
         migrate(plain(OWNER))
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("7f3a",)]
+        # That version has a table of this name.
+        alembic(plain(OWNER), "downgrade", "0003")
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+
+
+def test_rows_that_a_policy_hides_from_their_owner_too_are_not_taken_for_none(plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute("ALTER TABLE rooms ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    with pytest.raises(SettingError, match="would be affected by row-level security"), explained():
+        migrate(plain(OWNER))
 
 
 def test_the_database_of_a_newer_version_is_left_alone(plain: Urls) -> None:

@@ -78,6 +78,13 @@ def test_chunks_of_the_order_of_an_earlier_version_are_named_and_can_be_put_in_o
     owner.execute("SELECT compress_chunk(chunk) FROM show_chunks('temperatures') AS chunk")
     migrate(community(OWNER))
     assert "1 chunks may be out of order in the columnstore" in caplog.text
+    assert (
+        owner.execute(
+            "SELECT orderby FROM timescaledb_information.hypertable_columnstore_settings"
+            " WHERE hypertable = 'temperatures'::regclass AND strpos(orderby, ',') > 0"
+        ).fetchall()
+        == []
+    )
     store(owner, *BETWEEN_AND_WARMER)
     compress(owner)
     put_in_order(owner)

@@ -192,6 +192,13 @@ def test_columnstore_and_retention_are_settings(
     assert policies(owner)["policy_refresh_continuous_aggregate"]["start_offset"] is None
 
 
+def test_settings_of_a_session_change_nothing_of_what_the_migrations_do(
+    community: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-cIntervalStyle=iso_8601 -cDateStyle=SQL,DMY -cquote_all_identifiers=on")
+    assert migrate(community(OWNER)) is Edition.COMMUNITY
+
+
 def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting_becomes(
     owner: Connection, community: Urls, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +223,9 @@ def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting
     insert(owner, old, -20.0)
     assert answer() == (10.0, 3)
     for days in ("30", "0", "7"):
+        if days == "0":
+            # It is made anew.
+            owner.execute(f"SELECT remove_continuous_aggregate_policy('{BUCKETS}')")
         monkeypatch.setenv("RETENTION_DAYS", days)
         migrate(community(OWNER))
         run_jobs(owner)
