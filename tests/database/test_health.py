@@ -134,6 +134,12 @@ FAULTS = {
             "retention_seconds": "Readings are there 3 days longer than RETENTION_DAYS says; a removal is not",
         },
     ),
+    "readings are not dropped while rooms lack their courses": (
+        "UPDATE upkeep SET retention = '7 days', dropped_before = now() - interval '10 days';"
+        " UPDATE rooms SET courses_missing_before = summed_until WHERE room_id IN ('1', '2')",
+        "CALL summarize()",
+        {"retention_seconds": "Readings are there 3 days longer than RETENTION_DAYS says; 2 rooms are not ready for"},
+    ),
     "the sink is away": (
         EVENT.format("5, now() + interval '5 minutes', NULL"),
         "DELETE FROM alarms",
@@ -162,6 +168,14 @@ def test_what_stops_silently_is_found_and_over_when_it_is_mended(
 
 NO_FAULTS = {
     "a backlog comes late to a room": "INSERT INTO temperatures VALUES ('B1', '1', now() - interval '9 days', 21)",
+    "the hour before the last is late in every room": (
+        "INSERT INTO temperatures SELECT 'B1', room::text, now() - interval '1 hour', 21"
+        " FROM generate_series(1, 10) AS room"
+    ),
+    "half of the rooms fell silent long ago": (
+        "INSERT INTO temperatures SELECT 'B2', room::text, now() - interval '9 days', 21"
+        " FROM generate_series(1, 20) AS room; CALL summarize()"
+    ),
     "a room is new, with its past": "INSERT INTO temperatures VALUES ('B1', 'new', now() - interval '1 year', 1)",
     "an event waits for a sink that there is not any more": EVENT.format("5, now() - interval '1 hour', NULL"),
     "an event has not been tried yet": EVENT.format("0, now() - interval '1 hour', NULL"),
@@ -175,7 +189,8 @@ NO_FAULTS = {
 @pytest.mark.parametrize("happens", NO_FAULTS.values(), ids=NO_FAULTS)
 def test_what_is_usual_is_no_fault(plain: Urls, owner: Owner, happens: str) -> None:
     make_it_well(owner)
-    owner.execute(happens)
+    for statement in happens.split("; "):
+        owner.execute(statement)
     assert faults(plain) == {}
 
 
@@ -231,6 +246,11 @@ def test_an_archive_that_takes_nothing_and_a_transaction_that_was_prepared_are_f
             # What is written now is in a file that is not full.
             wait_until(lambda: 0 < measured(server.url)["archive_bytes", ""].value <= 16 * 2**20)
             assert faults(server.url) == {}
+            superuser.execute("ALTER SYSTEM SET archive_mode = off")
+        server.stop()
+        server.start()
+        # What is written now is not to be archived.
+        assert ("archive_bytes", "") not in measured(server.url)
 
 
 def test_a_standby_that_was_the_primary_is_not_blamed_for_what_it_archived_then() -> None:
@@ -252,7 +272,7 @@ def test_a_standby_that_was_the_primary_is_not_blamed_for_what_it_archived_then(
         assert faults(server.url) == {}
 
 
-def test_who_subscribes_to_changes_is_no_standby() -> None:
+def test_who_subscribes_to_changes_or_keeps_the_log_is_no_standby() -> None:
     with place() as folder, embedded(folder / "postgres", log=folder / "log") as server:
         with psycopg.connect(server.url(), autocommit=True) as superuser:
             superuser.execute("ALTER SYSTEM SET wal_level = logical")
@@ -279,10 +299,18 @@ def test_who_subscribes_to_changes_is_no_standby() -> None:
             # What there was is copied by another, through a slot that it drops in the end.
             copied = "SELECT FROM pg_subscription_rel WHERE srsubstate = 'r'"
             wait_until(lambda: subscriber.execute(copied).rowcount)
+            (folder / "wal").mkdir()
+            server.give(folder / "wal")
+            server.let_pass(folder / "wal")
+            receiver = server.begin("pg_receivewal", "--dbname", server.url(), "--directory", folder / "wal")
+            streams = "SELECT FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn IS NULL"
+            wait_until(lambda: publisher.execute(streams).rowcount)
             assert faults(server.url) == {
                 "standbys_missing": "Of 1 standbys 0 follow the primary. docs/reliability.md#a-standby-does-not-follow"
             }
             assert "standby_seconds" not in {metric for metric, _ in measured(server.url)}
+            receiver.terminate()
+            receiver.wait()
             subscriber.execute("DROP SUBSCRIPTION changes")
 
 
@@ -398,6 +426,19 @@ def scraped(address: str) -> dict[str, float]:
 
     families: Any = text_string_to_metric_families(wait_until(text))
     return {sample.name: sample.value for family in families for sample in family.samples}
+
+
+def test_that_the_database_is_away_is_said_once(
+    plain: Urls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health, "FRESH_SECONDS", 0)
+    caplog.set_level("INFO", "health")
+    urls = [NOWHERE, NOWHERE, plain(MONITOR), plain(MONITOR)]
+    collector = health.Health(lambda: health.look(urls.pop(0)))
+    assert [next(iter(collector.collect())).samples[0].value for _ in range(4)] == [0, 0, 1, 1]
+    away, back = caplog.messages
+    assert away.startswith("The database does not answer: ")
+    assert back == "the database answers again"
 
 
 def test_a_prometheus_is_answered_while_the_database_is_away_too(

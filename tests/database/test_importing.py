@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import requests
 from hypothesis import given
 from starlette.testclient import TestClient
 
@@ -111,7 +112,8 @@ def test_a_file_is_stored_once(ingest: Served, plain: Urls, tmp_path: Path) -> N
     file = write(tmp_path / "readings.csv", HEADER, *lines(5_000))
     assert imported(file, ingest) == (5_000, 0, 0)
     assert len(stored(plain)) == 5_000
-    assert imported(file, ingest) == (0, 5_000, 0)
+    # No proxy is asked for this machine.
+    assert imported(file, ingest, http_proxy="http://127.0.0.1:9/", no_proxy="") == (0, 5_000, 0)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("readings")] == ["readings.csv"]
 
 
@@ -131,6 +133,13 @@ def test_columns_can_have_other_names_and_be_constant(ingest: Served, plain: Url
     names = {"ROOM": "r", "TIME": "t", "TEMPERATURE": "v", "BUILDING": "=A"}
     assert imported(file, ingest, **names) == (1, 0, 0)
     assert stored(plain)[0] == ("A", "1", FIRST, 0.1)
+
+
+def test_a_file_that_a_spreadsheet_saved_is_read_as_it_is(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+    """With a byte order mark, tabs, a decimal comma, empty lines, and spaces in the names of columns."""
+    file = write(tmp_path / "saved.txt", "\ufeff t\tv ", "2024-12-01T00:00:00Z\t1,5", "", "2024-12-01T00:00:01Z\t2", "")
+    assert imported(file, ingest, BUILDING="=A", ROOM="=1", TIME="t", TEMPERATURE="v") == (2, 0, 0)
+    assert stored(plain) == [("A", "1", FIRST, 1.5), ("A", "1", FIRST + timedelta(seconds=1), 2)]
 
 
 def test_what_is_compressed_is_read_too(ingest: Served, plain: Urls, tmp_path: Path) -> None:
@@ -184,6 +193,44 @@ def test_an_address_that_is_not_that_of_ingest_is_told(tmp_path: Path, body: byt
         finally:
             server.shutdown()
     assert "answers 201, but not how many readings it stored, as ingest does" in said
+
+
+def test_what_is_before_ingest_may_ask_for_time_and_for_small_bodies(
+    ingest: Served, plain: Urls, tmp_path: Path
+) -> None:
+    attempts: list[float] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            attempts.append(time.monotonic())
+            if len(attempts) == 1:
+                return self._answer(429)
+            if len(body) > 2_000:
+                return self._answer(413)
+            answer = requests.post(f"http://127.0.0.1:{ingest.port}/", body, headers=dict(self.headers), timeout=10)
+            return self._answer(answer.status_code, answer.content)
+
+        def _answer(self, status: int, body: bytes = b"<html>") -> None:
+            self.send_response(status)
+            self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    found = lines(80)
+    file = write(tmp_path / "readings.csv", HEADER, *found, *found, "faulty,,,", *found[:1], "x,,,")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            assert imported(file, ingest, URL=f"http://127.0.0.1:{server.server_port}/") == (80, 81, 2)
+        finally:
+            server.shutdown()
+    assert attempts[1] - attempts[0] >= 1
+    assert [line for line, *_ in faulty(file)] == [162, 164]
 
 
 def test_faulty_lines_are_told_and_the_others_stored(ingest: Served, plain: Urls, tmp_path: Path) -> None:
@@ -327,14 +374,16 @@ def test_an_import_that_ends_anywhere_goes_on(ingest: Served, plain: Urls, tmp_p
     assert [line - 1 for line, *_ in faulty(file)] == list(range(997, 120_000, 997))
 
 
-def test_it_ends_at_once_while_nobody_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_it_is_alone_and_ends_at_once_while_nobody_answers(tmp_path: Path, kind: int) -> None:
     file = write(tmp_path / "readings.csv", HEADER, *lines(3))
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         start(file, silent.getsockname()[1]) as process,
         silent.accept()[0],
     ):
-        process.send_signal(signal.SIGINT)
+        assert f"Another import of {file} is running" in refused(file, 1)
+        process.send_signal(kind)
         # Long before it gives up a request.
         said, errors = process.communicate(timeout=30)
     assert (process.returncode, said, errors) == (130, "", "Stopped. The same command goes on from here\n")
@@ -354,7 +403,7 @@ def test_it_waits_for_ingest_and_goes_on_later(plain: Urls, tmp_path: Path) -> N
     assert len(stored(plain)) == 50
 
 
-def test_another_file_or_other_columns_begin_anew(ingest: Served, plain: Urls, tmp_path: Path) -> None:
+def test_another_file_begins_anew(ingest: Served, plain: Urls, tmp_path: Path) -> None:
     file = write(tmp_path / "readings.csv", HEADER, *lines(3))
     assert "answers 401: A token is needed" in refused(file, ingest.port, TOKEN="wrong")
     assert (tmp_path / "readings.csv.progress").exists()
@@ -368,6 +417,18 @@ def broken_off(ingest: Served, tmp_path: Path) -> Path:
     file = write(tmp_path / "readings.csv", HEADER, *lines(30_000), "x" * 5_000_000)
     assert "is longer than" in refused(file, ingest.port)
     return file
+
+
+def test_other_columns_another_encoding_or_another_address_begin_anew(ingest: Served, broken_off: Path) -> None:
+    place = broken_off.with_name(f"{broken_off.name}.progress")
+    progress = place.read_text()
+    write(broken_off, HEADER, *lines(30_000))
+    for asked in ({"BUILDING": "=B2"}, {"ENCODING": "cp1252"}, {"URL": f"http://localhost:{ingest.port}/temperature"}):
+        place.write_text(progress)
+        with start(broken_off, ingest.port, **asked) as process:
+            said, _ = process.communicate(timeout=120)
+        assert "Goes on" not in said
+        assert sum(counts(said)) == 30_000
 
 
 def test_a_file_that_differs_anywhere_in_what_is_stored_begins_anew(
@@ -460,7 +521,7 @@ def test_a_line_that_got_its_end_after_it_was_read_is_read_again(ingest: Served,
     [
         (b"", {}, "The column 'building_id' of building_id is not in the file"),
         (HEADER.encode(), {"TIME": "%E"}, "Say which one it is, TIME=COLUMN, or what it always is, TIME==VALUE"),
-        (b"Raum,Zeit\n", {"ROOM": "Raum"}, "whose columns are Raum, Zeit"),
+        (b"Raum,Zeit,Raum\n", {"BUILDING": "Raum"}, "is twice in the file, whose columns are Raum, Zeit, Raum. Say"),
         (b"[{}]\n", {}, "is a JSON array"),
         ("a,b\n".encode("utf-16"), {}, "is UTF-16"),
         (b"B\xfcro,b\n", {}, "say what it is: ENCODING=windows-1252"),

@@ -469,6 +469,22 @@ def test_a_removal_that_waits_for_a_writer_does_not_keep_summaries_waiting(
     assert owner.execute("SELECT FROM removals WHERE finished IS NULL").rowcount == 0
 
 
+def test_a_removal_that_takes_long_does_not_keep_summaries_waiting(
+    owner: psycopg.Connection[Any], plain: Urls, serve: Serve
+) -> None:
+    average = served(serve, plain, DEADLINE_SECONDS="1")
+    store(owner, *(("B1", str(room), at(0), 20.0) for room in range(40)), ("B2", "201", at(0), 20.0))
+    owner.execute(
+        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$"
+    )
+    owner.execute("CREATE TRIGGER slow BEFORE DELETE ON temperatures EXECUTE FUNCTION pause()")
+    remove(average, ROOMS, status=202, building_id="B1")
+    owner.execute("CALL summarize(0, '{\"seconds\": 2}')")
+    assert owner.execute("SELECT FROM removals WHERE finished IS NULL").rowcount == 1
+    assert owner.execute("SELECT FROM room_hours WHERE building_id = 'B2'").rowcount == 1
+
+
 def test_what_came_back_while_it_was_let_in_goes_with_the_next_request(
     average: TestClient, owner: psycopg.Connection[Any], plain: Urls
 ) -> None:

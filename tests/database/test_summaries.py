@@ -16,8 +16,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from starlette.testclient import TestClient
 
-from local.postgres import OWNER, READER, WRITER
-from migrations import backfill
+from local.postgres import MONITOR, OWNER, READER, WRITER
+from migrations import backfill, health
 from tests.crowd import Crowd
 from tests.support import LONG, SUPERUSER, Urls, migrate, wait_for_locks
 
@@ -246,8 +246,13 @@ def test_each_schema_of_a_database_has_summaries_of_its_own(two_schemas: Callabl
         for schema in ("public", "temps"):
             with owner(two_schemas(schema)) as connection:
                 connection.execute("CALL summarize()")
+        with owner(two_schemas("public")) as connection:
+            assert one(connection, SUMMED_UP) == 0, "it is left to the one that is at work"
         with psycopg.connect(two_schemas("temps")(READER)) as reader:
             assert reader.execute("SELECT count, sum FROM room_hours").fetchall() == [(3, 3 * Fraction(20.1))]
+    # What the one grants to a role is not taken away by the other.
+    for schema in ("public", "temps"):
+        assert health.look(two_schemas(schema)(MONITOR))
     with owner(two_schemas("public")) as connection:
         connection.execute("CALL summarize()")
         assert one(connection, SUMMED_UP) == 2
@@ -333,8 +338,14 @@ def test_of_what_is_older_than_the_retention_the_oldest_hour_is_dropped_first(pl
             "INSERT INTO temperatures SELECT 'B1', room, '2024-12-01'::timestamptz + hour * interval '1 hour', 20"
             " FROM (VALUES ('101', 0), ('102', 1), ('102', 5)) AS reading (room, hour)"
         )
+        connection.execute("UPDATE upkeep SET retention = interval '7 days'")
+        assert not one(connection, "SELECT drop_expired()"), "their summaries are to stay"
+        connection.execute("UPDATE upkeep SET retention = NULL")
         connection.execute("CALL summarize()")
         connection.execute("UPDATE upkeep SET retention = interval '7 days'")
+        connection.execute("UPDATE rooms SET courses_missing_before = summed_until WHERE room_id = '102'")
+        assert not one(connection, "SELECT drop_expired()"), "their courses are to be made"
+        connection.execute("UPDATE rooms SET courses_missing_before = NULL")
         left = []
         while one(connection, "SELECT drop_expired()"):
             left.append(one(connection, "SELECT count(*) FROM temperatures"))
@@ -363,6 +374,8 @@ def test_hours_get_their_course_room_by_room(plain: Urls) -> None:
         )
         connection.execute("CALL summarize()")
         connection.execute("UPDATE rooms SET courses_missing_before = summed_until")
+        connection.execute("CALL summarize(0, '{\"seconds\": 0}')")
+        assert one(connection, "SELECT count(courses_missing_before) FROM rooms") == 3, "there was no time"
         assert one(connection, "SELECT complete_courses('B1', '101', 1)")
         untouched = "SELECT array_agg(building_id || room_id) FROM rooms WHERE courses_missing_before = summed_until"
         assert sorted(one(connection, untouched)) == ["B1102", "B2101"]

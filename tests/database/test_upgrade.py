@@ -12,7 +12,9 @@ from starlette.testclient import TestClient
 
 import migrations.__main__ as migrations
 from local.postgres import OWNER, READER
+from migrations.database import explained
 from migrations.failures import Final
+from shared.settings import SettingError
 from tests import upgrade
 from tests.exactness import assert_exact
 from tests.support import ROOT, Urls, alembic, migrate, wait_until
@@ -87,15 +89,18 @@ def test_readings_that_came_without_a_trigger_are_found_by_the_next_migrations(
             # The revisions before removals do.
             alembic(plain(OWNER), "downgrade", "0006")
         else:
-            connection.execute("ALTER TABLE temperatures DISABLE TRIGGER USER")
+            connection.execute("ALTER TABLE temperatures DISABLE TRIGGER mark_rooms")
         upgrade.store(connection, [("B1", room, START + timedelta(minutes=1), 20.1) for room in ("101", "102")])
+        # Warmer than the latest, at the same instant.
+        upgrade.store(connection, [("B1", "101", START + 299 * timedelta(minutes=97), 20.2)])
         migrate(plain(OWNER))
         upgrade.store(connection, [("B1", "103", START, 20.1)])
-        average = assert_summed_up(serve, plain, connection, 303)
-        assert [room["room_id"] for room in average.get("/v1/temperature/rooms").json()["rooms"]] == [
-            "101",
-            "102",
-            "103",
+        average = assert_summed_up(serve, plain, connection, 304)
+        rooms = average.get("/v1/temperature/rooms").json()["rooms"]
+        assert [(room["room_id"], room["latest"]["temperature"]) for room in rooms] == [
+            ("101", 20.2),
+            ("102", 20.1),
+            ("103", 20.1),
         ]
 
 
@@ -116,13 +121,23 @@ def test_readings_that_came_past_a_trigger_are_found_by_migrations_that_are_told
         assert_summed_up(serve, plain, connection, 302)
 
 
-def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls) -> None:
+@pytest.mark.parametrize("revision", ["7f3a", "0003"])
+def test_the_table_of_revisions_of_another_application_is_left_alone(plain: Urls, revision: str) -> None:
+    alembic(plain(OWNER), "downgrade", "base")
     with psycopg.connect(plain(OWNER), autocommit=True) as connection:
-        connection.execute(
-            "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('7f3a')"
-        )
+        connection.execute("DROP TABLE temperature_revision; CREATE TABLE alembic_version (version_num text)")
+        connection.execute("INSERT INTO alembic_version VALUES (%s)", (revision,))
         migrate(plain(OWNER))
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("7f3a",)]
+        # That version has a table of this name.
+        alembic(plain(OWNER), "downgrade", "0003")
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
+
+
+def test_rows_that_a_policy_hides_from_their_owner_too_are_not_taken_for_none(plain: Urls) -> None:
+    with psycopg.connect(plain(OWNER), autocommit=True) as connection:
+        connection.execute("ALTER TABLE rooms ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    with pytest.raises(SettingError, match="would be affected by row-level security"), explained():
+        migrate(plain(OWNER))
 
 
 def test_the_database_of_a_newer_version_is_left_alone(plain: Urls) -> None:

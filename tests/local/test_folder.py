@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random, SystemRandom
+from typing import Any
 
 import psycopg
 import pytest
@@ -59,10 +60,31 @@ def test_a_stale_lock_whose_number_is_that_of_somebody_else_now(
     folder: Path, made: Path, stranger: "subprocess.Popen[bytes]", postgres: Postgres
 ) -> None:
     copy(made, folder)
-    for pid in (stranger.pid, postgres.process.pid, 1):
-        (folder / "postmaster.pid").write_text(f"{pid}\n{folder}\n1700000000\n5432\n/tmp\n\n  1  2\nready   \n")
-        assert_it_works(folder)
-    assert (stranger.poll(), postgres.process.poll()) == (None, None)
+    # One of them on a folder whose name only begins like this one.
+    with serving(copy(made, folder.with_name("postgres-of-others"))) as others:
+        for pid in (stranger.pid, postgres.process.pid, others.process.pid, 1):
+            (folder / "postmaster.pid").write_text(f"{pid}\n{folder}\n1700000000\n5432\n/tmp\n\n  1  2\nready   \n")
+            assert_it_works(folder)
+        assert [each.poll() for each in (stranger, postgres.process, others.process)] == [None] * 3
+
+
+def test_a_person_at_work_on_the_folder_is_left_alone(
+    folder: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.postgres.STOPPING_SECONDS", 1)
+    copy(made, folder)
+    uid = folder.stat().st_uid
+    who: Any = {"user": uid} if os.geteuid() == 0 else {}
+    program = PROGRAMS / "postgres"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([program, "--single", "-D", folder, "postgres"], stdin=pipe, stdout=pipe, **who) as single:
+        lock = folder / "postmaster.pid"
+        wait_until(lambda: lock.exists() and lock.read_text().startswith(f"-{single.pid}\n"))
+        with pytest.raises(PostgresError, match=r"End it .+, then start again"):
+            assert_it_works(folder)
+        assert single.poll() is None
+        single.communicate()
+    assert_it_works(folder)
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "-1\n", "\0" * 40])
@@ -117,7 +139,7 @@ def test_a_damaged_version_is_told(folder: Path, made: Path, content: bytes) -> 
     assert (folder / "PG_VERSION").read_bytes() == content
 
 
-def test_a_place_with_any_name_behind_a_link_and_a_long_folder_for_temporary_files(
+def test_a_place_with_any_name_behind_a_link_and_a_folder_for_temporary_files_that_no_socket_can_be_in(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = folder.parent
@@ -126,14 +148,15 @@ def test_a_place_with_any_name_behind_a_link_and_a_long_folder_for_temporary_fil
     odd = odd.with_name(odd.name + ("\udcff" if sys.platform == "linux" else ""))
     odd.mkdir()
     (parent / "link").symlink_to(odd)
-    long = parent / ("temporary, " * 20)
-    long.mkdir()
-    monkeypatch.setenv("TMPDIR", str(long))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    for _ in range(2):
+    # One that is too long for a socket, and one that libpq would take for a list.
+    for name in ("temporary-" * 20, "a, b"):
+        temporary = parent / name
+        temporary.mkdir()
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        monkeypatch.setattr("tempfile.tempdir", None)
         assert_it_works(parent / "link" / "postgres")
+        assert list(temporary.iterdir()) == []
     assert sorted(path.name for path in odd.iterdir()) == ["postgres", "postgres.log"]
-    assert list(long.iterdir()) == []
 
 
 def test_a_path_that_is_too_long_is_told(folder: Path) -> None:

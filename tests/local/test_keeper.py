@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+import pytest
 
+from local import keeper
 from local.keeper import Keeper
 from local.postgres import Postgres
 from tests.local.machine import place, serving
@@ -18,14 +20,14 @@ def kept(server: Postgres) -> Iterator[list[str]]:
     """Keep the server running; yields what is said."""
     said: list[str] = []
     stopping = threading.Event()
-    keeper = threading.Thread(target=Keeper(server, said.append).keep, args=(stopping,))
-    keeper.start()
+    thread = threading.Thread(target=Keeper(server, said.append).keep, args=(stopping,))
+    thread.start()
     try:
         yield said
     finally:
         stopping.set()
         server.give_up()
-        keeper.join()
+        thread.join()
 
 
 def answers(server: Postgres) -> bool:
@@ -53,9 +55,14 @@ def test_what_stands_in_the_way_is_said_once_tried_ever_less_often_and_outlived(
             wait_until(lambda: answers(server))
 
 
-def test_a_server_that_ends_for_the_third_time_in_a_row_is_said_to_end_again_and_again() -> None:
+def test_a_server_that_ends_for_the_third_time_in_a_row_is_said_to_end_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def is_said() -> bool:
         return any("ends again and again" in line for line in said)
+
+    def is_forgotten() -> bool:
+        return said.count("PostgreSQL    ended by itself; starting it again") == 2
 
     with place() as folder, serving(folder / "postgres") as server, kept(server) as said:
         for _ in range(3):
@@ -65,6 +72,13 @@ def test_a_server_that_ends_for_the_third_time_in_a_row_is_said_to_end_again_and
             ended.kill()
             wait_until(lambda ended=ended: server.process is not ended)  # type: ignore[misc]
         assert is_said()
+        assert not is_forgotten()
+        # Once it has run for a while, all begins anew.
+        monkeypatch.setattr(keeper, "STEADY_SECONDS", 0)
+        wait_until(lambda: answers(server))
+        time.sleep(3 * keeper.LOOK_SECONDS)
+        server.process.kill()
+        wait_until(is_forgotten)
 
 
 def test_an_error_of_the_system_does_not_end_it() -> None:

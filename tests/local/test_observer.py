@@ -46,16 +46,21 @@ def test_a_fault_is_said_once_and_that_it_is_over(plain: Urls, monkeypatch: pyte
 
 
 def test_what_is_late_for_a_moment_is_not_said(plain: Urls, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[observer.Faults] = [{("a", ""): "A"}, {}, {("a", ""): "A"}, {("b", ""): "B"}]
+    looks: list[observer.Faults] = [{("a", ""): "A"}, {}, {("a", ""): "A"}, {("b", ""): "B"}, {}]
     monkeypatch.setattr(observer, "LOOK_SECONDS", 0.001)
     said: list[str] = []
     stopping = threading.Event()
 
+    # The database is away meanwhile, and the folder gone.
+    errors: list[Exception] = [psycopg.OperationalError(), FileNotFoundError()]
+
     def look() -> observer.Faults:
-        if looks:
+        if looks and (len(looks) > len(errors) or not errors):
             return looks.pop(0)
+        if errors:
+            raise errors.pop()
         stopping.set()
-        raise psycopg.OperationalError
+        return {}
 
     observer.observe(look, said.append, stopping)
     assert said == []
@@ -78,9 +83,14 @@ def test_a_disk_that_fills_and_a_backup_that_does_not_go_on_are_found(
     found = observer.faults(plain(MONITOR), tmp_path, tmp_path)
     assert found["disk", ""].startswith(f"The disk of {tmp_path} is nearly full: ")
     assert found["backup", ""].startswith(f"The backup in {tmp_path} is 3 days old")
-    monkeypatch.undo()
-    copied(tmp_path, datetime.now(UTC))
-    assert ("backup", "") not in observer.faults(plain(MONITOR), tmp_path, tmp_path)
+    # What is much of a small disk is enough, and so is a small part of a large one.
+    for limit in ("FREE_SHARE", "FREE_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(observer, limit, 0)
+            assert ("disk", "") not in observer.faults(plain(MONITOR), tmp_path)
+    copied(tmp_path, now := datetime.now(UTC))
+    started = now - timedelta(days=9)
+    assert ("backup", "") not in observer.faults(plain(MONITOR), tmp_path, tmp_path, since=started)
 
 
 @pytest.mark.parametrize("name", ["missing", "a-file"])

@@ -32,7 +32,7 @@ def client(**environment: str) -> TestClient:
 @pytest.fixture(scope="module")
 def product() -> TestClient:
     """The functions with a name and an origin that are listed."""
-    return client(ALLOWED_HOSTS="temperature.example.com, other.example.com", CORS_ORIGINS="https://partner.example")
+    return client(ALLOWED_HOSTS="temperature.example.com, other.example.com.", CORS_ORIGINS="https://partner.example")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ def product() -> TestClient:
         ("[::1]:8080", 200),
         ("[::1]", 200),
         ("temperature.example.com:443", 200),
+        ("other.example.com", 200),
         ("evil.example", 403),
         ("localhost.evil.example", 403),
         ("evil.example:8080", 403),
@@ -88,6 +89,8 @@ OWN = [
     # A browser of before 2020 or so, and one behind a proxy that knows the address from outside.
     {"origin": "http://localhost:8080"},
     {"origin": "https://LOCALHOST:8080"},
+    # Behind a proxy that does not tell the name that the browser knows.
+    {"sec-fetch-site": "same-origin", "origin": "https://temperature.example.com"},
     {"sec-fetch-site": "cross-site", "origin": "https://partner.example"},
     {"origin": "https://partner.example"},
 ]

@@ -78,6 +78,13 @@ def test_chunks_of_the_order_of_an_earlier_version_are_named_and_can_be_put_in_o
     owner.execute("SELECT compress_chunk(chunk) FROM show_chunks('temperatures') AS chunk")
     migrate(community(OWNER))
     assert "1 chunks may be out of order in the columnstore" in caplog.text
+    assert (
+        owner.execute(
+            "SELECT orderby FROM timescaledb_information.hypertable_columnstore_settings"
+            " WHERE hypertable = 'temperatures'::regclass AND strpos(orderby, ',') > 0"
+        ).fetchall()
+        == []
+    )
     store(owner, *BETWEEN_AND_WARMER)
     compress(owner)
     put_in_order(owner)
@@ -207,6 +214,27 @@ def test_a_chunk_in_use_is_left_to_the_next_run(owner: Connection, community: Ur
         with pytest.raises(psycopg.errors.RaiseException, match=r"1 chunks could not be compressed.+ lock timeout"):
             owner.execute(COMPRESS)
     owner.execute(COMPRESS)
+    with psycopg.connect(community(READER)) as download:
+        download.execute("SELECT FROM upkeep")
+        # Nobody waits for one to which nothing came.
+        owner.execute(COMPRESS)
+
+
+@needs_sessions
+def test_a_chunk_that_somebody_writes_to_does_not_keep_others_waiting(owner: Connection, community: Urls) -> None:
+    store(owner, *FIRST, (7, 20.0))
+    with psycopg.connect(community(OWNER)) as writer:
+        store(writer, *BETWEEN_AND_WARMER)
+        with pytest.raises(psycopg.errors.RaiseException, match=r"1 chunks could not be compressed.+ lock timeout"):
+            owner.execute(COMPRESS)
+    compressed = "SELECT is_compressed FROM timescaledb_information.chunks WHERE hypertable_name = 'temperatures'"
+    assert owner.execute(f"{compressed} ORDER BY range_start").fetchall() == [(False,), (True,)]
+
+
+def test_a_chunk_whose_readings_are_not_all_old_enough_is_not_compressed(owner: Connection) -> None:
+    owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now(), 20)")
+    owner.execute("""CALL compress(config => '{"compress_after": "0:00"}')""")
+    assert owner.execute("SELECT FROM timescaledb_information.chunks WHERE is_compressed").rowcount == 0
 
 
 def test_from_which_age_chunks_are_compressed_is_to_be_said(owner: Connection) -> None:

@@ -1,5 +1,6 @@
 """The jobs of TimescaleDB: one that is paused or gone is found. That it fails is tried where they run by themselves."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,10 +64,14 @@ def test_a_job_that_is_paused_or_missing_is_found(community: Urls, owner: psycop
 def test_readings_that_should_have_been_dropped_are_found_by_chunk(
     community: Urls, owner: psycopg.Connection[Any]
 ) -> None:
-    owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now() - interval '40 days', 20)")
+    for days in (400, 40):
+        owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now() - %s * interval '1 day', 20)", (days,))
     owner.execute("UPDATE upkeep SET retention = interval '7 days'")
     owner.execute("INSERT INTO temperatures VALUES ('B1', '101', now(), 20)")
-    assert faults(community).keys() == {("retention_seconds", "")}
+    [(about, words)] = faults(community).items()
+    assert about == ("retention_seconds", "")
+    # A chunk has a week.
+    assert re.match(r"Readings are there 3(8[5-9]|9[0-4]) days longer than RETENTION_DAYS says", words)
     owner.execute("CALL summarize()")
     assert faults(community) == {}
 

@@ -168,13 +168,20 @@ def test_jobs_on_what_is_not_the_products_are_left_alone(
             " end_offset => interval '1 hour', schedule_interval => interval '1 hour')"
         )
         owner.execute("SELECT delete_job(job_id) FROM timescaledb_information.jobs WHERE proc_name = 'summarize'")
+        with psycopg.connect(community(SUPERUSER), autocommit=True) as superuser:
+            superuser.execute(f"CREATE SCHEMA of_others AUTHORIZATION {OWNER}")
+        # As the product has them, in a schema of its own.
+        for procedure in (SUMMARIZE, COMPRESS):
+            owner.execute(f"CREATE PROCEDURE of_others.{procedure}(integer, jsonb) LANGUAGE plpgsql AS 'BEGIN END'")
+            owner.execute(f"SELECT add_job('of_others.{procedure}', '1 hour', config => '{{\"age\": \"9 days\"}}')")
         theirs = "SELECT * FROM timescaledb_information.jobs WHERE config::text ~ '3 days|9 days' ORDER BY job_id"
         before = owner.execute(theirs).fetchall()
-        assert len(before) == 3
+        assert len(before) == 5
         migrate(community(OWNER))
         assert owner.execute(theirs).fetchall() == before
-        assert [len(jobs(owner, procedure)) for procedure in (SUMMARIZE, REFRESH, COMPRESS)] == [1, 2, 1]
+        assert [len(jobs(owner, procedure)) for procedure in (SUMMARIZE, REFRESH, COMPRESS)] == [2, 2, 2]
     finally:
+        owner.execute("DROP SCHEMA of_others CASCADE")
         owner.execute("DROP MATERIALIZED VIEW of_others")
         owner.execute("DROP TABLE others")
 

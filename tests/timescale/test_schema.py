@@ -1,5 +1,6 @@
 """The schema on TimescaleDB, in both of its editions, and what the policies do."""
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import migrations.__main__ as migrations
-from average.intervals import floor
+from average.intervals import DAY, floor
 from local.postgres import ADMIN, OWNER, READER, WRITER
 from migrations import edition, state
 from migrations.edition import Edition
@@ -192,12 +193,22 @@ def test_columnstore_and_retention_are_settings(
     assert policies(owner)["policy_refresh_continuous_aggregate"]["start_offset"] is None
 
 
+@pytest.mark.skipif("TIMESCALE_URL" not in os.environ, reason="PGlite does not tell a client of a setting that changes")
+def test_settings_of_a_session_change_nothing_of_what_the_migrations_do(
+    community: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-cIntervalStyle=iso_8601 -cDateStyle=SQL,DMY -cquote_all_identifiers=on")
+    assert migrate(community(OWNER)) is Edition.COMMUNITY
+
+
 def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting_becomes(
     owner: Connection, community: Urls, serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = NOW - timedelta(days=25)
     insert(owner, old, 20.0)
     insert(owner, NOW - timedelta(days=1), 30.0)
+    run_jobs(owner)
+    [by_bucket, _] = materialized(owner, BUCKETS)
     monkeypatch.setenv("RETENTION_DAYS", "7")
     migrate(community(OWNER))
     run_jobs(owner, "summarize")
@@ -214,11 +225,44 @@ def test_readings_dropped_by_retention_stay_in_the_averages_whatever_the_setting
     insert(owner, old, -20.0)
     assert answer() == (10.0, 3)
     for days in ("30", "0", "7"):
+        if days == "0":
+            # It is made anew.
+            owner.execute(f"SELECT remove_continuous_aggregate_policy('{BUCKETS}')")
         monkeypatch.setenv("RETENTION_DAYS", days)
         migrate(community(OWNER))
         run_jobs(owner)
         run_jobs(owner, "summarize")
         assert answer() == (10.0, 3)
+        assert by_bucket in materialized(owner, BUCKETS)
+
+
+def test_a_chunk_is_dropped_once_all_is_made_of_it_and_only_if_it_ends_with_an_hour(owner: Connection) -> None:
+    def is_dropped() -> bool:
+        return owner.execute("SELECT drop_expired()").fetchall() == [(True,)]
+
+    old = floor(NOW - timedelta(days=25), DAY)
+    # The first ends at 01:30, the second at 03:00.
+    owner.execute("SELECT set_chunk_time_interval('temperatures', interval '90 minutes')")
+    for half_hours in range(9):
+        insert(owner, old + half_hours * timedelta(minutes=30), 20.0)
+    owner.execute("SELECT set_chunk_time_interval('temperatures', interval '7 days')")
+    owner.execute("UPDATE upkeep SET retention = interval '7 days'")
+    assert not is_dropped(), "it is not summed up"
+    owner.execute("UPDATE upkeep SET retention = NULL")
+    owner.execute("CALL summarize()")
+    owner.execute("UPDATE upkeep SET retention = interval '7 days'")
+    owner.execute("UPDATE rooms SET courses_missing_before = summed_until")
+    assert not is_dropped(), "its hours have no course yet"
+    owner.execute("UPDATE rooms SET courses_missing_before = NULL")
+    owner.execute(
+        "INSERT INTO removals (building_id, since, before, everything, until, asked_by, known_until)"
+        " VALUES ('B1', '-infinity', 'infinity', true, now(), '', now())"
+    )
+    assert not is_dropped(), "it is being removed"
+    owner.execute("UPDATE removals SET finished = now()")
+    assert is_dropped()
+    found = owner.execute("SELECT min(timestamp), min(dropped_before) FROM temperatures CROSS JOIN upkeep").fetchall()
+    assert found == [(old + timedelta(hours=3),) * 2]
 
 
 def test_readings_in_the_columnstore_are_deduplicated_and_averaged_like_others(

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from shared.body import Receiver
+from shared.body import SLICE_BYTES, Receiver
 from shared.problems import Problem
 
 FULL = "Too many bodies are arriving; send it again in a second"
+GZIP = {"content-encoding": "gzip"}
 TOO_LARGE = "A body holds at most 1000 bytes; send it in parts"
 
 
@@ -38,12 +39,15 @@ def refused(parts: Iterable[bytes], **headers: str) -> Problem:
 @pytest.mark.parametrize("parts", [[b"x" * 1_000], [b"x" * 400, b"x" * 600], [b"", b"x", b"y"]])
 def test_a_body_is_its_parts(parts: list[bytes]) -> None:
     assert asyncio.run(receive(Receiver(1_000), parts)) == b"".join(parts)
+    # A gzip file may have several members (RFC 1952, 2.2).
+    members = [b"".join(map(gzip.compress, parts))]
+    assert asyncio.run(receive(Receiver(1_000), members, **GZIP)) == b"".join(parts)
 
 
 @pytest.mark.parametrize("parts", [[b"x" * 1_001], [b"x" * 400, b"x" * 601], [b"x" * 2_000, b"x"]])
 def test_a_body_that_is_too_large_is_413(parts: list[bytes]) -> None:
-    refusal = refused(parts)
-    assert (refusal.status, refusal.detail, refusal.headers) == (413, TOO_LARGE, None)
+    for refusal in (refused(parts), refused([gzip.compress(b"".join(parts))], **GZIP)):
+        assert (refusal.status, refusal.detail, refusal.headers) == (413, TOO_LARGE, None)
 
 
 def test_nobody_reads_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +70,7 @@ def test_a_body_that_there_is_no_memory_for_is_503(monkeypatch: pytest.MonkeyPat
             content = b"x" * size
             in_parts = way == "in parts"
             parts = [content[:500], content[500:]] if in_parts else [gzip.compress(content)]
-            receiving = receive(receiver, parts, **({} if in_parts else {"content-encoding": "gzip"}))
+            receiving = receive(receiver, parts, **({} if in_parts else GZIP))
             if fits:
                 assert await receiving == content
             else:
@@ -76,6 +80,54 @@ def test_a_body_that_there_is_no_memory_for_is_503(monkeypatch: pytest.MonkeyPat
             await asyncio.sleep(0)
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("seconds", [100, -1])
+def test_a_body_makes_room_for_others_once_it_is_slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr("shared.body.MOST_HELD_BYTES", 1_000)
+    monkeypatch.setattr("shared.body.SLOW_SECONDS", seconds)
+
+    async def play() -> None:
+        receiver = Receiver(2_000)
+        # One alone is never in its own way.
+        with pytest.raises(Problem, match=FULL):
+            await receive(receiver, [b"x" * 600, b"x" * 600])
+        sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        sent.put_nowait({"type": "http.request", "body": b"x" * 600, "more_body": True})
+        first = asyncio.create_task(receiver.receive(Request({"type": "http"}, sent.get), {}))
+        await asyncio.sleep(0)
+        second = receive(receiver, [b"y" * 600, b"y"])
+        if seconds > 0:
+            with pytest.raises(Problem, match=FULL):
+                await second
+        else:
+            assert len(await second) == 601
+        sent.put_nowait({"type": "http.request", "body": b"x"})
+        if seconds > 0:
+            assert len(await first) == 601
+        else:
+            with pytest.raises(Problem, match="The body arrives too slowly"):
+                await first
+
+    asyncio.run(play())
+
+
+def test_others_are_served_while_a_body_is_inflated() -> None:
+    served = 0
+
+    async def serve() -> None:
+        nonlocal served
+        while True:
+            served += 1
+            await asyncio.sleep(0)
+
+    async def play() -> None:
+        serving = asyncio.create_task(serve())
+        await receive(Receiver(8 * SLICE_BYTES), [gzip.compress(bytes(8 * SLICE_BYTES))], **GZIP)
+        serving.cancel()
+
+    asyncio.run(play())
+    assert served >= 8
 
 
 def test_what_is_refused_leaves_its_memory_to_others_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

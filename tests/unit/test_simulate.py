@@ -234,6 +234,12 @@ def test_rooms_and_instants_differ_in_temperature(function: TestClient, sink: Si
     assert len({tuple(sorted(of_room)) for of_room in temperatures.values()}) == 3
 
 
+def test_rooms_whose_ids_make_one_text_differ(function: TestClient, sink: Sink) -> None:
+    rooms = [{"building_id": "B1", "room_id": "11"}, {"building_id": "B11", "room_id": "1"}]
+    function.post("/", json={"rooms": rooms})
+    assert len({json.loads(body)["temperature"] for _, body in sink.requests}) == 2
+
+
 def test_the_daily_profile_is_that_of_a_room_and_warmer_in_the_afternoon(function: TestClient, sink: Sink) -> None:
     function.post("/", json={"backfill": "7d", "interval": HOUR, "profile": "daily"})
     for building_id, room_id in ROOMS:
@@ -485,8 +491,12 @@ def test_what_says_nothing_about_a_reading_is_no_refusal(function: TestClient, s
     assert function.post("/").json() == {"emitted": 3, "retried": 1, "failed": 0}
 
 
-def test_a_sink_says_when_to_come_again(function: TestClient, sink: Sink) -> None:
-    sink.refuse(1, 429, retry_after="1")
+@pytest.mark.parametrize("asked", ["1", "9"])
+def test_a_sink_says_when_to_come_again_but_not_after_the_longest_pause(
+    function: TestClient, sink: Sink, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE_SECONDS", 1)
+    sink.refuse(1, 429, retry_after=asked)
     started = time.monotonic()
     assert function.post("/").json() == {"emitted": 3, "retried": 1, "failed": 0}
     assert 1 <= time.monotonic() - started < 3
@@ -511,6 +521,30 @@ def test_readings_that_the_sink_refuses_for_good_are_not_repeated_but_reported(
         "failed": 2,
     }
     assert sink.attempts == 12
+
+
+def test_a_sink_that_refuses_some_readings_among_others_is_not_given_up(sink: Sink) -> None:
+    def refuse_the_next(_: Reading, failure: delivery.Failure | None) -> None:
+        if failure is None:
+            sink.refuse(delivery.MOST_FAILURES_IN_A_ROW // 2, 400)
+
+    outcome = emit(readings(5 * delivery.MOST_FAILURES_IN_A_ROW), sink.url, refuse_the_next)
+    assert outcome.failed > delivery.MOST_FAILURES_IN_A_ROW
+    assert outcome.untried == 0
+
+
+def test_a_sink_whose_refusals_do_not_count_is_there(sink: Sink) -> None:
+    sink.seconds = 0.1
+    sink.refuse(float("inf"), 400)
+    # They take twice as long as it may take nothing.
+    outcome = emit(readings(24), sink.url, patience_seconds=1, one_by_one=True, refusals_count=False)
+    assert (outcome.failed, outcome.untried) == (24, 0)
+
+
+def test_no_more_readings_are_tried_when_the_time_for_them_is_over(sink: Sink) -> None:
+    sink.seconds = 0.1
+    outcome = emit(readings(24), sink.url, one_by_one=True, seconds=0.3)
+    assert 0 < outcome.untried == 24 - outcome.emitted
 
 
 def test_a_redirect_is_not_followed(function: TestClient, sink: Sink) -> None:
@@ -564,23 +598,41 @@ def test_patience_is_a_number_of_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
 # From Python and from the command line
 
 
+def readings(number: int) -> list[Reading]:
+    return [
+        Reading(building_id="B", room_id="R", temperature=20.5, timestamp=datetime.fromtimestamp(instant, UTC))
+        for instant in range(number)
+    ]
+
+
 def emit(
-    readings: list[Reading], url: str, done: Callable[[Reading, delivery.Failure | None], object] = lambda *_: None
+    found: list[Reading],
+    url: str,
+    done: Callable[[Reading, delivery.Failure | None], object] = lambda *_: None,
+    *,
+    patience_seconds: int = 5,
+    one_by_one: bool = False,
+    refusals_count: bool = True,
+    seconds: float = 60,
 ) -> delivery.Outcome:
-    target = sinks.Sink(url, token="", patience_seconds=5, extensions={})
-    return asyncio.run(delivery.emit(readings, events.of(target), target, done=done))
+    target = sinks.Sink(url, token="", patience_seconds=patience_seconds, extensions={})
+
+    async def delivered() -> delivery.Outcome:
+        turns = asyncio.Semaphore(1) if one_by_one else None
+        return await delivery.emit(
+            found, events.of(target), target, seconds=seconds, refusals_count=refusals_count, done=done, turns=turns
+        )
+
+    return asyncio.run(delivered())
 
 
 def test_progress_is_told_while_readings_are_delivered(sink: Sink) -> None:
-    readings = [
-        Reading(building_id="B", room_id="R", temperature=20.5, timestamp=datetime.fromtimestamp(instant, UTC))
-        for instant in range(20)
-    ]
+    found = readings(20)
     sink.refuse(1, 400)
     told: list[str] = []
-    outcome = emit(readings, sink.url, lambda _, failure: told.append(failure.reason if failure else ""))
+    outcome = emit(found, sink.url, lambda _, failure: told.append(failure.reason if failure else ""))
     assert (outcome.emitted, outcome.failed) == (told.count(""), told.count("status 400")) == (19, 1)
-    assert emit(readings, sink.url).emitted == 20
+    assert emit(found, sink.url).emitted == 20
     assert {event["id"] for event in sink.events} == {f"1970-01-01T00:00:{second:02}Z/20.5" for second in range(20)}
 
 
@@ -592,13 +644,9 @@ def test_an_error_of_the_caller_ends_the_delivery(sink: Sink) -> None:
     def stop(*_: object) -> None:
         raise BrokenPipeError
 
-    readings = [
-        Reading(building_id="B", room_id="R", temperature=20.5, timestamp=datetime.fromtimestamp(instant, UTC))
-        for instant in range(1000)
-    ]
     # No KeyboardInterrupt: behind one in a task, Python 3.11 parses no module any more.
     with pytest.raises(ExceptionGroup) as raised:
-        emit(readings, sink.url, stop)
+        emit(readings(1000), sink.url, stop)
     assert {type(error) for error in raised.value.exceptions} == {BrokenPipeError}
     assert len(sink.requests) < 100
 
@@ -648,7 +696,8 @@ def test_ctrl_c_ends_the_command_with_a_sentence() -> None:
 
 def test_the_command_fails_if_any_reading_does(sink: Sink) -> None:
     sink.refuse(1, 400)
-    finished = command(str(MAIN), "--count", "2", K_SINK=sink.url)
+    # What it is told itself comes first.
+    finished = command(str(MAIN), "--count", "2", "--sink", sink.url, K_SINK="http://127.0.0.1:9/")
     assert finished.stdout.startswith("5 emitted, 0 retried, 1 failed, the last with status 400; took ")
     assert finished.returncode == 1
 
@@ -670,6 +719,11 @@ def test_the_command_says_what_is_wrong_with_it(arguments: tuple[str, ...], mess
     finished = command(str(MAIN), *arguments)
     assert message in finished.stderr
     assert finished.returncode == 2
+
+
+def test_the_command_sends_no_token_to_a_sink_with_a_user_of_its_own() -> None:
+    finished = command(str(MAIN), "--sink", "http://me:secret@127.0.0.1:9/", SINK_TOKEN="a-token-0123456789")
+    assert finished.stderr.startswith("SINK_TOKEN is set, and the URL that it is for has a user of its own")
 
 
 def test_a_start_imports_nothing_that_is_not_used() -> None:
