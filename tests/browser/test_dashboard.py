@@ -2,7 +2,7 @@
 
 import random
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,6 +17,7 @@ from tests.browser.conftest import Product, Start, Visit, keep, milliseconds_of_
 from tests.browser.support import (
     DAY,
     PHONE,
+    WRITTEN,
     accessible,
     ask_again,
     asked,
@@ -349,6 +350,32 @@ def test_nothing_is_asked_while_nobody_looks(visit: Visit) -> None:
     expect(live).to_have_attribute("aria-pressed", "false")
 
 
+def test_what_was_paused_can_go_on_whatever_is_looked_at(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), last="hour")))
+    live = page.get_by_role("button", name="Live")
+    live.click()
+    page.get_by_role("button", name="Earlier").click()
+    expect(page.get_by_role("button", name="Later")).to_be_enabled()
+    expect(live).to_have_attribute("aria-pressed", "false")
+    live.click()
+    expect(live).to_be_hidden()
+    expect(page.get_by_role("button", name="Earlier")).to_be_focused()
+
+
+def test_an_interval_that_ends_while_it_is_looked_at_is_whole(visit: Visit, product: Product) -> None:
+    end = datetime.now(UTC) + timedelta(seconds=4)
+    product.send(reading("End", "1", 20))
+    interval = {"start": (end - timedelta(hours=1)).isoformat(), "end": end.isoformat()}
+    page = shown(visit(view(("End", "1"), **interval)))
+    expect(page.get_by_role("button", name="Live")).to_be_visible()
+    product.send(reading("End", "1", 30, end - timedelta(milliseconds=1)))
+    wait_until(lambda: datetime.now(UTC) > end)
+    ask_again(page)
+    expect(tile(page, "Highest")).to_have_text("30.00 °C")
+    expect(page.get_by_role("button", name="Live")).to_be_hidden()
+    expect(page.get_by_role("button", name="Later")).to_be_enabled()
+
+
 def test_a_room_without_readings_in_the_interval_leads_to_its_latest(visit: Visit) -> None:
     page = visit(view(("B1", "101"), last="hour"))
     expect(page.get_by_text("No readings in this interval.")).to_be_visible()
@@ -527,7 +554,7 @@ def test_what_is_focused_and_scrolled_stays_so_when_new_values_come(visit: Visit
 
 
 def test_letters_grow_together_and_nothing_is_written_over_something(visit: Visit) -> None:
-    page = shown(visit(view(("B1", "101"), **DAY), viewport={"width": 320, "height": 640}))
+    page = shown(visit(view(("B1", "101"), last="year"), viewport={"width": 320, "height": 640}))
     assert fits(page)
     assert page.evaluate("(([title]) => title.scrollWidth <= title.clientWidth)(document.querySelectorAll('h1'))")
     keep(page, "320", full_page=True)
@@ -536,10 +563,37 @@ def test_letters_grow_together_and_nothing_is_written_over_something(visit: Visi
     before = page.evaluate(sizes)
     page.evaluate("document.documentElement.style.fontSize = '32px'")
     assert page.evaluate(sizes) == pytest.approx([2 * size for size in before])
+    assert fits(page)
+
+
+def test_the_letters_of_the_chart_are_as_large_as_the_reader_wants_letters(visit: Visit) -> None:
+    page = visit("/docs")
+    page.context.add_init_script(WRITTEN)
+    for script, size in ("", 12), ("document.documentElement.style.fontSize = '32px'", 24):
+        page.context.add_init_script(f"addEventListener('readystatechange', () => {{ {script} }}, true)")
+        page.goto(page.url.partition("?")[0].replace("/docs", "/") + view(("B1", "101"), **DAY)[1:])
+        shown(page)
+        assert {text["size"] for text in page.evaluate("written")} == {size}
+        keep(page, f"letters-{size}", full_page=True)
+
+
+def test_figures_are_within_their_frames(visit: Visit, product: Product) -> None:
+    product.send(reading("Cold", "1", -50))
+    beyond = """(all) => all.filter((each) =>
+        each.getBoundingClientRect().right > each.closest(".card").getBoundingClientRect().right)
+        .map(({ textContent }) => textContent)"""
+    page = shown(visit(view(("Cold", "1"), last="hour"), locale="fa-IR"))
+    for width in (360, 641, 768, 961, 1024, 1280):
+        page.set_viewport_size({"width": width, "height": 820})
+        assert page.locator(".tiles :is(data, time)").evaluate_all(beyond) == [], width
+    keep(page, "figures")
 
 
 def test_in_the_colours_of_the_system_what_is_chosen_has_a_frame(visit: Visit) -> None:
-    page = shown(visit(view(("B1", "101"), last="day"), forced_colors="active"))
+    page = visit("/docs", forced_colors="active")
+    page.context.add_init_script(WRITTEN)
+    page.goto(page.url.replace("/docs", view(("B1", "101"), last="day")))
+    shown(page)
     style = "(element) => getComputedStyle(element).outlineStyle"
     spans = page.locator("#periods span")
     assert spans.evaluate_all("(all) => all.map((each) => getComputedStyle(each).outlineStyle)").count("solid") == 1
@@ -550,6 +604,8 @@ def test_in_the_colours_of_the_system_what_is_chosen_has_a_frame(visit: Visit) -
     expect(live).to_have_attribute("aria-pressed", "false")
     assert live.evaluate(style) != "solid"
     keep(page, "forced-colours")
+    # What is drawn is as plain as what is written.
+    assert {text["colour"] for text in page.evaluate("written")} == {"#000000"}
 
 
 @pytest.mark.parametrize("width", [360, 1920, *([768] if LONG else [])])

@@ -197,6 +197,19 @@ def test_what_is_typed_for_a_token_stays_while_somebody_looks_it_up(visit: Visit
     expect(page.get_by_text("This token does not allow reading")).to_be_visible()
 
 
+def test_what_slept_for_hours_asks_again_soon(visit: Visit) -> None:
+    page = shown(visit(view(ROOMS[0], last="hour")))
+    page.clock.install()
+    page.reload()
+    shown(page)
+    page.route("**/average?*", lambda _: None)
+    with page.expect_request("**/average?*"):
+        ask_again(page)
+    page.clock.fast_forward("08:00:00")
+    expect(page.locator("#notice")).to_contain_text("The server does not answer.")
+    expect(page.locator("#notice")).to_contain_text("Trying again every 300 seconds.")
+
+
 def test_it_says_that_it_tries_again_only_where_it_does(visit: Visit) -> None:
     page = shown(visit(view(ROOMS[0], last="hour")))
     live = page.get_by_role("button", name="Live")

@@ -5,7 +5,7 @@
 // time at most; a hidden tab asks nothing.
 
 import { RECENT_MS, byRoom, list, listOfChart, placeOf, tally, within as alarmsWithin } from "./alarms.js";
-import { Failure, ask, askAlarms, askRooms, now, token } from "./api.js";
+import { Failure, LONGEST_PAUSE_MS, ask, askAlarms, askRooms, now, token } from "./api.js";
 import { Chart, during, swatch } from "./chart.js";
 import { ago, bare, clock, count, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet, whole as wholeFile } from "./sheet.js";
@@ -25,6 +25,19 @@ const CLOCK_ERROR_MS = 60e3;
 const REFUSED = "This token does not allow reading, or not any more.";
 
 const $ = (id) => document.getElementById(id);
+
+// Hides or shows something. A focus that was within goes on to another place: without one, who uses the keyboard or a
+// screen reader would begin at the top again.
+function hide(place, hidden, heir) {
+  const focused = hidden && place.contains(document.activeElement);
+  place.hidden = hidden;
+  if (focused) heir.focus({ preventScroll: true });
+}
+
+// A button that is really disabled loses the focus.
+const off = (button, is) => button.setAttribute("aria-disabled", is);
+const isOff = (button) => button.getAttribute("aria-disabled") === "true";
+
 const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: new Date(Math.max(whole(end), +whole(start) + 1000)) }));
 
 let view = read(location.search);
@@ -62,7 +75,8 @@ async function refresh({ chosen = false } = {}) {
     if (failures.length) report(failures, SHORTEST_PAUSE_MS);
     if (!standing.some(isKnown)) standing = (rooms ?? []).slice(0, 1).map(placeOf);
     const within = interval(view, now());
-    const all = choices().length && (chosen || within.open || shown?.view !== view || shown.lacking);
+    // Once more after its end has passed: what came last is not there yet.
+    const all = choices().length && (chosen || within.open || shown?.open || shown?.view !== view || shown.lacking);
     const asked = all ? choices().map((choice) => askAbout(choice, within, signal, settled)) : [];
     const [answers] = await Promise.all([Promise.all(asked), first || askForRoomsAndAlarms(signal, settled)]);
     if (all) keep(answers, within);
@@ -75,11 +89,12 @@ async function refresh({ chosen = false } = {}) {
   begun();
   render(chosen);
   const took = performance.now() - started;
+  const bounded = (pause) => Math.min(LONGEST_PAUSE_MS, Math.max(SHORTEST_PAUSE_MS, pause));
   if (!failures.length) {
     notice("");
-    return schedule(Math.max(SHORTEST_PAUSE_MS, PAUSE_PER_ANSWER * took));
+    return schedule(bounded(PAUSE_PER_ANSWER * took));
   }
-  const pause = Math.max(SHORTEST_PAUSE_MS, PAUSE_PER_FAILURE * took, ...failures.map((each) => each.pause));
+  const pause = bounded(Math.max(PAUSE_PER_FAILURE * took, ...failures.map((each) => each.pause)));
   report(failures, pause);
   schedule(pause);
 }
@@ -186,10 +201,11 @@ const areKnown = ({ start }) => alarms.next === null && start >= now() - RECENT_
 // --- showing ------------------------------------------------------------------------------------------------------
 
 function render(chosen) {
-  $("token").hidden = true;
   const empty = rooms?.length === 0;
-  $("empty").hidden = !empty;
+  const first = !empty && !$("empty").hidden;
   $("dashboard").hidden = empty;
+  hide($("token"), true, $("readings"));
+  hide($("empty"), !empty, $("readings"));
   $("dashboard").classList.remove("loading");
   if (empty) return showCommand();
   showAlarms();
@@ -199,9 +215,10 @@ function render(chosen) {
   showSummary();
   showChart();
   showTimes();
-  $("live").hidden = !shown.open;
-  $("later").disabled = shown.open;
-  if (chosen) $("status").textContent = spoken();
+  // Where it was switched off it can be switched on again, whatever is looked at meanwhile.
+  hide($("live"), !shown.open && !paused, $("earlier"));
+  off($("later"), shown.open);
+  if (chosen || first) $("status").textContent = spoken();
 }
 
 // What of the address makes no sense, and what is shown instead.
@@ -223,7 +240,7 @@ function spoken() {
 
 function saidOf({ average, then }) {
   if (!average) return "no answer";
-  const parts = average.average_temperature === null ? ["no readings in this interval"] : [`average ${temperature(average.average_temperature)} of ${count(average.count)} readings`];
+  const parts = average.average_temperature === null ? ["no readings in this interval"] : [`average ${temperature(average.average_temperature)} of ${count(average.count)} reading${average.count === 1 ? "" : "s"}`];
   if (then?.count) parts.push(`the ${shown.view.before} before ${temperature(then.average_temperature)}`);
   for (const { name, title } of limits()) if (average[name] && average[name].seconds !== null) parts.push(`${title.toLowerCase()} for ${hours(average[name].seconds)}`);
   return parts.join(", ");
@@ -327,7 +344,7 @@ function showChart() {
   const filled = answers.some(({ points, before }) => points.length || before?.length);
   chart.show({ start: +start, end: +end, seconds, series: answers, before: shown.view.before });
   $("plot").classList.toggle("vacant", !filled);
-  $("nothing").hidden = filled;
+  hide($("nothing"), filled, $("plot"));
   if (!filled) {
     const reading = choices().map(latest).find((each) => each);
     $("nothing").firstElementChild.textContent = absence(reading);
@@ -348,7 +365,7 @@ const between = ({ start, end }) => span(start, end, end - start < 6e5);
 function showAlarmsOfChart(answers) {
   const drawn = [...new Map(answers.flatMap((answer) => answer.alarms).map((each) => [each.alarm.id, each])).values()];
   const newest = shown.answers.some((answer) => answer.more) ? "the newest " : "";
-  $("excursions").hidden = !drawn.length;
+  hide($("excursions"), !drawn.length, $("plot"));
   $("excursions").firstElementChild.replaceChildren(`Alarms in this interval: ${newest}${count(drawn.length)} `, ...tally(drawn.map(({ alarm }) => alarm)));
   const named = answers.length > 1 || answers[0].choice.room === null;
   listOfChart($("excursions").lastElementChild, drawn, named, (start, end) => go({ ...view, last: null, start: whole(start), end: end && whole(end) }));
@@ -402,7 +419,7 @@ function showCommand() {
 function showAlarms() {
   const { known, open, next } = alarms;
   const over = known.filter(({ cleared }) => cleared);
-  $("alarms").hidden = !known.length;
+  hide($("alarms"), !known.length, $("readings"));
   $("alarms").classList.toggle("raised", open > 0);
   const heading = open ? `${count(open)} alarm${open === 1 ? "" : "s"}` : "No alarm now";
   if ($("alarms-heading").textContent !== heading) {
@@ -419,6 +436,21 @@ function showAlarms() {
 // --- the list of rooms --------------------------------------------------------------------------------------------
 
 let rows = new Map();
+let sections = new Map();
+
+// Has a place contain some elements in their order. What stays is not touched, and so neither the focus nor how far the
+// place is scrolled.
+function arrange(place, wanted) {
+  const kept = new Set(wanted);
+  for (const child of [...place.children]) if (!kept.has(child)) child.remove();
+  let next = place.firstElementChild;
+  for (const child of wanted) {
+    if (child === next) next = next.nextElementSibling;
+    else place.insertBefore(child, next);
+  }
+}
+
+const section = (building) => element("section", { dir: "auto", "aria-label": building }, element("h3", { textContent: building, dir: "auto", title: building }), element("ul"));
 
 function showRooms() {
   const buildings = grouped(rooms, ({ building_id }) => building_id);
@@ -426,19 +458,15 @@ function showRooms() {
     ...(own.length > 1 ? [{ building, room: null }] : []),
     ...own.map(({ room_id }) => ({ building, room: room_id })),
   ]);
-  // Rebuilt only if rooms came or went.
+  // Arranged anew only if rooms came or went.
   const keys = entries.map(key);
   const others = keys.join() !== [...rows.keys()].join();
   if (others) {
     rows = new Map(entries.map((choice) => [key(choice), rows.get(key(choice)) ?? row(choice)]));
     const groups = grouped(entries, ({ building }) => building);
-    const focused = document.activeElement;
-    $("rooms").replaceChildren(
-      ...[...groups].map(([building, own]) =>
-        element("section", { dir: "auto", "aria-label": building }, element("h3", { textContent: building, dir: "auto", title: building }), element("ul", {}, ...own.map((choice) => rows.get(key(choice)).item))),
-      ),
-    );
-    if ($("rooms").contains(focused)) focused.focus({ preventScroll: true });
+    sections = new Map([...groups.keys()].map((building) => [building, sections.get(building) ?? section(building)]));
+    for (const [building, own] of groups) arrange(sections.get(building).lastElementChild, own.map((choice) => rows.get(key(choice)).item));
+    arrange($("rooms"), [...sections.values()]);
     $("filter").hidden = rooms.length <= MANY_ROOMS;
   }
   const chosen = choices().map(key);
@@ -458,7 +486,7 @@ function showRooms() {
     if (text.textContent !== shown) text.textContent = shown;
   }
   const some = alarming.size;
-  $("alarmed").hidden = !some || rooms.length <= MANY_ROOMS;
+  hide($("alarmed"), !some || rooms.length <= MANY_ROOMS, $("filter"));
   $("alarmed").textContent = `Only rooms in alarm (${count(some)})`;
   $("rooms-alarms").textContent = some ? `${count(some)} in alarm` : "";
   if (others || $("alarmed").getAttribute("aria-pressed") === "true") filter();
@@ -508,6 +536,8 @@ function filter() {
 }
 
 function expand(open) {
+  // Where there is no such button, the rooms are always there.
+  if (!open && $("rooms-panel").contains(document.activeElement)) $("rooms-toggle").focus();
   $("rooms-toggle").setAttribute("aria-expanded", open);
 }
 
@@ -634,7 +664,8 @@ $("csv").addEventListener("click", () =>
 );
 
 $("every").addEventListener("click", async () => {
-  $("every").disabled = true;
+  if (isOff($("every"))) return;
+  off($("every"), true);
   await save("readings", async ({ answers, start, end }) => {
     const files = [];
     // One after the other: each may be large, and is kept by the browser wherever it keeps such.
@@ -643,7 +674,7 @@ $("every").addEventListener("click", async () => {
     }
     return wholeFile(files);
   });
-  $("every").disabled = false;
+  off($("every"), false);
 });
 
 // Saves what is made of what is shown.
