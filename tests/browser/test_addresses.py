@@ -94,6 +94,13 @@ def test_of_what_is_there_twice_the_first_is_taken(visit: Visit) -> None:
     expect(page.locator("#when")).to_contain_text("Asia/Tokyo")
 
 
+def test_a_room_of_a_building_that_is_left_out_is_left_out_with_it(visit: Visit) -> None:
+    page = shown(visit(view(*[("B1", None)] * 8, *[("B2", str(room)) for room in range(20)], **DAY)))
+    expect(page.get_by_role("heading", name="B1, all rooms")).to_be_visible()
+    said = ["building_id=B2 is one more than the 8 that fit"] * 12
+    expect(page.locator("#address")).to_have_text(f"Left out of the address: {'; '.join(said)}; and 8 more.")
+
+
 def test_a_room_that_is_named_twice_is_there_once(visit: Visit) -> None:
     page = shown(visit(view(("B1", "101"), ("B1", None), ("B1", "101"), **DAY)))
     expect(page.locator("#summary tbody tr")).to_have_count(2)

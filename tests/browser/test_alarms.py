@@ -1,5 +1,6 @@
 """Alarms in the dashboard: in the chart, in the list of rooms, as words, on paper and on a phone."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -274,6 +275,7 @@ def test_it_can_be_printed(visit: Visit, product: Product) -> None:
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     expect(page.locator("#excursions li")).to_have_count(3)
+    expect(page.locator(".tiles time")).to_have_text(re.compile(r"\d\d:\d\d:\d\d$"))
     for hidden in ("aside", "#periods", ".tools", "nav"):
         expect(page.locator(hidden).first).to_be_hidden()
     assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--surface')") == "#fff"

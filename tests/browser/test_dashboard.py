@@ -273,6 +273,11 @@ def test_it_is_used_with_the_keyboard_alone(visit: Visit, product: Product) -> N
     shown(page)
     start, end = (datetime.fromisoformat(value) for _, value in asked(page)[2:])
     assert end - start == timedelta(hours=12)
+    page.keyboard.press("End")
+    expect(plot(page)).not_to_have_attribute("aria-valuenow", "0")
+    # Of the next interval there may be fewer values.
+    page.keyboard.press("Escape")
+    expect(plot(page)).to_have_attribute("aria-valuenow", "0")
 
 
 def tab_to(page: Page, wanted: Locator, *, backwards: bool = False) -> None:

@@ -1,6 +1,7 @@
 """The dashboard where something fails: one question of several, the server for a while, the browser."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -118,6 +119,18 @@ def test_what_was_known_stays_and_is_said_to_be_old(visit: Visit) -> None:
     expect(tile(page, "Average")).to_have_text("21.00 \u00b0C")
     expect(room_of(page, "101 21.00 \u00b0C")).to_be_visible()
     expect(page.locator("#nothing")).to_be_hidden()
+
+
+def test_what_is_of_another_day_has_its_day(visit: Visit) -> None:
+    page = shown(visit(view(ROOMS[0], last="hour")))
+    page.clock.install()
+    page.reload()
+    shown(page)
+    for path in ("average", "series", "rooms", "alarms"):
+        fail(page, path)
+    page.clock.fast_forward("24:00:00")
+    ask_again(page)
+    expect(page.locator("#notice")).to_contain_text(re.compile(r"What is shown is from \d+ \w+, \d\d:\d\d:\d\d\."))
 
 
 # What browsers have had since 2021 or later.

@@ -158,6 +158,7 @@ export class Chart {
     const { left } = plot.cursor;
     if (left === undefined || left < 0 || !stops.length) {
       tip.hidden = true;
+      this.root.setAttribute("aria-valuenow", 0);
       this.root.setAttribute("aria-valuetext", "nothing chosen");
       return;
     }

@@ -7,10 +7,10 @@
 import { RECENT_MS, byRoom, list, listOfChart, placeOf, tally, within as alarmsWithin } from "./alarms.js";
 import { Failure, LONGEST_PAUSE_MS, ask, askAlarms, askRooms, now, token } from "./api.js";
 import { Chart, during, swatch } from "./chart.js";
-import { ago, bare, clock, count, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
+import { ago, bare, clock, count, day, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet, whole as wholeFile } from "./sheet.js";
 import { MOST_ROOMS, asNow, asTaken, beside, earlier, instant, interval, isLimit, key, read, write } from "./view.js";
-import { all, atWall, current, endOf, lengthOf, named, own, use, wall } from "./zones.js";
+import { all, atWall, current, dayOf, endOf, lengthOf, named, own, use, wall } from "./zones.js";
 
 const SHORTEST_PAUSE_MS = 5000;
 // Times as long as the answers took.
@@ -22,6 +22,8 @@ const DOWNLOAD_TIMEOUT_MS = 3600e3;
 // Of a room, or of a building, in the chart.
 const MOST_ALARMS = 1000;
 const CLOCK_ERROR_MS = 60e3;
+// Of an address, that are said.
+const MOST_FAULTS = 12;
 const REFUSED = "This token does not allow reading, or not any more.";
 
 const $ = (id) => document.getElementById(id);
@@ -144,7 +146,8 @@ function keep(answers, within) {
 
 function report(failures, pause) {
   const messages = [...new Set(failures.map(({ message }) => message.replace(/\.?$/, ".")))];
-  const known = shown?.at ? ` What is shown is from ${clock(shown.at, true)}.` : "";
+  const since = shown?.at && (dayOf(shown.at) === dayOf(now()) ? clock(shown.at, true) : `${day(shown.at)}, ${clock(shown.at, true)}`);
+  const known = since ? ` What is shown is from ${since}.` : "";
   const again = paused ? "" : ` Trying again every ${Math.round(pause / 1000)} seconds.`;
   notice(`${messages.join(" ")}${known}${again}`);
 }
@@ -224,7 +227,8 @@ function render(chosen) {
 // What of the address makes no sense, and what is shown instead.
 function showAddress() {
   $("address").hidden = !view.faults.length;
-  const text = `Left out of the address: ${view.faults.join("; ")}.`;
+  const left = view.faults.length - MOST_FAULTS;
+  const text = `Left out of the address: ${view.faults.slice(0, MOST_FAULTS).join("; ")}${left > 0 ? `; and ${count(left)} more` : ""}.`;
   if (view.faults.length && $("address").textContent !== text) $("address").textContent = text;
 }
 
@@ -749,8 +753,12 @@ const look = () => (document.hidden ? clearTimeout(timer) : (paused && $("notice
 addEventListener("online", look);
 document.addEventListener("visibilitychange", look);
 setInterval(showTimes, SHORTEST_PAUSE_MS);
-// On paper nobody opens anything.
-addEventListener("beforeprint", () => ($("excursions").open = true));
+// On paper nobody opens anything, and it is not known when "a minute ago" was.
+addEventListener("beforeprint", () => {
+  $("excursions").open = true;
+  for (const time of document.querySelectorAll("time")) time.textContent = time.title;
+});
+addEventListener("afterprint", showTimes);
 
 // For start.js, which says so otherwise.
 window.loaded = true;

@@ -20,16 +20,18 @@ export function read(search) {
   // Local times are those of the zone, which may be named behind them.
   use(query.getAll("tz").map(named).find(Boolean) ?? null);
   const taken = new Set();
+  let place = null;
   for (const [name, value] of query) {
     const faults = view.faults.length;
     if (taken.has(name)) {
       refuse(name, value, "is there a second time");
     } else if (name === "building_id") {
+      // Also of one that is left out: the room behind it goes with it.
+      place = { building: value, room: null };
       if (!value) refuse(name, value, "names no building");
       else if (view.rooms.length === MOST_ROOMS) refuse(name, value, `is one more than the ${MOST_ROOMS} that fit`);
-      else view.rooms.push({ building: value, room: null });
+      else view.rooms.push(place);
     } else if (name === "room_id") {
-      const place = view.rooms[view.rooms.length - 1];
       if (!value) refuse(name, value, "names no room");
       else if (!place || place.room !== null) refuse(name, value, "has no building_id before it");
       else place.room = value;
