@@ -558,6 +558,20 @@ def test_what_is_focused_and_scrolled_stays_so_when_new_values_come(visit: Visit
     assert table.evaluate("({ scrollLeft }) => scrollLeft")
 
 
+def test_what_is_selected_stays_so_unless_it_changes(visit: Visit, product: Product) -> None:
+    now = datetime.now(UTC)
+    product.send(reading("Copied", "1", 20, now - timedelta(minutes=30)))
+    page = shown(visit(view(("Copied", "1"), last="hour")))
+    page.get_by_text("Values as a table").click()
+    oldest = page.locator("#values tbody tr").last.locator("td").first
+    for number, (place, text) in enumerate([(tile(page, "Lowest"), "20.00 °C"), (oldest, "20.00")], start=2):
+        place.evaluate("(place) => getSelection().selectAllChildren(place)")
+        product.send(reading("Copied", "1", 25, now - timedelta(minutes=1, seconds=number)))
+        ask_again(page)
+        expect(tile(page, "Readings")).to_have_text(str(number))
+        assert page.evaluate("String(getSelection())") == text
+
+
 def test_letters_grow_together_and_nothing_is_written_over_something(visit: Visit) -> None:
     page = shown(visit(view(("B1", "101"), last="year"), viewport={"width": 320, "height": 640}))
     assert fits(page)

@@ -275,8 +275,17 @@ function showSummary() {
   const made = answers.length === 1 ? tiles(answers[0]) : comparison(answers);
   const before = $("summary").firstElementChild;
   // What is focused or scrolled stays so.
-  if (before.className === made.className) before.replaceChildren(...made.childNodes);
+  if (before.className === made.className) renew(before, made);
   else before.replaceWith(made);
+}
+
+// Has tiles or a table say what those say that were made anew. What says the same already is not touched: somebody may have
+// selected it, or hear it read aloud.
+function renew(place, made) {
+  const [before, after] = [place, made].map((each) => ({ head: each.querySelector("thead")?.textContent, body: each.querySelector("tbody") ?? each }));
+  if (before.head !== after.head) return place.replaceChildren(...made.childNodes);
+  const known = new Map([...before.body.children].map((each) => [each.outerHTML, each]));
+  arrange(before.body, [...after.body.children].map((each) => known.get(each.outerHTML) ?? each));
 }
 
 const number = (found) => element("data", { value: found ?? "", textContent: found === null ? "–" : count(found) });
@@ -402,11 +411,14 @@ function showValues() {
     const texts = one ? [bare(point.average), bare(point.min), bare(point.max), count(point.count), ...(earlierOnes ? [then ? bare(then.average) : "–"] : [])] : cells.map((cell) => (cell ? bare(cell.average) : "–"));
     return element("tr", {}, element("th", { scope: "row", textContent: span(point.start, point.end, seconds < 60) }), ...texts.map((textContent) => element("td", { textContent })));
   });
-  $("values").lastElementChild.replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
+  renew($("values").lastElementChild, element("div", {}, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
 }
 
 function showTimes() {
-  for (const time of document.querySelectorAll("time")) time.textContent = ago(new Date(time.dateTime), now());
+  for (const time of document.querySelectorAll("time")) {
+    const text = ago(new Date(time.dateTime), now());
+    if (time.textContent !== text) time.textContent = text;
+  }
 }
 
 function showCommand() {
