@@ -251,6 +251,7 @@ def test_thousands_of_alarms_leave_the_page_fluid(visit: Visit, product: Product
     page = shown(visit(view(("B1", "101"), last="year")))
     expect(page.locator("#excursions summary")).to_contain_text("Alarms in this interval: the newest 1,000")
     expect(page.locator("#alarms-heading")).to_have_text("12,000 alarms")
+    expect(page.get_by_role("status")).to_contain_text("12,000 alarms. \u2068B1\u2069 / \u2068101\u2069: ")
     assert len(listed(page)) == 101
     assert page.locator("#alarms-open li").count() == 101
     milliseconds = milliseconds_of_a_move(page)

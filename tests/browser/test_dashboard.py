@@ -180,6 +180,26 @@ def test_an_interval_of_ones_own_is_in_ones_own_time(visit: Visit, product: Prod
     expect(page.get_by_label("From", exact=True)).to_have_value("2024-12-01T07:30")
 
 
+def test_an_interval_that_is_half_typed_stays_while_something_else_is_chosen(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), last="hour")))
+    page.get_by_label("Custom").check()
+    page.get_by_label("From", exact=True).fill("2024-12-01T07:30:00")
+    room_of(page, "102").click()
+    shown(page)
+    page.get_by_label("To", exact=True).fill("2024-12-01T08:30:00")
+    page.get_by_role("button", name="Show", exact=True).click()
+    shown(page)
+    assert asked(page)[1:] == [
+        ("room_id", "102"),
+        ("start", "2024-12-01T06:30:00Z"),
+        ("end", "2024-12-01T07:30:00Z"),
+    ]
+    page.get_by_label("Hour").check()
+    page.get_by_label("Custom").check()
+    page.get_by_label("Hour").check()
+    expect(page.get_by_label("From", exact=True)).to_be_hidden()
+
+
 def test_drawing_over_the_chart_narrows_the_interval_and_shows_more_detail(visit: Visit) -> None:
     page = shown(visit(view(("B1", "101"), **DAY)))
     box = page.locator("#plot .u-over").bounding_box()

@@ -211,7 +211,8 @@ function render(chosen) {
   hide($("empty"), !empty, $("readings"));
   $("dashboard").classList.remove("loading");
   if (empty) return showCommand();
-  showAlarms();
+  const news = showAlarms();
+  if (news) $("status").textContent = news;
   if (rooms) showRooms();
   showAddress();
   if (!shown) return;
@@ -221,7 +222,7 @@ function render(chosen) {
   // Where it was switched off it can be switched on again, whatever is looked at meanwhile.
   hide($("live"), !shown.open && !paused, $("earlier"));
   off($("later"), shown.open);
-  if (chosen || first) $("status").textContent = spoken();
+  if (chosen || first) $("status").textContent = `${news && `${news}. `}${spoken()}`;
 }
 
 // What of the address makes no sense, and what is shown instead.
@@ -432,21 +433,21 @@ function showCommand() {
 
 // --- alarms -------------------------------------------------------------------------------------------------------
 
+// Returns what is to be told of them, if anything.
 function showAlarms() {
   const { known, open, next } = alarms;
   const over = known.filter(({ cleared }) => cleared);
   hide($("alarms"), !known.length, $("readings"));
   $("alarms").classList.toggle("raised", open > 0);
   const heading = open ? `${count(open)} alarm${open === 1 ? "" : "s"}` : "No alarm now";
-  if ($("alarms-heading").textContent !== heading) {
-    $("alarms-heading").textContent = heading;
-    $("status").textContent = heading;
-  }
+  const before = $("alarms-heading").textContent;
+  if (before !== heading) $("alarms-heading").textContent = heading;
   const onRoom = (choice) => go({ ...view, rooms: [choice] });
   list($("alarms-open"), known.filter(({ cleared }) => !cleared), now(), onRoom);
   $("alarms-cleared").hidden = !over.length;
   $("alarms-cleared").firstElementChild.textContent = `Over again within the last 7 days: ${next ? "more than " : ""}${count(over.length)}`;
   list($("alarms-cleared").lastElementChild, over, now(), onRoom);
+  return before !== heading && (before || known.length) ? heading : "";
 }
 
 // --- the list of rooms --------------------------------------------------------------------------------------------
@@ -561,12 +562,17 @@ function expand(open) {
 
 const whole = (date) => new Date(1000 * Math.round(date / 1000));
 
+const periodOf = ({ last, start, end, tz }) => JSON.stringify([last, start, end, tz]);
+
 function go(next) {
   const [start, end] = [next.start, next.end].map((date) => date && asTaken(date));
+  const before = periodOf(view);
   view = { ...next, rooms: next.rooms.length ? next.rooms : choices(), start, end, faults: [] };
   use(view.tz);
   if (write(view) !== location.search) history.pushState(null, "", write(view));
-  showPeriod();
+  // An interval that is half typed is none yet, and stays.
+  if (periodOf(view) === before) showMore();
+  else showPeriod();
   refresh({ chosen: true });
 }
 
@@ -597,10 +603,10 @@ function fill(input, date) {
 const chosenIn = (input) => (input.value === input.kept?.value ? input.kept.date : input.value ? atWall(Date.parse(`${input.value}Z`)) : null);
 
 $("periods").addEventListener("change", ({ target }) => {
-  if (target.value !== "own") return go({ ...view, last: target.value, start: null, end: null });
+  $("own").hidden = target.value !== "own";
+  if ($("own").hidden) return go({ ...view, last: target.value, start: null, end: null });
   const { start, end } = shown ?? interval(view, now());
   fillOwn(start, end);
-  $("own").hidden = false;
 });
 
 $("own").addEventListener("submit", (event) => {
