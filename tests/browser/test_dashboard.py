@@ -605,6 +605,13 @@ def test_letters_grow_together_and_nothing_is_written_over_something(visit: Visi
     assert fits(page)
 
 
+def beyond(page: Page) -> Any:
+    """The figures and buttons that are not within their frames."""
+    return page.locator(".tiles :is(data, time), .segments span, .tools button").evaluate_all("""(all) =>
+        all.filter((each) => each.getBoundingClientRect().right >
+            each.closest(".card, .segments").getBoundingClientRect().right).map(({ textContent }) => textContent)""")
+
+
 def test_the_letters_of_the_chart_are_as_large_as_the_reader_wants_letters(visit: Visit) -> None:
     page = visit("/docs")
     page.context.add_init_script(WRITTEN)
@@ -613,18 +620,16 @@ def test_the_letters_of_the_chart_are_as_large_as_the_reader_wants_letters(visit
         page.goto(page.url.partition("?")[0].replace("/docs", "/") + view(("B1", "101"), **DAY)[1:])
         shown(page)
         assert {text["size"] for text in page.evaluate("written")} == {size}
+        assert beyond(page) == []
         keep(page, f"letters-{size}", full_page=True)
 
 
 def test_figures_are_within_their_frames(visit: Visit, product: Product) -> None:
     product.send(reading("Cold", "1", -50))
-    beyond = """(all) => all.filter((each) =>
-        each.getBoundingClientRect().right > each.closest(".card").getBoundingClientRect().right)
-        .map(({ textContent }) => textContent)"""
     page = shown(visit(view(("Cold", "1"), last="hour"), locale="fa-IR"))
     for width in (360, 641, 768, 961, 1024, 1280):
         page.set_viewport_size({"width": width, "height": 820})
-        assert page.locator(".tiles :is(data, time)").evaluate_all(beyond) == [], width
+        assert beyond(page) == [], width
     keep(page, "figures")
 
 
