@@ -97,7 +97,7 @@ def saved(page: Page, button: str = "CSV") -> tuple[str, str]:
     return download.value.suggested_filename, path.read_bytes().decode()
 
 
-# Every text that was last written on a canvas: what it says, where it begins and ends, and how wide the canvas is.
+# Every text that was last written on a canvas: what it says, how, where it begins and ends, and how wide the canvas is.
 WRITTEN = """
 window.written = [];
 const clear = CanvasRenderingContext2D.prototype.clearRect;
@@ -110,7 +110,8 @@ CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...rest) {
     const { width } = this.measureText(text);
     const left = x - { right: width, end: width, center: width / 2 }[this.textAlign] || x;
     const { e } = this.getTransform();
-    written.push({ text, left: left + e, right: left + width + e, canvas: this.canvas.width, y });
+    const [canvas, size, colour] = [this.canvas.width, parseFloat(this.font), this.fillStyle];
+    written.push({ text, size, colour, left: left + e, right: left + width + e, canvas, y });
     return write.call(this, text, x, y, ...rest);
 };
 """

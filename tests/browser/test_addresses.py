@@ -83,6 +83,24 @@ def test_an_end_that_is_not_after_the_start_is_left_out(visit: Visit, end: str) 
     expect(tile(page, "Readings")).to_have_text("1")
 
 
+def test_of_what_is_there_twice_the_first_is_taken(visit: Visit) -> None:
+    twice = "start=2024-12-01&start=2024-12-02&tz=Asia/Tokyo&tz=UTC&last=day"
+    page = shown(visit(f"/?building_id=B1&room_id=101&{twice}"))
+    expect(page.locator("#address")).to_have_text(
+        "Left out of the address: start=2024-12-02 is there a second time; tz=UTC is there a second time;"
+        " last=day has no place beside start."
+    )
+    expect(page.get_by_label("From", exact=True)).to_have_value("2024-12-01T00:00")
+    expect(page.locator("#when")).to_contain_text("Asia/Tokyo")
+
+
+def test_a_room_of_a_building_that_is_left_out_is_left_out_with_it(visit: Visit) -> None:
+    page = shown(visit(view(*[("B1", None)] * 8, *[("B2", str(room)) for room in range(20)], **DAY)))
+    expect(page.get_by_role("heading", name="B1, all rooms")).to_be_visible()
+    said = ["building_id=B2 is one more than the 8 that fit"] * 12
+    expect(page.locator("#address")).to_have_text(f"Left out of the address: {'; '.join(said)}; and 8 more.")
+
+
 def test_a_room_that_is_named_twice_is_there_once(visit: Visit) -> None:
     page = shown(visit(view(("B1", "101"), ("B1", None), ("B1", "101"), **DAY)))
     expect(page.locator("#summary tbody tr")).to_have_count(2)

@@ -1,5 +1,6 @@
 """Alarms in the dashboard: in the chart, in the list of rooms, as words, on paper and on a phone."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -250,6 +251,7 @@ def test_thousands_of_alarms_leave_the_page_fluid(visit: Visit, product: Product
     page = shown(visit(view(("B1", "101"), last="year")))
     expect(page.locator("#excursions summary")).to_contain_text("Alarms in this interval: the newest 1,000")
     expect(page.locator("#alarms-heading")).to_have_text("12,000 alarms")
+    expect(page.get_by_role("status")).to_contain_text("12,000 alarms. \u2068B1\u2069 / \u2068101\u2069: ")
     assert len(listed(page)) == 101
     assert page.locator("#alarms-open li").count() == 101
     milliseconds = milliseconds_of_a_move(page)
@@ -274,6 +276,7 @@ def test_it_can_be_printed(visit: Visit, product: Product) -> None:
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     expect(page.locator("#excursions li")).to_have_count(3)
+    expect(page.locator(".tiles time")).to_have_text(re.compile(r"\d\d:\d\d:\d\d$"))
     for hidden in ("aside", "#periods", ".tools", "nav"):
         expect(page.locator(hidden).first).to_be_hidden()
     assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--surface')") == "#fff"

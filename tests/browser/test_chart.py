@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Product, Visit, keep
 from tests.browser.support import DAY, PHONE, WRITTEN, asked, plot, reading, shown, tile, view
-from tests.support import LONG
+from tests.support import LONG, wait_until
 
 START = datetime.fromisoformat(DAY["start"])
 # Whether the chart is as wide as its place, and drawn so.
@@ -152,6 +152,21 @@ def test_what_is_clicked_is_large_enough(visit: Visit, options: dict[str, Any]) 
     if options:
         page.get_by_role("button", name="Rooms").click()
     assert page.evaluate(SMALL) == []
+
+
+def test_two_fingers_on_the_chart_enlarge_the_page(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "near"), **DAY), **PHONE))
+    over = page.locator("#plot .u-over")
+    over.scroll_into_view_if_needed()
+    box = over.bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    session = page.context.new_cdp_session(page)
+    for step in range(20):
+        points = [{"x": x + side * (20 + 4 * step), "y": y, "id": side + 1} for side in (-1, 1)]
+        session.send("Input.dispatchTouchEvent", {"type": "touchMove" if step else "touchStart", "touchPoints": points})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    wait_until(lambda: page.evaluate("visualViewport.scale") > 1.5)
 
 
 def lines_written(page: Page) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 import random
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,6 +17,7 @@ from tests.browser.conftest import Product, Start, Visit, keep, milliseconds_of_
 from tests.browser.support import (
     DAY,
     PHONE,
+    WRITTEN,
     accessible,
     ask_again,
     asked,
@@ -179,6 +180,26 @@ def test_an_interval_of_ones_own_is_in_ones_own_time(visit: Visit, product: Prod
     expect(page.get_by_label("From", exact=True)).to_have_value("2024-12-01T07:30")
 
 
+def test_an_interval_that_is_half_typed_stays_while_something_else_is_chosen(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), last="hour")))
+    page.get_by_label("Custom").check()
+    page.get_by_label("From", exact=True).fill("2024-12-01T07:30:00")
+    room_of(page, "102").click()
+    shown(page)
+    page.get_by_label("To", exact=True).fill("2024-12-01T08:30:00")
+    page.get_by_role("button", name="Show", exact=True).click()
+    shown(page)
+    assert asked(page)[1:] == [
+        ("room_id", "102"),
+        ("start", "2024-12-01T06:30:00Z"),
+        ("end", "2024-12-01T07:30:00Z"),
+    ]
+    page.get_by_label("Hour").check()
+    page.get_by_label("Custom").check()
+    page.get_by_label("Hour").check()
+    expect(page.get_by_label("From", exact=True)).to_be_hidden()
+
+
 def test_drawing_over_the_chart_narrows_the_interval_and_shows_more_detail(visit: Visit) -> None:
     page = shown(visit(view(("B1", "101"), **DAY)))
     box = page.locator("#plot .u-over").bounding_box()
@@ -272,6 +293,11 @@ def test_it_is_used_with_the_keyboard_alone(visit: Visit, product: Product) -> N
     shown(page)
     start, end = (datetime.fromisoformat(value) for _, value in asked(page)[2:])
     assert end - start == timedelta(hours=12)
+    page.keyboard.press("End")
+    expect(plot(page)).not_to_have_attribute("aria-valuenow", "0")
+    # Of the next interval there may be fewer values.
+    page.keyboard.press("Escape")
+    expect(plot(page)).to_have_attribute("aria-valuenow", "0")
 
 
 def tab_to(page: Page, wanted: Locator, *, backwards: bool = False) -> None:
@@ -347,6 +373,32 @@ def test_nothing_is_asked_while_nobody_looks(visit: Visit) -> None:
     page.clock.run_for(600_000)
     assert requested == []
     expect(live).to_have_attribute("aria-pressed", "false")
+
+
+def test_what_was_paused_can_go_on_whatever_is_looked_at(visit: Visit) -> None:
+    page = shown(visit(view(("B1", "101"), last="hour")))
+    live = page.get_by_role("button", name="Live")
+    live.click()
+    page.get_by_role("button", name="Earlier").click()
+    expect(page.get_by_role("button", name="Later")).to_be_enabled()
+    expect(live).to_have_attribute("aria-pressed", "false")
+    live.click()
+    expect(live).to_be_hidden()
+    expect(page.get_by_role("button", name="Earlier")).to_be_focused()
+
+
+def test_an_interval_that_ends_while_it_is_looked_at_is_whole(visit: Visit, product: Product) -> None:
+    end = datetime.now(UTC) + timedelta(seconds=4)
+    product.send(reading("End", "1", 20))
+    interval = {"start": (end - timedelta(hours=1)).isoformat(), "end": end.isoformat()}
+    page = shown(visit(view(("End", "1"), **interval)))
+    expect(page.get_by_role("button", name="Live")).to_be_visible()
+    product.send(reading("End", "1", 30, end - timedelta(milliseconds=1)))
+    wait_until(lambda: datetime.now(UTC) > end)
+    ask_again(page)
+    expect(tile(page, "Highest")).to_have_text("30.00 °C")
+    expect(page.get_by_role("button", name="Live")).to_be_hidden()
+    expect(page.get_by_role("button", name="Later")).to_be_enabled()
 
 
 def test_a_room_without_readings_in_the_interval_leads_to_its_latest(visit: Visit) -> None:
@@ -526,8 +578,22 @@ def test_what_is_focused_and_scrolled_stays_so_when_new_values_come(visit: Visit
     assert table.evaluate("({ scrollLeft }) => scrollLeft")
 
 
+def test_what_is_selected_stays_so_unless_it_changes(visit: Visit, product: Product) -> None:
+    now = datetime.now(UTC)
+    product.send(reading("Copied", "1", 20, now - timedelta(minutes=30)))
+    page = shown(visit(view(("Copied", "1"), last="hour")))
+    page.get_by_text("Values as a table").click()
+    oldest = page.locator("#values tbody tr").last.locator("td").first
+    for number, (place, text) in enumerate([(tile(page, "Lowest"), "20.00 °C"), (oldest, "20.00")], start=2):
+        place.evaluate("(place) => getSelection().selectAllChildren(place)")
+        product.send(reading("Copied", "1", 25, now - timedelta(minutes=1, seconds=number)))
+        ask_again(page)
+        expect(tile(page, "Readings")).to_have_text(str(number))
+        assert page.evaluate("String(getSelection())") == text
+
+
 def test_letters_grow_together_and_nothing_is_written_over_something(visit: Visit) -> None:
-    page = shown(visit(view(("B1", "101"), **DAY), viewport={"width": 320, "height": 640}))
+    page = shown(visit(view(("B1", "101"), last="year"), viewport={"width": 320, "height": 640}))
     assert fits(page)
     assert page.evaluate("(([title]) => title.scrollWidth <= title.clientWidth)(document.querySelectorAll('h1'))")
     keep(page, "320", full_page=True)
@@ -536,10 +602,42 @@ def test_letters_grow_together_and_nothing_is_written_over_something(visit: Visi
     before = page.evaluate(sizes)
     page.evaluate("document.documentElement.style.fontSize = '32px'")
     assert page.evaluate(sizes) == pytest.approx([2 * size for size in before])
+    assert fits(page)
+
+
+def beyond(page: Page) -> Any:
+    """The figures and buttons that are not within their frames."""
+    return page.locator(".tiles :is(data, time), .segments span, .tools button").evaluate_all("""(all) =>
+        all.filter((each) => each.getBoundingClientRect().right >
+            each.closest(".card, .segments").getBoundingClientRect().right).map(({ textContent }) => textContent)""")
+
+
+def test_the_letters_of_the_chart_are_as_large_as_the_reader_wants_letters(visit: Visit) -> None:
+    page = visit("/docs")
+    page.context.add_init_script(WRITTEN)
+    for script, size in ("", 12), ("document.documentElement.style.fontSize = '32px'", 24):
+        page.context.add_init_script(f"addEventListener('readystatechange', () => {{ {script} }}, true)")
+        page.goto(page.url.partition("?")[0].replace("/docs", "/") + view(("B1", "101"), **DAY)[1:])
+        shown(page)
+        assert {text["size"] for text in page.evaluate("written")} == {size}
+        assert beyond(page) == []
+        keep(page, f"letters-{size}", full_page=True)
+
+
+def test_figures_are_within_their_frames(visit: Visit, product: Product) -> None:
+    product.send(reading("Cold", "1", -50))
+    page = shown(visit(view(("Cold", "1"), last="hour"), locale="fa-IR"))
+    for width in (360, 641, 768, 961, 1024, 1280):
+        page.set_viewport_size({"width": width, "height": 820})
+        assert beyond(page) == [], width
+    keep(page, "figures")
 
 
 def test_in_the_colours_of_the_system_what_is_chosen_has_a_frame(visit: Visit) -> None:
-    page = shown(visit(view(("B1", "101"), last="day"), forced_colors="active"))
+    page = visit("/docs", forced_colors="active")
+    page.context.add_init_script(WRITTEN)
+    page.goto(page.url.replace("/docs", view(("B1", "101"), last="day")))
+    shown(page)
     style = "(element) => getComputedStyle(element).outlineStyle"
     spans = page.locator("#periods span")
     assert spans.evaluate_all("(all) => all.map((each) => getComputedStyle(each).outlineStyle)").count("solid") == 1
@@ -550,6 +648,8 @@ def test_in_the_colours_of_the_system_what_is_chosen_has_a_frame(visit: Visit) -
     expect(live).to_have_attribute("aria-pressed", "false")
     assert live.evaluate(style) != "solid"
     keep(page, "forced-colours")
+    # What is drawn is as plain as what is written.
+    assert {text["colour"] for text in page.evaluate("written")} == {"#000000"}
 
 
 @pytest.mark.parametrize("width", [360, 1920, *([768] if LONG else [])])

@@ -1,6 +1,7 @@
 """The dashboard where something fails: one question of several, the server for a while, the browser."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -120,6 +121,18 @@ def test_what_was_known_stays_and_is_said_to_be_old(visit: Visit) -> None:
     expect(page.locator("#nothing")).to_be_hidden()
 
 
+def test_what_is_of_another_day_has_its_day(visit: Visit) -> None:
+    page = shown(visit(view(ROOMS[0], last="hour")))
+    page.clock.install()
+    page.reload()
+    shown(page)
+    for path in ("average", "series", "rooms", "alarms"):
+        fail(page, path)
+    page.clock.fast_forward("24:00:00")
+    ask_again(page)
+    expect(page.locator("#notice")).to_contain_text(re.compile(r"What is shown is from \d+ \w+, \d\d:\d\d:\d\d\."))
+
+
 # What browsers have had since 2021 or later.
 NEW = """
 for (const [holder, name] of [
@@ -195,6 +208,19 @@ def test_what_is_typed_for_a_token_stays_while_somebody_looks_it_up(visit: Visit
     page.wait_for_load_state("networkidle")
     expect(page.get_by_label("Token")).to_have_value("half-a-tok")
     expect(page.get_by_text("This token does not allow reading")).to_be_visible()
+
+
+def test_what_slept_for_hours_asks_again_soon(visit: Visit) -> None:
+    page = shown(visit(view(ROOMS[0], last="hour")))
+    page.clock.install()
+    page.reload()
+    shown(page)
+    page.route("**/average?*", lambda _: None)
+    with page.expect_request("**/average?*"):
+        ask_again(page)
+    page.clock.fast_forward("08:00:00")
+    expect(page.locator("#notice")).to_contain_text("The server does not answer.")
+    expect(page.locator("#notice")).to_contain_text("Trying again every 300 seconds.")
 
 
 def test_it_says_that_it_tries_again_only_where_it_does(visit: Visit) -> None:

@@ -107,6 +107,15 @@ def test_rooms_are_compared_by_them_and_nobody_is_kept_out(visit: Visit, options
         keep(page, f"limits-{scheme}-{size}", full_page=True)
 
 
+def test_every_column_is_on_the_paper(visit: Visit) -> None:
+    # As wide as A4 is between its margins.
+    page = shown(visit(view(ROOM, OTHER, **DAY, **WISHES, before="week"), viewport={"width": 700, "height": 900}))
+    page.emulate_media(media="print")
+    table = page.get_by_role("region", name="The rooms compared")
+    assert table.evaluate("({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth")
+    page.pdf(path=str(keep(page, "limits-print", full_page=True).with_suffix(".pdf")))
+
+
 def test_what_nobody_knows_any_more_is_no_hour(visit: Visit, product: Product) -> None:
     product.send(*(reading("Old", "1", 20 + minute % 20, BEGIN + timedelta(minutes=minute)) for minute in range(50)))
     product.execute("UPDATE upkeep SET retention = interval '1 hour'")

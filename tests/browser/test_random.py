@@ -96,7 +96,7 @@ class Player:
         self.page.get_by_role("button", name="Show", exact=True).click()
 
     def shift(self) -> None:
-        self._any("#earlier, #later:not(:disabled)").click()
+        self._any("#earlier, #later:not([aria-disabled=true])").click()
 
     def zone(self) -> None:
         self.page.locator("#tz").fill(self.numbers.choice(ZONES))

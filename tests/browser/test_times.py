@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Product, Visit
-from tests.browser.support import asked, reading, shown, view
+from tests.browser.support import WRITTEN, asked, reading, shown, view
 
 ROOM = ("B1", "101")
 # In Berlin clocks are put back at 01:00 UTC, from 03:00 to 02:00, and forward on 31 March 2024 from 02:00 to 03:00.
@@ -96,6 +96,27 @@ def test_show_asks_for_what_is_shown_even_in_the_hour_that_comes_twice(visit: Vi
     page.get_by_role("button", name="Show", exact=True).click()
     shown(page)
     assert asked(page)[2:] == [("start", interval["start"]), ("end", f"2024-10-27T{hour}:40:00Z")]
+
+
+@pytest.mark.parametrize(
+    ("interval", "dates"),
+    [
+        # A year began on the 20th of March.
+        (("2024-03-12T12:00:00Z", "2024-03-26T12:00:00Z"), ["3 Farvardin 1403 AP"]),
+        # Months of ours begin within theirs.
+        (("2023-06-15T00:00:00Z", "2025-06-15T00:00:00Z"), ["11 Dey 1402 AP", "12 Dey 1403 AP"]),
+    ],
+)
+def test_years_and_months_are_those_of_the_calendar_of_the_reader(
+    visit: Visit, interval: tuple[str, str], dates: list[str]
+) -> None:
+    page = visit("/docs", locale="en-GB-u-ca-persian", viewport={"width": 1920, "height": 820})
+    page.context.add_init_script(WRITTEN)
+    start, end = interval
+    page.goto(page.url.replace("/docs", view(ROOM, start=start, end=end)))
+    shown(page)
+    written = page.evaluate("written.map(({ text }) => text.replace(/[^\\p{L}\\p{N} ]/gu, ''))")
+    assert set(dates) <= set(written), written
 
 
 @pytest.mark.parametrize(

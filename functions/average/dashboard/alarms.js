@@ -1,9 +1,9 @@
 // Alarms: what they say, which of them a chart shows, and lists of them.
 
 import { now } from "./api.js";
-import { apart, clock, count, day, duration, element, grouped, moment, roomName, roomText, span, temperature, thisYear } from "./format.js";
+import { apart, clock, count, day, duration, element, grouped, moment, roomName, roomText, span, temperature, thisYear, year } from "./format.js";
 import { key } from "./view.js";
-import { current, yearOf } from "./zones.js";
+import { current } from "./zones.js";
 
 // The API tells without being asked of those that ended within so long.
 export const RECENT_MS = 7 * 24 * 3600e3;
@@ -63,14 +63,27 @@ export function tally(alarms) {
   return [...grouped(alarms, ({ kind }) => kind)].map(([kind, some]) => element("span", { className: "kind" }, sign(kind), ` ${kindOf(kind).short}${some.length > 1 ? ` ${count(some.length)}` : ""}`));
 }
 
-// Rebuilt only if it changed: the focus stays where it is.
+// Rebuilt only if it changed. The focus stays on the alarm where it is, or what is in its place then.
 function fill(place, some, state, entry) {
   // The times in it are of a zone, and have their year unless it is this one.
-  const whole = JSON.stringify([current(), yearOf(now()), state]);
+  const whole = JSON.stringify([current(), year(now()), state]);
   if (place.dataset.state === whole) return;
   place.dataset.state = whole;
   const left = some.length - MOST_LISTED;
+  const before = [...place.children].findIndex((each) => each.contains(document.activeElement));
+  const { id } = place.children[before]?.dataset ?? {};
   place.replaceChildren(...some.slice(0, MOST_LISTED).map(entry), ...(left > 0 ? [element("li", { className: "quiet", textContent: `and ${count(left)} more` })] : []));
+  if (before < 0) return;
+  const buttons = [...place.querySelectorAll("button")];
+  const same = buttons.find((each) => each.parentElement.dataset.id === id);
+  const next = same ?? buttons[Math.min(before, buttons.length - 1)] ?? place.closest("section").querySelector("summary");
+  next.focus({ preventScroll: true });
+}
+
+function line(alarm, ...content) {
+  const made = element("li", {}, sign(alarm.kind), ...content);
+  made.dataset.id = alarm.id;
+  return made;
 }
 
 // `onRoom(choice)` is told which room the reader has chosen.
@@ -79,7 +92,7 @@ export function list(place, alarms, now, onRoom) {
     const button = element("button", { type: "button" }, roomName(placeOf(alarm)));
     button.addEventListener("click", () => onRoom(placeOf(alarm)));
     const times = alarm.cleared ? ["from ", moment(alarm.raised, now), " to ", moment(alarm.cleared, now)] : [moment(alarm.raised, now)];
-    return element("li", {}, sign(alarm.kind), button, said(alarm, ", ", ...times));
+    return line(alarm, button, said(alarm, ", ", ...times));
   });
 }
 
@@ -96,7 +109,7 @@ export function listOfChart(place, drawn, named, onInterval) {
     button.addEventListener("click", () => onInterval(new Date(from - around), to === Infinity ? null : new Date(to + around)));
     const noticed = late(alarm) ? [`, told ${day(new Date(alarm.noticed))}, ${clock(new Date(alarm.noticed))}`] : [];
     const room = named ? [roomName(placeOf(alarm))] : [];
-    return element("li", {}, sign(alarm.kind), button, ...room, said(alarm, ...noticed));
+    return line(alarm, button, ...room, said(alarm, ...noticed));
   });
 }
 

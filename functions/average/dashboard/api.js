@@ -1,8 +1,9 @@
 // Questions to the API, with the token of this tab if there is one.
 
 const ANSWER_TIMEOUT_MS = 30e3;
-// However long a server asks to be left alone: a page that is looked at asks again after this.
-const LONGEST_PAUSE_MS = 300e3;
+// However long a server asks to be left alone, or seems to have taken because the machine slept: a page that is looked at
+// asks again after this.
+export const LONGEST_PAUSE_MS = 300e3;
 const FIRST_ALARMS = 1000;
 let skew = 0;
 

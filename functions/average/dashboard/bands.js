@@ -13,7 +13,10 @@ const HATCHES = {
   low: [[0, 0, TILE_PX, TILE_PX]],
   silent: [[0, TILE_PX / 2, TILE_PX / 2, TILE_PX / 2]],
 };
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const root = () => getComputedStyle(document.documentElement);
+export const style = (name) => root().getPropertyValue(name).trim();
+// As large as the reader wants the letters of the page, in whole pixels: `size` is that of usual ones.
+export const letters = (size) => Math.round((size * parseFloat(root().fontSize)) / 16);
 
 // `series` has the alarms of each line. Of one line they are bands as high as the chart, with their thresholds; of
 // several each has a row of its own, in the colour of the line.
@@ -112,7 +115,7 @@ function thresholds(plot, alarms, hue, ratio) {
     ctx.stroke();
     ctx.setLineDash([]);
     const widest = own.reduce((one, other) => (other[1] - other[0] > one[1] - one[0] ? other : one));
-    ctx.font = `600 ${11 * ratio}px ${style("--font")}`;
+    ctx.font = `600 ${letters(11) * ratio}px ${style("--font")}`;
     const text = degrees(limit);
     if (widest[1] - widest[0] < ctx.measureText(text).width + 8 * ratio) continue;
     ctx.textAlign = "left";

@@ -2,9 +2,9 @@
 // uPlot, which is a script of its own and leaves a global behind.
 
 import { few, sign } from "./alarms.js";
-import { drawBands, heightOfRows } from "./bands.js";
-import { day, degrees, element, month, offset, roomName, roomText, span, temperature, time, twin } from "./format.js";
-import { ahead, dayOf, ticks, yearOf } from "./zones.js";
+import { drawBands, heightOfRows, letters, style } from "./bands.js";
+import { day, degrees, element, month, offset, roomName, roomText, span, temperature, time, twin, year } from "./format.js";
+import { ahead, dayOf, ticks } from "./zones.js";
 
 const { uPlot } = window;
 // Of each room: its average, lowest, highest, and the average of before.
@@ -19,8 +19,7 @@ const BESIDE_AXIS_PX = 16;
 const FEW_POINTS = 60;
 
 export const dash = (index) => DASHES[index % DASHES.length];
-export const colour = (index) => getComputedStyle(document.documentElement).getPropertyValue(`--series-${index + 1}`).trim();
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export const colour = (index) => style(`--series-${index + 1}`);
 
 export class Chart {
   // `onZoom(start, end)` is told which interval the reader has chosen in the chart.
@@ -61,7 +60,7 @@ export class Chart {
   }
 
   options() {
-    const axis = { stroke: () => style("--quiet"), font: `12px ${style("--font")}` };
+    const axis = { stroke: () => style("--quiet"), font: `${letters(12)}px ${style("--font")}` };
     const lines = { grid: { stroke: () => style("--line"), width: 1 }, ticks: { stroke: () => style("--line"), width: 1, size: 6 } };
     return {
       ...this.size(),
@@ -70,7 +69,7 @@ export class Chart {
       cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 9 } },
       scales: { x: { range: () => [this.start / 1000, this.end / 1000] }, y: { range: (plot, least, most) => padded(least, most, heightOfRows(this.series) / plot.height) } },
       axes: [
-        { ...axis, ...lines, space: (plot) => this.reach(plot).apart, size: 46, splits: (_, __, ___, ____, step) => ticks(this.start, this.end, 1000 * step).map((at) => at / 1000), values: (_, found, __, ___, step) => times(found, step) },
+        { ...axis, ...lines, space: (plot) => this.reach(plot).apart, size: letters(46), splits: (_, __, ___, ____, step) => ticks(this.start, this.end, 1000 * step).map((at) => at / 1000), values: (_, found, __, ___, step) => times(found, step) },
         { ...axis, ...lines, size: widest, gap: 6, values: (_, ticks) => ticks.map(degrees) },
       ],
       series: [{}, ...this.series.flatMap((_, index) => this.lines(index))],
@@ -159,6 +158,7 @@ export class Chart {
     const { left } = plot.cursor;
     if (left === undefined || left < 0 || !stops.length) {
       tip.hidden = true;
+      this.root.setAttribute("aria-valuenow", 0);
       this.root.setAttribute("aria-valuetext", "nothing chosen");
       return;
     }
@@ -285,7 +285,7 @@ function widest(plot, labels, axis) {
 // What may be written at the times of an interval, but for its first one.
 function labels(start, end) {
   const length = end - start;
-  const years = yearOf(start) !== yearOf(end);
+  const years = year(start) !== year(end);
   const changes = twin(start) || twin(end) || ahead(start) !== ahead(end);
   const dates = Array.from({ length: 25 }, (_, part) => new Date(+start + (length * part) / 24));
   return [
@@ -302,7 +302,7 @@ function times(found, step) {
     const date = new Date(1000 * tick);
     const before = index > 0 && new Date(1000 * found[index - 1]);
     if (step >= 28 * DAY_SECONDS) return month(date);
-    if (step >= DAY_SECONDS) return before && yearOf(before) === yearOf(date) ? day(date, false) : day(date);
+    if (step >= DAY_SECONDS) return before && year(before) === year(date) ? day(date, false) : day(date);
     const begins = !before || dayOf(date) !== dayOf(before);
     const beneath = begins ? day(date, before ? false : undefined) : twin(date) ? offset(date) : "";
     return `${time(date, step < 60)}\n${beneath}`;

@@ -5,12 +5,12 @@
 // time at most; a hidden tab asks nothing.
 
 import { RECENT_MS, byRoom, list, listOfChart, placeOf, tally, within as alarmsWithin } from "./alarms.js";
-import { Failure, ask, askAlarms, askRooms, now, token } from "./api.js";
+import { Failure, LONGEST_PAUSE_MS, ask, askAlarms, askRooms, now, token } from "./api.js";
 import { Chart, during, swatch } from "./chart.js";
-import { ago, bare, clock, count, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
+import { ago, bare, clock, count, day, degreeHours, degrees, element, grouped, hours, moment as momentAt, roomName, roomText, span, temperature, twin, width, zone } from "./format.js";
 import { sheet, whole as wholeFile } from "./sheet.js";
 import { MOST_ROOMS, asNow, asTaken, beside, earlier, instant, interval, isLimit, key, read, write } from "./view.js";
-import { all, atWall, current, endOf, lengthOf, named, own, use, wall } from "./zones.js";
+import { all, atWall, current, dayOf, endOf, lengthOf, named, own, use, wall } from "./zones.js";
 
 const SHORTEST_PAUSE_MS = 5000;
 // Times as long as the answers took.
@@ -22,9 +22,24 @@ const DOWNLOAD_TIMEOUT_MS = 3600e3;
 // Of a room, or of a building, in the chart.
 const MOST_ALARMS = 1000;
 const CLOCK_ERROR_MS = 60e3;
+// Of an address, that are said.
+const MOST_FAULTS = 12;
 const REFUSED = "This token does not allow reading, or not any more.";
 
 const $ = (id) => document.getElementById(id);
+
+// Hides or shows something. A focus that was within goes on to another place: without one, who uses the keyboard or a
+// screen reader would begin at the top again.
+function hide(place, hidden, heir) {
+  const focused = hidden && place.contains(document.activeElement);
+  place.hidden = hidden;
+  if (focused) heir.focus({ preventScroll: true });
+}
+
+// A button that is really disabled loses the focus.
+const off = (button, is) => button.setAttribute("aria-disabled", is);
+const isOff = (button) => button.getAttribute("aria-disabled") === "true";
+
 const chart = new Chart($("plot"), $("tip"), (start, end) => go({ ...view, last: null, start: whole(start), end: new Date(Math.max(whole(end), +whole(start) + 1000)) }));
 
 let view = read(location.search);
@@ -62,7 +77,8 @@ async function refresh({ chosen = false } = {}) {
     if (failures.length) report(failures, SHORTEST_PAUSE_MS);
     if (!standing.some(isKnown)) standing = (rooms ?? []).slice(0, 1).map(placeOf);
     const within = interval(view, now());
-    const all = choices().length && (chosen || within.open || shown?.view !== view || shown.lacking);
+    // Once more after its end has passed: what came last is not there yet.
+    const all = choices().length && (chosen || within.open || shown?.open || shown?.view !== view || shown.lacking);
     const asked = all ? choices().map((choice) => askAbout(choice, within, signal, settled)) : [];
     const [answers] = await Promise.all([Promise.all(asked), first || askForRoomsAndAlarms(signal, settled)]);
     if (all) keep(answers, within);
@@ -75,11 +91,12 @@ async function refresh({ chosen = false } = {}) {
   begun();
   render(chosen);
   const took = performance.now() - started;
+  const bounded = (pause) => Math.min(LONGEST_PAUSE_MS, Math.max(SHORTEST_PAUSE_MS, pause));
   if (!failures.length) {
     notice("");
-    return schedule(Math.max(SHORTEST_PAUSE_MS, PAUSE_PER_ANSWER * took));
+    return schedule(bounded(PAUSE_PER_ANSWER * took));
   }
-  const pause = Math.max(SHORTEST_PAUSE_MS, PAUSE_PER_FAILURE * took, ...failures.map((each) => each.pause));
+  const pause = bounded(Math.max(PAUSE_PER_FAILURE * took, ...failures.map((each) => each.pause)));
   report(failures, pause);
   schedule(pause);
 }
@@ -129,7 +146,8 @@ function keep(answers, within) {
 
 function report(failures, pause) {
   const messages = [...new Set(failures.map(({ message }) => message.replace(/\.?$/, ".")))];
-  const known = shown?.at ? ` What is shown is from ${clock(shown.at, true)}.` : "";
+  const since = shown?.at && (dayOf(shown.at) === dayOf(now()) ? clock(shown.at, true) : `${day(shown.at)}, ${clock(shown.at, true)}`);
+  const known = since ? ` What is shown is from ${since}.` : "";
   const again = paused ? "" : ` Trying again every ${Math.round(pause / 1000)} seconds.`;
   notice(`${messages.join(" ")}${known}${again}`);
 }
@@ -186,28 +204,32 @@ const areKnown = ({ start }) => alarms.next === null && start >= now() - RECENT_
 // --- showing ------------------------------------------------------------------------------------------------------
 
 function render(chosen) {
-  $("token").hidden = true;
   const empty = rooms?.length === 0;
-  $("empty").hidden = !empty;
+  const first = !empty && !$("empty").hidden;
   $("dashboard").hidden = empty;
+  hide($("token"), true, $("readings"));
+  hide($("empty"), !empty, $("readings"));
   $("dashboard").classList.remove("loading");
   if (empty) return showCommand();
-  showAlarms();
+  const news = showAlarms();
+  if (news) $("status").textContent = news;
   if (rooms) showRooms();
   showAddress();
   if (!shown) return;
   showSummary();
   showChart();
   showTimes();
-  $("live").hidden = !shown.open;
-  $("later").disabled = shown.open;
-  if (chosen) $("status").textContent = spoken();
+  // Where it was switched off it can be switched on again, whatever is looked at meanwhile.
+  hide($("live"), !shown.open && !paused, $("earlier"));
+  off($("later"), shown.open);
+  if (chosen || first) $("status").textContent = `${news && `${news}. `}${spoken()}`;
 }
 
 // What of the address makes no sense, and what is shown instead.
 function showAddress() {
   $("address").hidden = !view.faults.length;
-  const text = `Left out of the address: ${view.faults.join("; ")}.`;
+  const left = view.faults.length - MOST_FAULTS;
+  const text = `Left out of the address: ${view.faults.slice(0, MOST_FAULTS).join("; ")}${left > 0 ? `; and ${count(left)} more` : ""}.`;
   if (view.faults.length && $("address").textContent !== text) $("address").textContent = text;
 }
 
@@ -223,7 +245,7 @@ function spoken() {
 
 function saidOf({ average, then }) {
   if (!average) return "no answer";
-  const parts = average.average_temperature === null ? ["no readings in this interval"] : [`average ${temperature(average.average_temperature)} of ${count(average.count)} readings`];
+  const parts = average.average_temperature === null ? ["no readings in this interval"] : [`average ${temperature(average.average_temperature)} of ${count(average.count)} reading${average.count === 1 ? "" : "s"}`];
   if (then?.count) parts.push(`the ${shown.view.before} before ${temperature(then.average_temperature)}`);
   for (const { name, title } of limits()) if (average[name] && average[name].seconds !== null) parts.push(`${title.toLowerCase()} for ${hours(average[name].seconds)}`);
   return parts.join(", ");
@@ -254,8 +276,17 @@ function showSummary() {
   const made = answers.length === 1 ? tiles(answers[0]) : comparison(answers);
   const before = $("summary").firstElementChild;
   // What is focused or scrolled stays so.
-  if (before.className === made.className) before.replaceChildren(...made.childNodes);
+  if (before.className === made.className) renew(before, made);
   else before.replaceWith(made);
+}
+
+// Has tiles or a table say what those say that were made anew. What says the same already is not touched: somebody may have
+// selected it, or hear it read aloud.
+function renew(place, made) {
+  const [before, after] = [place, made].map((each) => ({ head: each.querySelector("thead")?.textContent, body: each.querySelector("tbody") ?? each }));
+  if (before.head !== after.head) return place.replaceChildren(...made.childNodes);
+  const known = new Map([...before.body.children].map((each) => [each.outerHTML, each]));
+  arrange(before.body, [...after.body.children].map((each) => known.get(each.outerHTML) ?? each));
 }
 
 const number = (found) => element("data", { value: found ?? "", textContent: found === null ? "–" : count(found) });
@@ -327,7 +358,7 @@ function showChart() {
   const filled = answers.some(({ points, before }) => points.length || before?.length);
   chart.show({ start: +start, end: +end, seconds, series: answers, before: shown.view.before });
   $("plot").classList.toggle("vacant", !filled);
-  $("nothing").hidden = filled;
+  hide($("nothing"), filled, $("plot"));
   if (!filled) {
     const reading = choices().map(latest).find((each) => each);
     $("nothing").firstElementChild.textContent = absence(reading);
@@ -348,7 +379,7 @@ const between = ({ start, end }) => span(start, end, end - start < 6e5);
 function showAlarmsOfChart(answers) {
   const drawn = [...new Map(answers.flatMap((answer) => answer.alarms).map((each) => [each.alarm.id, each])).values()];
   const newest = shown.answers.some((answer) => answer.more) ? "the newest " : "";
-  $("excursions").hidden = !drawn.length;
+  hide($("excursions"), !drawn.length, $("plot"));
   $("excursions").firstElementChild.replaceChildren(`Alarms in this interval: ${newest}${count(drawn.length)} `, ...tally(drawn.map(({ alarm }) => alarm)));
   const named = answers.length > 1 || answers[0].choice.room === null;
   listOfChart($("excursions").lastElementChild, drawn, named, (start, end) => go({ ...view, last: null, start: whole(start), end: end && whole(end) }));
@@ -381,11 +412,14 @@ function showValues() {
     const texts = one ? [bare(point.average), bare(point.min), bare(point.max), count(point.count), ...(earlierOnes ? [then ? bare(then.average) : "–"] : [])] : cells.map((cell) => (cell ? bare(cell.average) : "–"));
     return element("tr", {}, element("th", { scope: "row", textContent: span(point.start, point.end, seconds < 60) }), ...texts.map((textContent) => element("td", { textContent })));
   });
-  $("values").lastElementChild.replaceChildren(element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
+  renew($("values").lastElementChild, element("div", {}, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
 }
 
 function showTimes() {
-  for (const time of document.querySelectorAll("time")) time.textContent = ago(new Date(time.dateTime), now());
+  for (const time of document.querySelectorAll("time")) {
+    const text = ago(new Date(time.dateTime), now());
+    if (time.textContent !== text) time.textContent = text;
+  }
 }
 
 function showCommand() {
@@ -399,26 +433,41 @@ function showCommand() {
 
 // --- alarms -------------------------------------------------------------------------------------------------------
 
+// Returns what is to be told of them, if anything.
 function showAlarms() {
   const { known, open, next } = alarms;
   const over = known.filter(({ cleared }) => cleared);
-  $("alarms").hidden = !known.length;
+  hide($("alarms"), !known.length, $("readings"));
   $("alarms").classList.toggle("raised", open > 0);
   const heading = open ? `${count(open)} alarm${open === 1 ? "" : "s"}` : "No alarm now";
-  if ($("alarms-heading").textContent !== heading) {
-    $("alarms-heading").textContent = heading;
-    $("status").textContent = heading;
-  }
+  const before = $("alarms-heading").textContent;
+  if (before !== heading) $("alarms-heading").textContent = heading;
   const onRoom = (choice) => go({ ...view, rooms: [choice] });
   list($("alarms-open"), known.filter(({ cleared }) => !cleared), now(), onRoom);
   $("alarms-cleared").hidden = !over.length;
   $("alarms-cleared").firstElementChild.textContent = `Over again within the last 7 days: ${next ? "more than " : ""}${count(over.length)}`;
   list($("alarms-cleared").lastElementChild, over, now(), onRoom);
+  return before !== heading && (before || known.length) ? heading : "";
 }
 
 // --- the list of rooms --------------------------------------------------------------------------------------------
 
 let rows = new Map();
+let sections = new Map();
+
+// Has a place contain some elements in their order. What stays is not touched, and so neither the focus nor how far the
+// place is scrolled.
+function arrange(place, wanted) {
+  const kept = new Set(wanted);
+  for (const child of [...place.children]) if (!kept.has(child)) child.remove();
+  let next = place.firstElementChild;
+  for (const child of wanted) {
+    if (child === next) next = next.nextElementSibling;
+    else place.insertBefore(child, next);
+  }
+}
+
+const section = (building) => element("section", { dir: "auto", "aria-label": building }, element("h3", { textContent: building, dir: "auto", title: building }), element("ul"));
 
 function showRooms() {
   const buildings = grouped(rooms, ({ building_id }) => building_id);
@@ -426,19 +475,15 @@ function showRooms() {
     ...(own.length > 1 ? [{ building, room: null }] : []),
     ...own.map(({ room_id }) => ({ building, room: room_id })),
   ]);
-  // Rebuilt only if rooms came or went.
+  // Arranged anew only if rooms came or went.
   const keys = entries.map(key);
   const others = keys.join() !== [...rows.keys()].join();
   if (others) {
     rows = new Map(entries.map((choice) => [key(choice), rows.get(key(choice)) ?? row(choice)]));
     const groups = grouped(entries, ({ building }) => building);
-    const focused = document.activeElement;
-    $("rooms").replaceChildren(
-      ...[...groups].map(([building, own]) =>
-        element("section", { dir: "auto", "aria-label": building }, element("h3", { textContent: building, dir: "auto", title: building }), element("ul", {}, ...own.map((choice) => rows.get(key(choice)).item))),
-      ),
-    );
-    if ($("rooms").contains(focused)) focused.focus({ preventScroll: true });
+    sections = new Map([...groups.keys()].map((building) => [building, sections.get(building) ?? section(building)]));
+    for (const [building, own] of groups) arrange(sections.get(building).lastElementChild, own.map((choice) => rows.get(key(choice)).item));
+    arrange($("rooms"), [...sections.values()]);
     $("filter").hidden = rooms.length <= MANY_ROOMS;
   }
   const chosen = choices().map(key);
@@ -458,7 +503,7 @@ function showRooms() {
     if (text.textContent !== shown) text.textContent = shown;
   }
   const some = alarming.size;
-  $("alarmed").hidden = !some || rooms.length <= MANY_ROOMS;
+  hide($("alarmed"), !some || rooms.length <= MANY_ROOMS, $("filter"));
   $("alarmed").textContent = `Only rooms in alarm (${count(some)})`;
   $("rooms-alarms").textContent = some ? `${count(some)} in alarm` : "";
   if (others || $("alarmed").getAttribute("aria-pressed") === "true") filter();
@@ -508,6 +553,8 @@ function filter() {
 }
 
 function expand(open) {
+  // Where there is no such button, the rooms are always there.
+  if (!open && $("rooms-panel").contains(document.activeElement)) $("rooms-toggle").focus();
   $("rooms-toggle").setAttribute("aria-expanded", open);
 }
 
@@ -515,12 +562,17 @@ function expand(open) {
 
 const whole = (date) => new Date(1000 * Math.round(date / 1000));
 
+const periodOf = ({ last, start, end, tz }) => JSON.stringify([last, start, end, tz]);
+
 function go(next) {
   const [start, end] = [next.start, next.end].map((date) => date && asTaken(date));
+  const before = periodOf(view);
   view = { ...next, rooms: next.rooms.length ? next.rooms : choices(), start, end, faults: [] };
   use(view.tz);
   if (write(view) !== location.search) history.pushState(null, "", write(view));
-  showPeriod();
+  // An interval that is half typed is none yet, and stays.
+  if (periodOf(view) === before) showMore();
+  else showPeriod();
   refresh({ chosen: true });
 }
 
@@ -551,10 +603,10 @@ function fill(input, date) {
 const chosenIn = (input) => (input.value === input.kept?.value ? input.kept.date : input.value ? atWall(Date.parse(`${input.value}Z`)) : null);
 
 $("periods").addEventListener("change", ({ target }) => {
-  if (target.value !== "own") return go({ ...view, last: target.value, start: null, end: null });
+  $("own").hidden = target.value !== "own";
+  if ($("own").hidden) return go({ ...view, last: target.value, start: null, end: null });
   const { start, end } = shown ?? interval(view, now());
   fillOwn(start, end);
-  $("own").hidden = false;
 });
 
 $("own").addEventListener("submit", (event) => {
@@ -634,7 +686,8 @@ $("csv").addEventListener("click", () =>
 );
 
 $("every").addEventListener("click", async () => {
-  $("every").disabled = true;
+  if (isOff($("every"))) return;
+  off($("every"), true);
   await save("readings", async ({ answers, start, end }) => {
     const files = [];
     // One after the other: each may be large, and is kept by the browser wherever it keeps such.
@@ -643,7 +696,7 @@ $("every").addEventListener("click", async () => {
     }
     return wholeFile(files);
   });
-  $("every").disabled = false;
+  off($("every"), false);
 });
 
 // Saves what is made of what is shown.
@@ -718,8 +771,12 @@ const look = () => (document.hidden ? clearTimeout(timer) : (paused && $("notice
 addEventListener("online", look);
 document.addEventListener("visibilitychange", look);
 setInterval(showTimes, SHORTEST_PAUSE_MS);
-// On paper nobody opens anything.
-addEventListener("beforeprint", () => ($("excursions").open = true));
+// On paper nobody opens anything, and it is not known when "a minute ago" was.
+addEventListener("beforeprint", () => {
+  $("excursions").open = true;
+  for (const time of document.querySelectorAll("time")) time.textContent = time.title;
+});
+addEventListener("afterprint", showTimes);
 
 // For start.js, which says so otherwise.
 window.loaded = true;

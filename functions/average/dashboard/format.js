@@ -1,7 +1,7 @@
 // Numbers, times and names as the reader writes them.
 
 import { now } from "./api.js";
-import { ahead, current, dayOf, wall, yearOf } from "./zones.js";
+import { ahead, current, dayOf, wall } from "./zones.js";
 
 const MINUTE = 60e3;
 const DIGITS = 2;
@@ -47,6 +47,8 @@ export function apart(one, other) {
 const CLOCK = { hour: "2-digit", minute: "2-digit" };
 const SECONDS = { ...CLOCK, second: "2-digit" };
 const DATE = { day: "numeric", month: "short" };
+const { calendar } = new Intl.DateTimeFormat().resolvedOptions();
+const OUR_MONTHS = ["gregory", "buddhist", "japanese", "roc", "iso8601"];
 
 // --- times --------------------------------------------------------------------------------------------------------
 
@@ -68,9 +70,12 @@ export function twin(date) {
 export const time = (date, seconds) => format(date, seconds ? SECONDS : CLOCK);
 export const clock = (date, seconds) => `${time(date, seconds)}${twin(date) ? ` (${offset(date)})` : ""}`;
 
-export const thisYear = (date) => yearOf(date) === yearOf(now());
-export const day = (date, year = !thisYear(date)) => format(date, year ? { ...DATE, year: "numeric" } : DATE);
-export const month = (date) => format(date, { month: "short", year: "numeric" });
+// Of the reader's calendar: a year begins in March in that of Iran.
+export const year = (date) => format(date, { year: "numeric" });
+export const thisYear = (date) => year(date) === year(now());
+export const day = (date, withYear = !thisYear(date)) => format(date, withYear ? { ...DATE, year: "numeric" } : DATE);
+// A month of ours begins within one of another calendar.
+export const month = (date) => (OUR_MONTHS.includes(calendar) ? format(date, { month: "short", year: "numeric" }) : day(date, true));
 export const full = (date) => `${format(date, { dateStyle: "medium", timeStyle: "medium" })}${twin(date) ? ` (${offset(date)})` : ""}`;
 
 export function span(start, end, seconds) {

@@ -7,6 +7,7 @@ export const PERIODS = { hour: HOUR, day: DAY, week: 7 * DAY, month: 30 * DAY, y
 export const MOST_ROOMS = 8;
 // What the API takes of every time zone.
 const [FIRST, LAST] = ["0001-01-03T00:00:00Z", "9999-12-29T00:00:00Z"].map(Date.parse);
+const OFTEN = ["building_id", "room_id"];
 // What may be drawn behind the chart, and how much earlier it was.
 export const BEFORE = { week: { days: -7 }, year: { months: -12 } };
 
@@ -17,14 +18,20 @@ export function read(search) {
   const refuse = (name, value, why) => view.faults.push(`${name}=${value} ${why}`);
   const query = new URLSearchParams(search);
   // Local times are those of the zone, which may be named behind them.
-  use(query.getAll("tz").map(named).filter(Boolean).pop() ?? null);
+  use(query.getAll("tz").map(named).find(Boolean) ?? null);
+  const taken = new Set();
+  let place = null;
   for (const [name, value] of query) {
-    if (name === "building_id") {
+    const faults = view.faults.length;
+    if (taken.has(name)) {
+      refuse(name, value, "is there a second time");
+    } else if (name === "building_id") {
+      // Also of one that is left out: the room behind it goes with it.
+      place = { building: value, room: null };
       if (!value) refuse(name, value, "names no building");
       else if (view.rooms.length === MOST_ROOMS) refuse(name, value, `is one more than the ${MOST_ROOMS} that fit`);
-      else view.rooms.push({ building: value, room: null });
+      else view.rooms.push(place);
     } else if (name === "room_id") {
-      const place = view.rooms[view.rooms.length - 1];
       if (!value) refuse(name, value, "names no room");
       else if (!place || place.room !== null) refuse(name, value, "has no building_id before it");
       else place.room = value;
@@ -51,7 +58,9 @@ export function read(search) {
     } else {
       refuse(name, value, "means nothing here");
     }
+    if (view.faults.length === faults && !OFTEN.includes(name)) taken.add(name);
   }
+  if (view.start && taken.has("last")) refuse("last", view.last, "has no place beside start");
   if (view.start) view.last = null;
   if (view.end && (!view.start || view.end <= view.start)) {
     refuse("end", instant(view.end), view.start ? "is not after start" : "needs a start");

@@ -99,9 +99,8 @@ export function atWall(milliseconds) {
   return new Date(found.length ? Math.min(...found) : milliseconds - offsets[0]);
 }
 
-// The local day and year of an instant.
+// The local day of an instant.
 export const dayOf = (date) => Math.floor(wall(date) / DAY);
-export const yearOf = (date) => new Date(wall(date)).getUTCFullYear();
 
 // As much later as a calendar says: days of 23 and 25 hours are days. A day that a month lacks is its last one.
 export function later(date, { days = 0, months = 0 }) {
