@@ -129,6 +129,18 @@ def test_who_went_back_too_far_can_go_forward_again() -> None:
         assert found(server) == [0, 3]
 
 
+def another_disk(server: Postgres, folder: Path) -> None:
+    """Put the disk `elsewhere`, with the backup of another database, in the place of the one that has the server's."""
+    (folder / "mount").symlink_to(folder / "own")
+    (folder / "own").mkdir()
+    with backed_up(server, folder / "mount") as said:
+        wait_until(lambda: bool(said))
+        (folder / "mount").unlink()
+        (folder / "mount").symlink_to(folder / "elsewhere")
+        wait_until(lambda: len(said) > 1)
+    assert "has the backup of another database, and is left as it is" in said[1]
+
+
 def test_the_backup_of_another_database_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     with place() as folder:
         with serving(folder / "postgres") as server:
@@ -137,15 +149,17 @@ def test_the_backup_of_another_database_is_left_as_it_is(caplog: pytest.LogCaptu
                 wait_until(lambda: newest(folder / "elsewhere") is not None and received(server, folder / "elsewhere"))
             lost(server)
             before = sorted((folder / "elsewhere").rglob("*"))
-        with serving(folder / "new") as other, backed_up(other, folder / "elsewhere") as said:
-            wait_until(lambda: bool(said))
-            store(other, 2)
-            # It looks each second.
-            time.sleep(3)
-            assert len(said) == 1
-            assert "has the backup of another database, and is left as it is" in said[0]
-            # Who does not see the screen finds it in the log.
-            assert caplog.text.count("has the backup of another database") == 1
+        with serving(folder / "new") as other:
+            with backed_up(other, folder / "elsewhere") as said:
+                wait_until(lambda: bool(said))
+                store(other, 2)
+                # It looks each second.
+                time.sleep(3)
+                assert len(said) == 1
+                assert "has the backup of another database, and is left as it is" in said[0]
+                # Who does not see the screen finds it in the log.
+                assert caplog.text.count("has the backup of another database") == 1
+            another_disk(other, folder)
         assert sorted((folder / "elsewhere").rglob("*")) == before
         with serving(folder / "later") as again:
             again.stop()
@@ -185,6 +199,14 @@ def test_the_last_two_backups_stay_and_what_there_was_before_the_last_can_be_bro
         server.stop()
         shutil.rmtree(server.folder)
         # Nothing was stored between that instant and the end of the log.
+        assert restore(server, backups, instants[1]) == kept[0]
+        assert found(server) == [0, 1]
+        # Nor does the copy that begins then take anything away: the instant may have been the wrong one.
+        (backups / "photos" / "base").mkdir(parents=True)
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) not in before and received(server, backups))
+        lost(server)
+        assert (backups / "photos" / "base").exists()
         assert restore(server, backups, instants[1]) == kept[0]
         assert found(server) == [0, 1]
 
@@ -466,6 +488,8 @@ def test_a_backup_goes_on_in_a_new_copy_after_another_server_was_made_of_it() ->
             wait_until(lambda: newest(backups) is not None)
             tried = Postgres(folder / "tried", log=folder / "tried.log")
             restore(tried, backups, None)
+            # Behind the end of the log of the first one.
+            several_files(tried, 3)
             store(server, 1)
             wait_until(lambda: received(server, backups))
         before = newest(backups)
@@ -518,8 +542,10 @@ def test_a_backup_that_somebody_removed_begins_anew() -> None:
     with place() as folder, serving(folder / "postgres") as server:
         backups = folder / "elsewhere"
         with backed_up(server, backups):
-            store(server, 1)
             wait_until(lambda: newest(backups) is not None)
+            store(server, 1)
+            # It writes to a file that is open, and has no reason to look for another one.
+            wait_until(lambda: received(server, backups))
             shutil.rmtree(backups)
             store(server, 2)
             wait_until(lambda: newest(backups) is not None)
