@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,9 @@ def test_what_went_wrong_can_be_left_out() -> None:
         shutil.rmtree(server.folder)
         restore(server, folder / "elsewhere", until)
         assert found(server) == [1, 2]
+        # Nothing of the restore is left.
+        assert not (server.folder / "restored-wal").exists()
+        assert not re.search("recover|restore|standby", (server.folder / "postgresql.auto.conf").read_text())
 
 
 def test_who_went_back_too_far_can_go_forward_again() -> None:
@@ -261,16 +265,21 @@ def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it(monke
             server.process.send_signal(signal.SIGQUIT)
             server.process.wait()
             server.start()
-            store(server, 2)
+            # The log of that is not in the way of a checkpoint, and there for who comes back.
+            for number in range(2, 5):
+                store(server, number)
+                with psycopg.connect(server.url(), autocommit=True) as connection:
+                    connection.execute("SELECT pg_switch_wal()")
+                    connection.execute("CHECKPOINT")
             # The program that takes the log is looked at each second.
             time.sleep(3)
-            store(server, 3)
+            store(server, 5)
             server.stop()
         copied = [line for line in said if line.endswith("and all that is written from now on")]
         assert (len(copied), copied[:1]) == (1, said[:1])
         shutil.rmtree(server.folder)
         restore(server, folder / "elsewhere", None)
-        assert found(server) == [1, 2, 3]
+        assert found(server) == [*range(1, 6)]
 
 
 def test_the_end_does_not_wait_for_a_copy_that_is_being_made() -> None:
