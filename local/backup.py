@@ -150,7 +150,7 @@ class Backup:
             raise
         self._stop_receiver()
         self._receiver, self._current = receiver, place
-        # A restore went back behind its end. The one before may have what there was since then.
+        # What a restore went back behind may be in the log of the one before it alone.
         self._remove_older(BACKUPS_KEPT + (before is not None and _is_closed(before)))
         self._once(f"Backup        {place}, and all that is written from now on")
 

@@ -75,7 +75,7 @@ begin() {
     local before=$receiver place number=$kept
     # So that there are no more than three while a copy is made.
     remove_older "$kept"
-    # A restore went back behind its end. The one before may have what there was since then.
+    # What a restore went back behind may be in the log of the one before it alone.
     [ ! -e "$current/closed" ] || number=$((kept + 1))
     place=/backup/$(next_name)
     mkdir -p "$place/wal"
