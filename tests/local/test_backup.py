@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from local.backup import begun, newest, shares_a_disk, whole_at
+from local.backup import begun, is_being_kept, newest, shares_a_disk, whole_at
 from local.locks import held
 from local.postgres import OWNER, PROGRAMS, Postgres
 from local.restore import restore, start
@@ -579,6 +579,7 @@ def test_a_backup_that_somebody_removed_begins_anew() -> None:
             shutil.rmtree(backups)
             store(server, 2)
             wait_until(lambda: newest(backups) is not None)
+            assert is_being_kept(backups)
             lost(server)
         restore(server, backups, None)
         assert found(server) == [1, 2]

@@ -85,17 +85,19 @@ def test_a_backup_of_a_cluster_goes_on_where_a_server_refuses_once_and_begins_an
     assert _of_backup(asked, tmp_path, returned=1).splitlines() == ["goes on", "goes on", "begins anew"]
 
 
-@pytest.mark.parametrize(("closed", "stay"), [(False, ["2", "2"]), (True, ["3", "2"])])
+@pytest.mark.parametrize(("closed", "there"), [(False, "3 2 3 2"), (True, "3 3 3 2")])
 def test_the_first_copy_after_a_restore_to_an_instant_takes_the_place_of_no_other(
-    tmp_path: Path, closed: bool, stay: list[str]
+    tmp_path: Path, closed: bool, there: str
 ) -> None:
+    """Of each two numbers the first one is while a copy is made: the volume has room for three."""
     for name in ("20261126T080000Z", "20261127T080000Z"):
         (tmp_path / name / "base").mkdir(parents=True)
         if closed:
             (tmp_path / name / "closed").touch()
-    programs = 'receive() { touch "$1/wal/file"; }; pg_basebackup() { mkdir "$4"; }; watched= receiver= kept=2\n'
+    programs = 'receive() { touch "$1/wal/file"; }; pg_basebackup() { ls /backup | wc -l >&3; mkdir "$4"; }\n'
+    programs += "exec 3>&1; watched= receiver= kept=2 current=/backup/20261127T080000Z\n"
     copy = "begin >/dev/null; ls /backup | wc -l\n"
-    assert _of_backup(f"{programs}current=/backup/20261127T080000Z\n{copy}{copy}", tmp_path).split() == stay
+    assert _of_backup(programs + copy + copy, tmp_path).split() == there.split()
 
 
 def _of_backup(command: str, folder: Path, returned: int = 0) -> str:
