@@ -2,7 +2,8 @@
 
 A backup is a folder named after the instant of its beginning. In `base` it has the data, and in `wal` all that was
 written since, as PostgreSQL's own programs keep it. A new one begins once a day, and where the last one cannot go on.
-The last two stay. The backup of another database is never touched: it may be all that is left of that.
+The last two stay, and where the last one was closed a third one. The backup of another database is never touched: it
+may be all that is left of that.
 """
 
 import logging
@@ -88,8 +89,7 @@ class Backup:
             self._take_folder()
             self._current = newest(self._folder)
             if self._current:
-                self._check_database(self._current)
-                if (self._current / _CLOSED).exists():
+                if _is_closed(self._current):
                     self._current = None
                 else:
                     self._receiver = self._receive(self._current)
@@ -117,6 +117,9 @@ class Backup:
                 f"Another `make run` keeps its backup in {self._folder}. This one has no backup: choose another"
                 " BACKUP_DIR"
             )
+        # Also where a copy is due: another disk may be in its place by now.
+        if last := newest(self._folder):
+            self._check_database(last)
 
     def _leave_folder(self) -> None:
         if self._lock is not None:
@@ -125,6 +128,9 @@ class Backup:
 
     def _begin(self, stopping: threading.Event) -> None:
         self._take_folder()
+        # So that there are no more than three while a copy is made.
+        self._remove_older(BACKUPS_KEPT)
+        before = newest(self._folder)
         with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET wal_keep_size = '{_LOG_KEPT}'")
             connection.execute("SELECT pg_reload_conf()")
@@ -144,7 +150,8 @@ class Backup:
             raise
         self._stop_receiver()
         self._receiver, self._current = receiver, place
-        self._remove_older()
+        # What a restore went back behind may be in the log of the one before it alone.
+        self._remove_older(BACKUPS_KEPT + (before is not None and _is_closed(before)))
         self._once(f"Backup        {place}, and all that is written from now on")
 
     def _copy(self, place: Path, stopping: threading.Event) -> None:
@@ -167,8 +174,9 @@ class Backup:
         beginnings = [begun(each) for each in self._folder.iterdir() if _is_backup(each)]
         return max(beginnings, default=datetime.min.replace(tzinfo=UTC)) + timedelta(seconds=1)
 
-    def _remove_older(self) -> None:
-        kept = whole_backups(self._folder)[-BACKUPS_KEPT:]
+    def _remove_older(self, number: int) -> None:
+        """Remove all but the last whole backups."""
+        kept = whole_backups(self._folder)[-number:]
         for older in self._folder.iterdir():
             if older not in kept and _is_backup(older):
                 shutil.rmtree(older, ignore_errors=True)
@@ -255,6 +263,10 @@ def _is_backup(folder: Path) -> bool:
     except ValueError:
         return False
     return folder.is_dir()
+
+
+def _is_closed(backup: Path) -> bool:
+    return (backup / _CLOSED).exists()
 
 
 def close(backups: Sequence[Path]) -> None:

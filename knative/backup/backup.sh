@@ -65,9 +65,18 @@ stop_receiving() {
     receiver=''
 }
 
+# remove_older NUMBER: than the last ones that are whole.
+remove_older() {
+    whole | head -n "-$1" | while read -r base; do rm -rf "${base%/base}"; done
+}
+
 # The log is written before the copy begins, so that nothing is missed between them.
 begin() {
-    local before=$receiver place
+    local before=$receiver place number=$kept
+    # So that there are no more than three while a copy is made.
+    remove_older "$kept"
+    # What a restore went back behind may be in the log of the one before it alone.
+    [ ! -e "$current/closed" ] || number=$((kept + 1))
     place=/backup/$(next_name)
     mkdir -p "$place/wal"
     receive "$place"
@@ -81,7 +90,7 @@ begin() {
         [ -z "$before" ] || kill "$before" 2>/dev/null
         current=$place
         echo "$place is whole, and has all that is written from now on"
-        whole | head -n -$kept | while read -r base; do rm -rf "${base%/base}"; done
+        remove_older "$number"
     else
         kill "$receiver" 2>/dev/null
         rm -rf "$place"

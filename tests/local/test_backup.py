@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,9 @@ import psutil
 import psycopg
 import pytest
 
-from local.backup import begun, newest, shares_a_disk, whole_at
+from local.backup import begun, is_being_kept, newest, shares_a_disk, whole_at
 from local.locks import held
-from local.postgres import OWNER, Postgres
+from local.postgres import OWNER, PROGRAMS, Postgres
 from local.restore import restore, start
 from local.user import PostgresError
 from tests.local.backups import backed_up, lost, received
@@ -99,6 +100,9 @@ def test_what_went_wrong_can_be_left_out() -> None:
         shutil.rmtree(server.folder)
         restore(server, folder / "elsewhere", until)
         assert found(server) == [1, 2]
+        # Nothing of the restore is left.
+        assert not (server.folder / "restored-wal").exists()
+        assert not re.search("recover|restore|standby", (server.folder / "postgresql.auto.conf").read_text())
 
 
 def test_who_went_back_too_far_can_go_forward_again() -> None:
@@ -129,6 +133,18 @@ def test_who_went_back_too_far_can_go_forward_again() -> None:
         assert found(server) == [0, 3]
 
 
+def another_disk(server: Postgres, folder: Path) -> None:
+    """Put the disk `elsewhere`, with the backup of another database, in the place of the one that has the server's."""
+    (folder / "mount").symlink_to(folder / "own")
+    (folder / "own").mkdir()
+    with backed_up(server, folder / "mount") as said:
+        wait_until(lambda: bool(said))
+        (folder / "mount").unlink()
+        (folder / "mount").symlink_to(folder / "elsewhere")
+        wait_until(lambda: len(said) > 1)
+    assert "has the backup of another database, and is left as it is" in said[1]
+
+
 def test_the_backup_of_another_database_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     with place() as folder:
         with serving(folder / "postgres") as server:
@@ -137,15 +153,17 @@ def test_the_backup_of_another_database_is_left_as_it_is(caplog: pytest.LogCaptu
                 wait_until(lambda: newest(folder / "elsewhere") is not None and received(server, folder / "elsewhere"))
             lost(server)
             before = sorted((folder / "elsewhere").rglob("*"))
-        with serving(folder / "new") as other, backed_up(other, folder / "elsewhere") as said:
-            wait_until(lambda: bool(said))
-            store(other, 2)
-            # It looks each second.
-            time.sleep(3)
-            assert len(said) == 1
-            assert "has the backup of another database, and is left as it is" in said[0]
-            # Who does not see the screen finds it in the log.
-            assert caplog.text.count("has the backup of another database") == 1
+        with serving(folder / "new") as other:
+            with backed_up(other, folder / "elsewhere") as said:
+                wait_until(lambda: bool(said))
+                store(other, 2)
+                # It looks each second.
+                time.sleep(3)
+                assert len(said) == 1
+                assert "has the backup of another database, and is left as it is" in said[0]
+                # Who does not see the screen finds it in the log.
+                assert caplog.text.count("has the backup of another database") == 1
+            another_disk(other, folder)
         assert sorted((folder / "elsewhere").rglob("*")) == before
         with serving(folder / "later") as again:
             again.stop()
@@ -185,6 +203,14 @@ def test_the_last_two_backups_stay_and_what_there_was_before_the_last_can_be_bro
         server.stop()
         shutil.rmtree(server.folder)
         # Nothing was stored between that instant and the end of the log.
+        assert restore(server, backups, instants[1]) == kept[0]
+        assert found(server) == [0, 1]
+        # Nor does the copy that begins then take anything away: the instant may have been the wrong one.
+        (backups / "photos" / "base").mkdir(parents=True)
+        with backed_up(server, backups):
+            wait_until(lambda: newest(backups) not in before and received(server, backups))
+        lost(server)
+        assert (backups / "photos" / "base").exists()
         assert restore(server, backups, instants[1]) == kept[0]
         assert found(server) == [0, 1]
 
@@ -229,6 +255,26 @@ def test_a_new_database_is_not_begun_where_there_is_the_backup_of_one() -> None:
         assert not (folder / "data" / "postgres").exists()
 
 
+def test_a_copy_begins_when_its_log_is_being_written() -> None:
+    """So that nothing is between them, however late the log comes."""
+    with place() as folder:
+        programs = folder / "programs"
+        programs.mkdir()
+        for program in PROGRAMS.iterdir():
+            (programs / program.name).symlink_to(program)
+        (programs / "pg_receivewal").unlink()
+        (programs / "pg_receivewal").write_text(f'#!/bin/sh\nsleep 3\nexec {PROGRAMS}/pg_receivewal "$@"\n')
+        (programs / "pg_receivewal").chmod(0o755)
+        server = Postgres(folder / "postgres", log=folder / "log", programs=programs)
+        server.start()
+        try:
+            with backed_up(server, folder / "elsewhere"):
+                wait_until(lambda: newest(folder / "elsewhere") is not None)
+                assert [*(folder / "elsewhere").glob("*/wal/*")] != []
+        finally:
+            server.stop()
+
+
 def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # It was long at work before.
     monkeypatch.setattr("local.backup.FAILED_RECEIVER_SECONDS", 0)
@@ -239,16 +285,21 @@ def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it(monke
             server.process.send_signal(signal.SIGQUIT)
             server.process.wait()
             server.start()
-            store(server, 2)
+            # The log of that is not in the way of a checkpoint, and there for who comes back.
+            for number in range(2, 5):
+                store(server, number)
+                with psycopg.connect(server.url(), autocommit=True) as connection:
+                    connection.execute("SELECT pg_switch_wal()")
+                    connection.execute("CHECKPOINT")
             # The program that takes the log is looked at each second.
             time.sleep(3)
-            store(server, 3)
+            store(server, 5)
             server.stop()
         copied = [line for line in said if line.endswith("and all that is written from now on")]
         assert (len(copied), copied[:1]) == (1, said[:1])
         shutil.rmtree(server.folder)
         restore(server, folder / "elsewhere", None)
-        assert found(server) == [1, 2, 3]
+        assert found(server) == [*range(1, 6)]
 
 
 def test_the_end_does_not_wait_for_a_copy_that_is_being_made() -> None:
@@ -464,6 +515,9 @@ def test_a_backup_goes_on_in_a_new_copy_after_another_server_was_made_of_it() ->
         backups = folder / "elsewhere"
         with backed_up(server, backups):
             wait_until(lambda: newest(backups) is not None)
+            # The log of the other one could go on from the same file.
+            store(server, 0)
+            wait_until(lambda: received(server, backups))
             tried = Postgres(folder / "tried", log=folder / "tried.log")
             restore(tried, backups, None)
             store(server, 1)
@@ -480,7 +534,7 @@ def test_a_backup_goes_on_in_a_new_copy_after_another_server_was_made_of_it() ->
         shutil.rmtree(max(backups.iterdir()))
         restore(tried, backups, None)
         try:
-            assert found(tried) == [1]
+            assert found(tried) == [0, 1]
         finally:
             tried.stop()
 
@@ -518,11 +572,14 @@ def test_a_backup_that_somebody_removed_begins_anew() -> None:
     with place() as folder, serving(folder / "postgres") as server:
         backups = folder / "elsewhere"
         with backed_up(server, backups):
-            store(server, 1)
             wait_until(lambda: newest(backups) is not None)
+            store(server, 1)
+            # It writes to a file that is open, and has no reason to look for another one.
+            wait_until(lambda: received(server, backups))
             shutil.rmtree(backups)
             store(server, 2)
             wait_until(lambda: newest(backups) is not None)
+            assert is_being_kept(backups)
             lost(server)
         restore(server, backups, None)
         assert found(server) == [1, 2]
@@ -603,6 +660,8 @@ def test_a_restore_with_a_mask_that_hides_files_from_their_own_user() -> None:
             connection.execute("CREATE TABLE temperatures (timestamp timestamptz)")
         with backed_up(server, folder / "elsewhere"):
             wait_until(lambda: newest(folder / "elsewhere") is not None)
+        # As on a disk that knows no modes.
+        next((folder / "elsewhere").glob("*/base")).chmod(0o755)
         variables = {"BACKUP_DIR": str(folder / "elsewhere"), "DATA_DIR": str(folder / "Büro")}
         done = subprocess.run(
             [sys.executable, "-m", "local.restore"],

@@ -85,10 +85,25 @@ def test_a_backup_of_a_cluster_goes_on_where_a_server_refuses_once_and_begins_an
     assert _of_backup(asked, tmp_path, returned=1).splitlines() == ["goes on", "goes on", "begins anew"]
 
 
+@pytest.mark.parametrize(("closed", "there"), [(False, "3 2 3 2"), (True, "3 3 3 2")])
+def test_the_first_copy_after_a_restore_to_an_instant_takes_the_place_of_no_other(
+    tmp_path: Path, closed: bool, there: str
+) -> None:
+    """Of each two numbers the first one is while a copy is made: the volume has room for three."""
+    for name in ("20261126T080000Z", "20261127T080000Z"):
+        (tmp_path / name / "base").mkdir(parents=True)
+        if closed:
+            (tmp_path / name / "closed").touch()
+    programs = 'receive() { touch "$1/wal/file"; }; pg_basebackup() { ls /backup | wc -l >&3; mkdir "$4"; }\n'
+    programs += "exec 3>&1; watched= receiver= kept=2 current=/backup/20261127T080000Z\n"
+    copy = "begin >/dev/null; ls /backup | wc -l\n"
+    assert _of_backup(programs + copy + copy, tmp_path).split() == there.split()
+
+
 def _of_backup(command: str, folder: Path, returned: int = 0) -> str:
     """What a command prints that uses functions of the backup of a cluster, which is kept in the folder."""
     script = (ROOT / "knative/backup/backup.sh").read_text()
-    names = "is_of_this_database|is_older|next_name"
+    names = "begin|is_of_this_database|is_older|next_name|remove_older|whole"
     functions = "".join(re.findall(rf"^(?:{names})\(\) \{{\n.*?^\}}\n", script, re.DOTALL | re.MULTILINE))
     whole = f"{functions}{command}".replace("/backup", str(folder))
     run = subprocess.run(["bash", "-euc", whole], check=False, capture_output=True, text=True)
