@@ -1,5 +1,6 @@
 """What tests of every kind need: programs, databases, ports, patience."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,22 @@ def wait_until(condition: Callable[[], Found], *, seconds: float = 20, otherwise
         assert time.monotonic() < end, otherwise or f"it is not so after {seconds} seconds"
         time.sleep(0.01)
     return found
+
+
+async def turns_beside(work: Awaitable[object]) -> int:
+    """How many turns others get in the event loop until the work is done."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    serving = asyncio.create_task(others())
+    await work
+    serving.cancel()
+    return turns
 
 
 def wait_for_locks(urls: "Urls", sessions: int = 1) -> None:

@@ -272,8 +272,7 @@ END
 $$;
 
 -- Sums up hours of a room that were summed up before there were courses or quarters, the newest first, of about so many
--- readings.
--- Nobody sees these hours as not summed up. Returns whether there are more.
+-- readings. Nobody sees these hours as not summed up. Returns whether there are more.
 CREATE OR REPLACE FUNCTION complete_courses(building text, room text, readings_wanted integer) RETURNS boolean
 LANGUAGE plpgsql SET search_path FROM CURRENT
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off

@@ -133,6 +133,19 @@ def test_what_is_of_another_day_has_its_day(visit: Visit) -> None:
     expect(page.locator("#notice")).to_contain_text(re.compile(r"What is shown is from \d+ \w+, \d\d:\d\d:\d\d\."))
 
 
+def test_a_button_that_led_to_a_failure_and_is_gone_leaves_the_focus_to_the_chart(
+    visit: Visit, product: Product
+) -> None:
+    product.send(reading("Old", "1", 20, datetime.now(UTC) - timedelta(days=2)))
+    page = visit(view(("Old", "1"), last="hour"))
+    button = page.get_by_role("button", name="Show the latest readings")
+    button.focus()
+    fail(page, "series")
+    button.press("Enter")
+    expect(page.get_by_text("This could not be answered")).to_be_visible()
+    expect(plot(page)).to_be_focused()
+
+
 # What browsers have had since 2021 or later.
 NEW = """
 for (const [holder, name] of [

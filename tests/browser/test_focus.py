@@ -39,6 +39,9 @@ def test_what_was_pressed_stays_focused_or_its_heir_is(visit: Visit) -> None:
     saved(page, "Readings")
     expect(readings).to_be_enabled()
     expect(readings).to_be_focused()
+    page.get_by_label("From", exact=True).focus()
+    page.go_back()
+    expect(page.get_by_label("Hour")).to_be_focused()
     end = NOW - timedelta(minutes=10)
     page = shown(visit(view(ROOM, start=(end - timedelta(hours=1)).isoformat(), end=end.isoformat())))
     later = page.get_by_role("button", name="Later")
@@ -74,6 +77,21 @@ def test_an_alarm_stays_focused_while_others_come_and_go(visit: Visit, product: 
     expect(page.locator("#alarms-cleared summary")).to_be_focused()
     product.execute("DELETE FROM alarms")
     ask_again(page)
+    expect(page.get_by_role("main")).to_be_focused()
+
+
+def test_the_only_alarm_that_is_over_and_then_forgotten_leaves_the_focus(visit: Visit, product: Product) -> None:
+    product.execute(ALARM.format("101", 9, "NULL"))
+    page = shown(visit(view(ROOM, last="day")))
+    page.locator("#alarms-open").get_by_role("button").focus()
+    product.execute("UPDATE alarms SET cleared = now()")
+    ask_again(page)
+    over = page.locator("#alarms-cleared summary")
+    expect(over).to_be_focused()
+    product.execute(ALARM.format("102", 8, "NULL"))
+    product.execute("DELETE FROM alarms WHERE cleared IS NOT NULL")
+    ask_again(page)
+    expect(over).to_be_hidden()
     expect(page.get_by_role("main")).to_be_focused()
 
 
@@ -114,6 +132,32 @@ def test_the_list_of_rooms_stays_where_it_is_scrolled_when_a_room_comes(visit: V
     assert rooms.evaluate("({ scrollTop }) => scrollTop") == scrolled
 
 
+def test_a_list_of_rooms_that_gets_short_leaves_the_focus(visit: Visit, product: Product) -> None:
+    product.send(*(reading("Many", str(room), 21) for room in range(8)))
+    for room in ("101", "102"):
+        product.execute(ALARM.format(room, 9, "NULL"))
+    page = shown(visit(view(ROOM, last="day")))
+    alarmed = page.get_by_role("button", name="Only rooms in alarm")
+    alarmed.click()
+    room_of(page, "102").focus()
+    product.execute("UPDATE alarms SET cleared = now() WHERE room_id = '102'")
+    ask_again(page)
+    expect(room_of(page, "102")).to_be_hidden()
+    expect(alarmed).to_be_focused()
+    alarmed.click()
+    room_of(page, "7").focus()
+    product.execute("DELETE FROM rooms WHERE building_id = 'Many' AND room_id = '7'")
+    ask_again(page)
+    expect(room_of(page, "7")).to_have_count(0)
+    expect(page.get_by_role("main")).to_be_focused()
+    find = page.get_by_label("Find a room")
+    find.focus()
+    product.execute("DELETE FROM rooms WHERE building_id = 'Many'")
+    ask_again(page)
+    expect(find).to_be_hidden()
+    expect(page.get_by_role("main")).to_be_focused()
+
+
 def test_the_first_reading_is_told(visit: Visit, start: Start) -> None:
     product = start()
     page = visit("/", product.address)
@@ -122,3 +166,7 @@ def test_the_first_reading_is_told(visit: Visit, start: Start) -> None:
     ask_again(page)
     expect(page.get_by_role("main")).to_be_focused()
     expect(page.get_by_role("status")).to_contain_text("average 21.00 \u00b0C of 1 reading")
+    product.execute("DELETE FROM rooms")
+    ask_again(page)
+    expect(page.get_by_role("heading", name="No readings yet")).to_be_visible()
+    expect(page.get_by_role("main")).to_be_focused()

@@ -46,21 +46,21 @@ def test_a_fault_is_said_once_and_that_it_is_over(plain: Urls, monkeypatch: pyte
 
 
 def test_what_is_late_for_a_moment_is_not_said(plain: Urls, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[observer.Faults] = [{("a", ""): "A"}, {}, {("a", ""): "A"}, {("b", ""): "B"}, {}]
+    late: observer.Faults = {("a", ""): "A"}
+    # The database is away meanwhile, and the folder gone.
+    away: list[Exception] = [FileNotFoundError(), psycopg.OperationalError()]
+    looks: list[observer.Faults | Exception] = [late, {}, late, *away, {("b", ""): "B"}, {}]
     monkeypatch.setattr(observer, "LOOK_SECONDS", 0.001)
     said: list[str] = []
     stopping = threading.Event()
 
-    # The database is away meanwhile, and the folder gone.
-    errors: list[Exception] = [psycopg.OperationalError(), FileNotFoundError()]
-
     def look() -> observer.Faults:
-        if looks and (len(looks) > len(errors) or not errors):
-            return looks.pop(0)
-        if errors:
-            raise errors.pop()
-        stopping.set()
-        return {}
+        if len(looks) == 1:
+            stopping.set()
+        found = looks.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     observer.observe(look, said.append, stopping)
     assert said == []

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from shared.body import SLICE_BYTES, Receiver
 from shared.problems import Problem
+from tests.support import turns_beside
 
 FULL = "Too many bodies are arriving; send it again in a second"
 GZIP = {"content-encoding": "gzip"}
@@ -113,21 +114,8 @@ def test_a_body_makes_room_for_others_once_it_is_slow(monkeypatch: pytest.Monkey
 
 
 def test_others_are_served_while_a_body_is_inflated() -> None:
-    served = 0
-
-    async def serve() -> None:
-        nonlocal served
-        while True:
-            served += 1
-            await asyncio.sleep(0)
-
-    async def play() -> None:
-        serving = asyncio.create_task(serve())
-        await receive(Receiver(8 * SLICE_BYTES), [gzip.compress(bytes(8 * SLICE_BYTES))], **GZIP)
-        serving.cancel()
-
-    asyncio.run(play())
-    assert served >= 8
+    inflating = receive(Receiver(8 * SLICE_BYTES), [gzip.compress(bytes(8 * SLICE_BYTES))], **GZIP)
+    assert asyncio.run(turns_beside(inflating)) >= 8
 
 
 def test_what_is_refused_leaves_its_memory_to_others_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

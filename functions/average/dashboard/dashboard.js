@@ -1,8 +1,8 @@
 // The dashboard: what the address bar says is asked of the API, shown, and asked again while it is looked at.
 //
 // It asks, and no connection is kept open: a function that holds one never scales to zero, and each answer may come from
-// another instance. How often follows how long the answers took, so that readers cost the database a twentieth of its
-// time at most; a hidden tab asks nothing.
+// another instance. How often follows how long the answers took: a reader costs the database a twentieth of its time at
+// most, unless answers take longer than 15 seconds. A hidden tab asks nothing.
 
 import { RECENT_MS, byRoom, list, listOfChart, placeOf, tally, within as alarmsWithin } from "./alarms.js";
 import { Failure, LONGEST_PAUSE_MS, ask, askAlarms, askRooms, now, token } from "./api.js";
@@ -34,6 +34,11 @@ function hide(place, hidden, heir) {
   const focused = hidden && place.contains(document.activeElement);
   place.hidden = hidden;
   if (focused) heir.focus({ preventScroll: true });
+}
+
+function remove(place) {
+  hide(place, true, $("readings"));
+  place.remove();
 }
 
 // A button that is really disabled loses the focus.
@@ -146,8 +151,8 @@ function keep(answers, within) {
 
 function report(failures, pause) {
   const messages = [...new Set(failures.map(({ message }) => message.replace(/\.?$/, ".")))];
-  const since = shown?.at && (dayOf(shown.at) === dayOf(now()) ? clock(shown.at, true) : `${day(shown.at)}, ${clock(shown.at, true)}`);
-  const known = since ? ` What is shown is from ${since}.` : "";
+  const at = shown?.at;
+  const known = at ? ` What is shown is from ${dayOf(at) === dayOf(now()) ? "" : `${day(at)}, `}${clock(at, true)}.` : "";
   const again = paused ? "" : ` Trying again every ${Math.round(pause / 1000)} seconds.`;
   notice(`${messages.join(" ")}${known}${again}`);
 }
@@ -206,9 +211,10 @@ const areKnown = ({ start }) => alarms.next === null && start >= now() - RECENT_
 function render(chosen) {
   const empty = rooms?.length === 0;
   const first = !empty && !$("empty").hidden;
-  $("dashboard").hidden = empty;
-  hide($("token"), true, $("readings"));
-  hide($("empty"), !empty, $("readings"));
+  const [page, other, heir] = empty ? ["empty", "dashboard", "empty"] : ["dashboard", "empty", "readings"];
+  // What is hidden takes no focus.
+  $(page).hidden = false;
+  for (const id of ["token", other]) hide($(id), true, $(heir));
   $("dashboard").classList.remove("loading");
   if (empty) return showCommand();
   const news = showAlarms();
@@ -277,7 +283,10 @@ function showSummary() {
   const before = $("summary").firstElementChild;
   // What is focused or scrolled stays so.
   if (before.className === made.className) renew(before, made);
-  else before.replaceWith(made);
+  else {
+    before.before(made);
+    remove(before);
+  }
 }
 
 // Has tiles or a table say what those say that were made anew. What says the same already is not touched: somebody may have
@@ -362,7 +371,7 @@ function showChart() {
   if (!filled) {
     const reading = choices().map(latest).find((each) => each);
     $("nothing").firstElementChild.textContent = absence(reading);
-    $("nothing").lastElementChild.hidden = !reading || shown.answers.some(({ points }) => !points);
+    hide($("nothing").lastElementChild, !reading || shown.answers.some(({ points }) => !points), $("plot"));
   }
   const { before, weighting } = shown.view;
   const light = before ? `; the light line is the ${before} before` : "";
@@ -442,9 +451,10 @@ function showAlarms() {
   const heading = open ? `${count(open)} alarm${open === 1 ? "" : "s"}` : "No alarm now";
   const before = $("alarms-heading").textContent;
   if (before !== heading) $("alarms-heading").textContent = heading;
+  // Before the lists: one that is over is still there, and may have the focus of one that was open.
+  hide($("alarms-cleared"), !over.length, $("readings"));
   const onRoom = (choice) => go({ ...view, rooms: [choice] });
   list($("alarms-open"), known.filter(({ cleared }) => !cleared), now(), onRoom);
-  $("alarms-cleared").hidden = !over.length;
   $("alarms-cleared").firstElementChild.textContent = `Over again within the last 7 days: ${next ? "more than " : ""}${count(over.length)}`;
   list($("alarms-cleared").lastElementChild, over, now(), onRoom);
   return before !== heading && (before || known.length) ? heading : "";
@@ -459,7 +469,7 @@ let sections = new Map();
 // place is scrolled.
 function arrange(place, wanted) {
   const kept = new Set(wanted);
-  for (const child of [...place.children]) if (!kept.has(child)) child.remove();
+  for (const child of [...place.children]) if (!kept.has(child)) remove(child);
   let next = place.firstElementChild;
   for (const child of wanted) {
     if (child === next) next = next.nextElementSibling;
@@ -484,7 +494,7 @@ function showRooms() {
     sections = new Map([...groups.keys()].map((building) => [building, sections.get(building) ?? section(building)]));
     for (const [building, own] of groups) arrange(sections.get(building).lastElementChild, own.map((choice) => rows.get(key(choice)).item));
     arrange($("rooms"), [...sections.values()]);
-    $("filter").hidden = rooms.length <= MANY_ROOMS;
+    hide($("filter"), rooms.length <= MANY_ROOMS, $("readings"));
   }
   const chosen = choices().map(key);
   const alarming = byRoom(alarms.known);
@@ -503,7 +513,7 @@ function showRooms() {
     if (text.textContent !== shown) text.textContent = shown;
   }
   const some = alarming.size;
-  hide($("alarmed"), !some || rooms.length <= MANY_ROOMS, $("filter"));
+  hide($("alarmed"), !some || rooms.length <= MANY_ROOMS, $(rooms.length > MANY_ROOMS ? "filter" : "readings"));
   $("alarmed").textContent = `Only rooms in alarm (${count(some)})`;
   $("rooms-alarms").textContent = some ? `${count(some)} in alarm` : "";
   if (others || $("alarmed").getAttribute("aria-pressed") === "true") filter();
@@ -546,7 +556,7 @@ function filter() {
   const only = !$("alarmed").hidden && $("alarmed").getAttribute("aria-pressed") === "true";
   for (const { choice, item } of rows.values()) {
     const found = plain(`${choice.building} / ${choice.room ?? ""}`).includes(wanted);
-    item.hidden = !found || (only && !item.dataset.alarm);
+    hide(item, !found || (only && !item.dataset.alarm), $("alarmed"));
   }
   for (const section of $("rooms").children) section.hidden = !section.querySelector("li:not([hidden])");
   $("rooms-none").hidden = Boolean($("rooms").querySelector("section:not([hidden])"));
@@ -579,8 +589,9 @@ function go(next) {
 function showPeriod() {
   document.documentElement.classList.remove("own");
   const custom = Boolean(view.start);
-  document.querySelector(`#periods [value="${custom ? "own" : view.last}"]`).checked = true;
-  $("own").hidden = !custom;
+  const period = document.querySelector(`#periods [value="${custom ? "own" : view.last}"]`);
+  period.checked = true;
+  hide($("own"), !custom, period);
   if (custom) fillOwn(view.start, view.end);
   showMore();
 }
