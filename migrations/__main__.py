@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from migrations import database, roles, settings, state, summaries
-from migrations.edition import Edition, detect
+from migrations.edition import Edition, detect, timescaledb
 from migrations.failures import EXIT_CODE, Final, final
 from migrations.settings import Settings
 from shared import logs
@@ -67,7 +67,7 @@ def _check_server(connection: Connection) -> None:
         raise Final(f"PostgreSQL {OLDEST_POSTGRESQL} or newer is needed, and the database is of version {version}")
     if connection.exec_driver_sql("SHOW server_encoding").scalar() != "UTF8":
         raise Final("The database must have the encoding UTF8: CREATE DATABASE ... ENCODING 'UTF8'")
-    extension = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
+    extension = timescaledb(connection)
     if extension and tuple(map(int, extension.split(".")[:2])) < OLDEST_TIMESCALEDB:
         oldest = ".".join(map(str, OLDEST_TIMESCALEDB))
         raise Final(

@@ -15,13 +15,19 @@ class Edition(Enum):
     PLAIN = "PostgreSQL"
 
 
+def timescaledb(connection: Connection) -> str | None:
+    """The version of TimescaleDB's extension that the database uses, None without one."""
+    version: str | None = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
+    return version
+
+
 def detect(connection: Connection) -> Edition:
     """The edition of the database behind the connection.
 
     TimescaleDB counts when its extension exists in this database; to create it is the business of who provides the
     database, since it takes a superuser.
     """
-    if not connection.scalar(text("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")):
+    if not timescaledb(connection):
         return Edition.PLAIN
     licence = connection.scalar(text("SELECT current_setting('timescaledb.license', true)"))
     return Edition.COMMUNITY if licence == "timescale" else Edition.APACHE
