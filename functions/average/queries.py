@@ -178,14 +178,13 @@ class Temperatures:
 
     async def series(self, scope: Scope, buckets: Buckets, options: CourseOptions) -> list[tuple[datetime, Course]]:
         """The start and the course of each bucket in which there are readings or one holds, in order."""
-        width = buckets.grid
-        # The statement with bounds has quarters of hours.
-        if options.is_plain and width and (not width % HOUR or width % QUARTER_HOUR):
-            return [(start, Course(*values)) for start, *values in await self._by_width(scope, width)]
-        if options.is_plain:
-            rows = await self._fetch(_of(_BY_BOUNDS, scope), {**_parameters(scope), "bounds": list(buckets.bounds)})
-        else:
+        if not options.is_plain:
             rows = await self._courses(scope, buckets.bounds, options)
+        # The statement with bounds has quarters of hours.
+        elif (width := buckets.grid) and (not width % HOUR or width % QUARTER_HOUR):
+            return [(start, Course(*values)) for start, *values in await self._by_width(scope, width)]
+        else:
+            rows = await self._fetch(_of(_BY_BOUNDS, scope), {**_parameters(scope), "bounds": list(buckets.bounds)})
         return [(buckets.starts[number - 1], Course(*values)) for number, *values in rows]
 
     async def rooms(self, building_id: str | None, after: tuple[str, str], limit: int) -> list[Room]:
