@@ -86,13 +86,10 @@ class Backup:
 
     def _go_on(self, stopping: threading.Event) -> None:
         if self._receiver is None:
-            self._take_folder()
-            self._current = newest(self._folder)
+            last = self._take_folder()
+            self._current = None if last is None or _is_closed(last) else last
             if self._current:
-                if _is_closed(self._current):
-                    self._current = None
-                else:
-                    self._receiver = self._receive(self._current)
+                self._receiver = self._receive(self._current)
         elif self._receiver.poll() is not None:
             self._receiver = None
             if time.monotonic() - self._received > FAILED_RECEIVER_SECONDS:
@@ -102,8 +99,11 @@ class Backup:
         if self._current is None or _is_due(self._current):
             self._begin(stopping)
 
-    def _take_folder(self) -> None:
-        """Make the folder, and keep others out. Raises PostgresError if it is not what it was, or if others have it."""
+    def _take_folder(self) -> Path | None:
+        """Make the folder, keep others out, and return its newest whole backup.
+
+        Raises PostgresError if it is not what it was, or if others have it.
+        """
         if self._has_own_disk and shares_a_disk(self._folder, self._postgres.folder):
             raise PostgresError(
                 f"{self._folder} was on a disk of its own, which is not there any more. Mount it again: there is no"
@@ -120,6 +120,7 @@ class Backup:
         # Also where a copy is due: another disk may be in its place by now.
         if last := newest(self._folder):
             self._check_database(last)
+        return last
 
     def _leave_folder(self) -> None:
         if self._lock is not None:
@@ -127,10 +128,9 @@ class Backup:
             self._lock = None
 
     def _begin(self, stopping: threading.Event) -> None:
-        self._take_folder()
+        before = self._take_folder()
         # So that there are no more than three while a copy is made.
         self._remove_older(BACKUPS_KEPT)
-        before = newest(self._folder)
         with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
             connection.execute(f"ALTER SYSTEM SET wal_keep_size = '{_LOG_KEPT}'")
             connection.execute("SELECT pg_reload_conf()")
