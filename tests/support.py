@@ -114,6 +114,13 @@ def wait_for_locks(urls: "Urls", sessions: int = 1) -> None:
         wait_until(lambda: observer.execute(waiting).rowcount >= sessions)
 
 
+def slow_down(connection: psycopg.Connection[Any], what: str, seconds: float) -> None:
+    """Have each statement take longer that is `what`, such as `INSERT ON room_hours`: as on a busy machine."""
+    body = f"BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END"
+    connection.execute(f"CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$".encode())
+    connection.execute(f"CREATE TRIGGER slow BEFORE {what} EXECUTE FUNCTION pause()".encode())
+
+
 @contextmanager
 def unconfirmed(urls: Urls) -> Iterator[None]:
     """Commits wait for a standby that there is not, and somebody ends each of these waits."""

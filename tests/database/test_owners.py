@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from local.postgres import MONITOR, READER, WATCHER, WRITER, Postgres
 from migrations.database import explained
 from shared.settings import SettingError
-from tests.support import SUPERUSER, Urls, migrate, python
+from tests.support import SUPERUSER, Urls, migrate, python, slow_down
 
 READING = {"building_id": "B1", "room_id": "101", "temperature": 30.5, "timestamp": "2024-12-01T12:34:56Z"}
 DAY = {"building_id": "B1", "start": "2024-12-01T00:00:00Z", "end": "2024-12-02T00:00:00Z"}
@@ -302,12 +302,7 @@ def test_a_backlog_is_summed_up_however_short_the_statements_of_the_owner_must_b
             "INSERT INTO temperatures SELECT 'B1', room::text, timestamptz '2024-12-01Z' + number * interval '30 s', 20"
             " FROM generate_series(1, 4) AS room CROSS JOIN generate_series(1, 25000) AS number"
         )
-        # On a machine of which each step takes long.
-        superuser.execute(
-            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END $$"
-        )
-        superuser.execute("CREATE TRIGGER slow BEFORE INSERT ON room_hours EXECUTE FUNCTION pause()")
+        slow_down(superuser, "INSERT ON room_hours", 0.1)
         superuser.execute(f"ALTER ROLE {MINE} SET statement_timeout = '1s'")
         timer = python("-m", "migrations", "summarize", DATABASE_URL=urls(MINE))
         assert (timer.returncode, timer.stdout) == (0, ""), timer.stderr

@@ -15,7 +15,7 @@ from average.removals import TOO_MANY_TO_COUNT
 from local.postgres import ADMIN, OWNER, READER, WATCHER, WRITER
 from shared.readings import written
 from tests.sink import Sink
-from tests.support import NOWHERE, Urls, unconfirmed, wait_until
+from tests.support import NOWHERE, Urls, slow_down, unconfirmed, wait_until
 
 TOKEN = "an-admin-token-0123456789"
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -474,11 +474,7 @@ def test_a_removal_that_takes_long_does_not_keep_summaries_waiting(
 ) -> None:
     average = served(serve, plain, DEADLINE_SECONDS="1")
     store(owner, *(("B1", str(room), at(0), 20.0) for room in range(40)), ("B2", "201", at(0), 20.0))
-    owner.execute(
-        "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END $$"
-    )
-    owner.execute("CREATE TRIGGER slow BEFORE DELETE ON temperatures EXECUTE FUNCTION pause()")
+    slow_down(owner, "DELETE ON temperatures", 0.2)
     remove(average, ROOMS, status=202, building_id="B1")
     owner.execute("CALL summarize(0, '{\"seconds\": 2}')")
     assert owner.execute("SELECT FROM removals WHERE finished IS NULL").rowcount == 1
