@@ -237,7 +237,7 @@ def test_the_rules_of_alarms_are_in_a_config_map_that_no_deployment_changes(name
     assert not {value for value in of_kind(objects, "ConfigMap") if value.startswith("alarms")}
     script = (ROOT / "kind" / "deploy.sh").read_text()
     assert f"k -n {NAMESPACE} get configmap alarms >/dev/null 2>&1 || make_alarms" in script
-    assert f"k -n {NAMESPACE} create configmap alarms --from-literal={key}=" in script
+    assert f'k -n {NAMESPACE} create configmap alarms --from-literal={key}="${{rules:-[]}}"' in script
 
 
 def test_the_example_of_rules_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
