@@ -119,7 +119,7 @@ def tolerated() -> list[str]:
 
 @pytest.fixture
 def visit(chromium: Browser, product: Product, tolerated: list[str]) -> Iterator[Visit]:
-    """Open a page. No page may report an error, or ask for anything that is not on this machine."""
+    """Open a page, in which a script runs before its own. None may report an error, or ask beyond this machine."""
     faults: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
@@ -132,7 +132,7 @@ def visit(chromium: Browser, product: Product, tolerated: list[str]) -> Iterator
 
     with ExitStack() as stack:
 
-        def visit(path: str, address: str = product.address, **options: Any) -> Page:
+        def visit(path: str, address: str = product.address, *, script: str = "", **options: Any) -> Page:
             context = chromium.new_context(
                 **{
                     "locale": "en-GB",
@@ -143,6 +143,7 @@ def visit(chromium: Browser, product: Product, tolerated: list[str]) -> Iterator
             )
             stack.callback(context.close)
             context.route(re.compile(r"^(?!data:|blob:|http://(127\.0\.0\.1|localhost)[:/])"), refuse)
+            context.add_init_script(script)
             page = context.new_page()
             page.set_default_timeout(15_000)
             page.on("console", said)

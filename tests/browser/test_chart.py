@@ -77,8 +77,7 @@ WIDTHS = (390, 768, 1280, 1920)
 
 @pytest.mark.parametrize("locale", LOCALES if LONG else LOCALES[:1])
 def test_every_label_of_the_axes_is_whole(visit: Visit, locale: str) -> None:
-    page = visit("/docs", locale=locale)
-    page.context.add_init_script(WRITTEN)
+    page = visit("/docs", locale=locale, script=WRITTEN)
     address = page.url.replace("/docs", "")
     for name, interval in VIEWS.items():
         page.goto(address + view(("B1", "near"), **interval))
@@ -179,11 +178,8 @@ def lines_written(page: Page) -> list[list[str]]:
 
 
 def test_the_axis_has_the_times_of_the_zone_that_is_chosen(visit: Visit) -> None:
-    page = visit("/docs")
-    page.context.add_init_script(WRITTEN)
     interval = {"start": "2024-12-01T06:00:00Z", "end": "2024-12-01T12:00:00Z"}
-    page.goto(page.url.replace("/docs", view(("B1", "near"), **interval)))
-    shown(page)
+    page = shown(visit(view(("B1", "near"), **interval), script=WRITTEN))
     assert lines_written(page)[-2:] == [[f"{hour:02}:00" for hour in range(7, 14)], ["1 Dec 2024"]]
     page.locator("#more summary").click()
     page.get_by_label("Time zone").fill("Asia/Tokyo")
@@ -205,10 +201,8 @@ def test_the_axis_has_the_times_of_the_zone_that_is_chosen(visit: Visit) -> None
 def test_each_day_is_named_once_where_it_begins(
     visit: Visit, own: str, zone: str | None, interval: dict[str, str], days: range | None
 ) -> None:
-    page = visit("/docs", timezone_id=own, viewport={"width": 1920, "height": 820})
-    page.context.add_init_script(WRITTEN)
-    page.goto(page.url.replace("/docs", view(("B1", "near"), **interval, **({"tz": zone} if zone else {}))))
-    shown(page)
+    address = view(("B1", "near"), **interval, **({"tz": zone} if zone else {}))
+    page = shown(visit(address, script=WRITTEN, timezone_id=own, viewport={"width": 1920, "height": 820}))
     names = [text for line in lines_written(page) for text in line if re.match(r"\d+ (Mar|Apr|Dec|Jan)", text)]
     if days is None:
         assert [name.split()[0] for name in names] == ["28", "29", "31", "1", "2", "3"]

@@ -619,12 +619,9 @@ def beyond(page: Page) -> Any:
 
 
 def test_the_letters_of_the_chart_are_as_large_as_the_reader_wants_letters(visit: Visit) -> None:
-    page = visit("/docs")
-    page.context.add_init_script(WRITTEN)
-    for script, size in ("", 12), ("document.documentElement.style.fontSize = '32px'", 24):
-        page.context.add_init_script(f"addEventListener('readystatechange', () => {{ {script} }}, true)")
-        page.goto(page.url.partition("?")[0].replace("/docs", "/") + view(("B1", "101"), **DAY)[1:])
-        shown(page)
+    for change, size in ("", 12), ("document.documentElement.style.fontSize = '32px'", 24):
+        script = f"{WRITTEN}; addEventListener('readystatechange', () => {{ {change} }}, true)"
+        page = shown(visit(view(("B1", "101"), **DAY), script=script))
         assert {text["size"] for text in page.evaluate("written")} == {size}
         assert beyond(page) == []
         keep(page, f"letters-{size}", full_page=True)
@@ -640,10 +637,7 @@ def test_figures_are_within_their_frames(visit: Visit, product: Product) -> None
 
 
 def test_in_the_colours_of_the_system_what_is_chosen_has_a_frame(visit: Visit) -> None:
-    page = visit("/docs", forced_colors="active")
-    page.context.add_init_script(WRITTEN)
-    page.goto(page.url.replace("/docs", view(("B1", "101"), last="day")))
-    shown(page)
+    page = shown(visit(view(("B1", "101"), last="day"), script=WRITTEN, forced_colors="active"))
     style = "(element) => getComputedStyle(element).outlineStyle"
     spans = page.locator("#periods span")
     assert spans.evaluate_all("(all) => all.map((each) => getComputedStyle(each).outlineStyle)").count("solid") == 1

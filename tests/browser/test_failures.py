@@ -163,10 +163,7 @@ Intl.DateTimeFormat = function (locale, options) {
 
 
 def test_a_browser_of_2020_shows_it_all(visit: Visit) -> None:
-    page = visit("/docs")
-    page.context.add_init_script(NEW)
-    page.goto(page.url.replace("/docs", view(*ROOMS, last="day")))
-    shown(page)
+    page = shown(visit(view(*ROOMS, last="day"), script=NEW))
     expect(page.get_by_role("region", name="The rooms compared").locator("tbody tr")).to_have_count(2)
     page.get_by_text("Values as a table").click()
     expect(page.locator("#values tbody tr").first).to_be_visible()
@@ -177,27 +174,23 @@ def test_a_browser_of_2020_shows_it_all(visit: Visit) -> None:
 
 
 def test_a_zone_that_the_browser_cannot_name_is_utc(visit: Visit) -> None:
-    page = visit("/docs")
-    page.context.add_init_script("""
+    script = """
         const asked = Intl.DateTimeFormat.prototype.resolvedOptions;
         Intl.DateTimeFormat.prototype.resolvedOptions = function () {
             const found = asked.call(this);
             return { ...found, timeZone: found.timeZone === "Europe/Berlin" ? "Etc/Unknown" : found.timeZone };
         };
-    """)
-    page.goto(page.url.replace("/docs", view(ROOMS[0], last="hour")))
-    shown(page)
+    """
+    page = shown(visit(view(ROOMS[0], last="hour"), script=script))
     expect(page.locator("#when")).to_contain_text("Times are those of UTC (UTC+00:00)")
     expect(page.locator("#old")).to_be_hidden()
 
 
 def test_a_browser_that_keeps_nothing_of_this_page_shows_it_all(visit: Visit) -> None:
-    page = visit("/docs")
-    page.context.add_init_script("""
+    script = """
         Object.defineProperty(window, "sessionStorage", { get() { throw new DOMException("no", "SecurityError"); } });
-    """)
-    page.goto(page.url.replace("/docs", view(ROOMS[0], last="hour")))
-    shown(page)
+    """
+    page = shown(visit(view(ROOMS[0], last="hour"), script=script))
     expect(tile(page, "Average")).to_have_text("21.00 \u00b0C")
     fail(page, "average", 401)
     ask_again(page)

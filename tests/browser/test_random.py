@@ -131,8 +131,7 @@ def test_what_is_shown_is_what_the_address_asks_for_whatever_is_pressed_meanwhil
     tolerated.append("Failed to load resource: the server responded with a status of 503")
     print(f"SEED={SEED}")
     numbers = random.Random(SEED)
-    page = visit("/docs", viewport={"width": 1280, "height": 2000})
-    page.context.add_init_script(WRITTEN)
+    page = visit("/docs", script=WRITTEN, viewport={"width": 1280, "height": 2000})
     first = {"start": "2024-03-30T23:00:00Z", "end": "2024-04-01T22:00:00Z"}
     # So that nobody gets back to where it began.
     page.evaluate("(address) => location.replace(address)", view(ROOMS[0], **first))

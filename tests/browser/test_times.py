@@ -110,11 +110,9 @@ def test_show_asks_for_what_is_shown_even_in_the_hour_that_comes_twice(visit: Vi
 def test_years_and_months_are_those_of_the_calendar_of_the_reader(
     visit: Visit, interval: tuple[str, str], dates: list[str]
 ) -> None:
-    page = visit("/docs", locale="en-GB-u-ca-persian", viewport={"width": 1920, "height": 820})
-    page.context.add_init_script(WRITTEN)
     start, end = interval
-    page.goto(page.url.replace("/docs", view(ROOM, start=start, end=end)))
-    shown(page)
+    options = {"locale": "en-GB-u-ca-persian", "viewport": {"width": 1920, "height": 820}}
+    page = shown(visit(view(ROOM, start=start, end=end), script=WRITTEN, **options))
     written = page.evaluate("written.map(({ text }) => text.replace(/[^\\p{L}\\p{N} ]/gu, ''))")
     assert set(dates) <= set(written), written
 
