@@ -57,13 +57,13 @@ class Course(NamedTuple):
     sum: Decimal | None = None
     min: float | None = None
     max: float | None = None
+    covered: Decimal = Decimal(0)
+    degree_microseconds: Decimal = Decimal(0)
     sum_of_squares: Decimal | None = None
     first_at: datetime | None = None
     first_temperature: float | None = None
     last_at: datetime | None = None
     last_temperature: float | None = None
-    covered: Decimal = Decimal(0)
-    degree_microseconds: Decimal = Decimal(0)
     above: Decimal | None = Decimal(0)
     above_degree_microseconds: Decimal = Decimal(0)
     below: Decimal | None = Decimal(0)
@@ -185,18 +185,19 @@ def _root(numerator: int, denominator: int) -> float:
 
 
 _OF_SUMMARY = b"""
-    count, sum, min, max, sum_of_squares, first_at, first_temperature, last_at, last_temperature, longest_gap,
-    degree_microseconds
+                count, sum, min, max, degree_microseconds, longest_gap, first_at, last_at, last_temperature
+                , first_temperature, sum_of_squares -- more
 """
-_IS_ENOUGH = b"""longest_gap <= %(longest_hold)s
-            AND (min <= %(above)s::float8 AND max > %(above)s) IS NOT TRUE
-            AND (min < %(below)s::float8 AND max >= %(below)s) IS NOT TRUE
+_IS_ENOUGH = b"""
+            longest_gap <= %(longest_hold)s
+            AND (min <= %(above)s::float8 AND max > %(above)s) IS NOT TRUE -- more
+            AND (min < %(below)s::float8 AND max >= %(below)s) IS NOT TRUE -- more
 """
 _STATEMENT = b"""
     WITH asked AS MATERIALIZED (
         SELECT
             since, ending, dropped_before, least(ending, now()) AS until,
-            ARRAY(SELECT cut FROM unnest(%(bounds)b::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
+            ARRAY(SELECT cut FROM unnest(%(bounds)s::timestamptz[] || now()) AS cut ORDER BY cut) AS cuts,
             tstzmultirange(tstzrange(since, ending)) AS everything,
             tstzmultirange(tstzrange(NULL, dropped_before)) AS dropped,
             whole_parts(bounds, '1 hour') + tstzmultirange(tstzrange(NULL, dropped_before) * tstzrange(
@@ -206,10 +207,10 @@ _STATEMENT = b"""
         FROM upkeep
         CROSS JOIN (
             SELECT
-                date_bin('1 hour', (%(bounds)b)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
-                (%(bounds)b)[cardinality(%(bounds)b)] AS ending
+                date_bin('1 hour', (%(bounds)s)[1] - %(longest_hold)s::interval, '2000-01-03 00:00+00') AS since,
+                (%(bounds)s)[cardinality(%(bounds)s)] AS ending
         ) AS first
-        CROSS JOIN LATERAL (SELECT since || %(bounds)b AS bounds) AS from_before
+        CROSS JOIN LATERAL (SELECT since || %(bounds)s AS bounds) AS from_before
     ), room AS MATERIALIZED (
         SELECT
             room_id, stale, days - touched(stale, interval '24:00') AS days,
@@ -276,23 +277,24 @@ _STATEMENT = b"""
         SELECT hour, hour + interval '01:00', hour.* FROM hour WHERE is_enough
     ), piece AS MATERIALIZED (
         SELECT
-            begins, ends, held, width_bucket(at, %(bounds)b) AS bucket, room_id, count, sum, min, max, sum_of_squares,
-            first_at, first_temperature, last_at, last_temperature, covered, degree_microseconds,
-            above, above_degree_microseconds, below, below_degree_microseconds
+            begins, ends, held, width_bucket(at, %(bounds)s) AS bucket, room_id, count, sum, min, max,
+            covered, degree_microseconds
+            , sum_of_squares, first_at, first_temperature, last_at, last_temperature -- more
+            , above, above_degree_microseconds, below, below_degree_microseconds -- more
         FROM (
             SELECT
-                room_id, at, count, sum, min, max, sum_of_squares,
-                first_at, first_temperature, last_at, last_temperature,
+                room_id, at, count, sum, min, max,
                 CASE WHEN is_known THEN first_at ELSE at END AS begins,
                 CASE WHEN is_known THEN last_at ELSE until END AS ends,
-                CASE WHEN is_known THEN last_temperature END AS held, covered,
-                CASE WHEN is_known THEN degree_microseconds ELSE 0 END AS degree_microseconds,
-                CASE WHEN max <= %(above)s THEN 0 WHEN is_known AND min > %(above)s THEN covered END AS above,
-                CASE WHEN is_known AND min > %(above)s THEN degree_microseconds ELSE 0 END
-                    AS above_degree_microseconds,
-                CASE WHEN min >= %(below)s THEN 0 WHEN is_known AND max < %(below)s THEN covered END AS below,
-                CASE WHEN is_known AND max < %(below)s THEN degree_microseconds ELSE 0 END
-                    AS below_degree_microseconds
+                CASE WHEN is_known THEN last_temperature END AS held,
+                covered, CASE WHEN is_known THEN degree_microseconds ELSE 0 END AS degree_microseconds
+                , sum_of_squares, first_at, first_temperature, last_at, last_temperature -- more
+                , CASE WHEN max <= %(above)s THEN 0 WHEN is_known AND min > %(above)s THEN covered END AS above -- more
+                , CASE WHEN is_known AND min > %(above)s THEN degree_microseconds ELSE 0 END -- more
+                    AS above_degree_microseconds -- more
+                , CASE WHEN min >= %(below)s THEN 0 WHEN is_known AND max < %(below)s THEN covered END AS below -- more
+                , CASE WHEN is_known AND max < %(below)s THEN degree_microseconds ELSE 0 END -- more
+                    AS below_degree_microseconds -- more
             FROM (
                 SELECT
                     *, longest_gap <= %(longest_hold)s AS is_known, CASE
@@ -302,82 +304,79 @@ _STATEMENT = b"""
             ) AS summed_up
             UNION ALL
             SELECT
-                room_id, at, count, sum, min, max, sum_of_squares,
-                first_at, first_temperature, last_at, last_temperature,
+                room_id, at, count, sum, min, max,
                 CASE WHEN is_known THEN first_at END, CASE WHEN is_known THEN last_at END,
-                CASE WHEN is_known THEN last_temperature END, CASE WHEN is_known THEN covered ELSE 0 END,
-                CASE WHEN is_known THEN degree_microseconds ELSE 0 END,
-                CASE WHEN is_known THEN above ELSE 0 END, CASE WHEN is_known THEN above_degree_microseconds ELSE 0 END,
-                CASE WHEN is_known THEN below ELSE 0 END, CASE WHEN is_known THEN below_degree_microseconds ELSE 0 END
+                CASE WHEN is_known THEN last_temperature END,
+                CASE WHEN is_known THEN covered ELSE 0 END, CASE WHEN is_known THEN degree_microseconds ELSE 0 END
+                , sum_of_squares, first_at, first_temperature, last_at, last_temperature -- more
+                , CASE WHEN is_known THEN above ELSE 0 END -- more
+                , CASE WHEN is_known THEN above_degree_microseconds ELSE 0 END -- more
+                , CASE WHEN is_known THEN below ELSE 0 END -- more
+                , CASE WHEN is_known THEN below_degree_microseconds ELSE 0 END -- more
             FROM (
                 SELECT course.*, at >= dropped_before AND at < until AS is_known
                 FROM asked CROSS JOIN room_by_readings CROSS JOIN LATERAL courses(
-                    %(building_id)s, ARRAY[room_id], readings, cuts, %(longest_hold)s, %(above)s, %(below)s
+                    %(building_id)s, ARRAY[room_id], readings, cuts, %(longest_hold)s
+                    , %(above)s, %(below)s -- more
                 ) AS course
             ) AS read
         ) AS piece
     ), followed AS MATERIALIZED (
         SELECT
-            bucket, held, greatest(ends, (%(bounds)b)[1]) AS held_from,
+            bucket, held, greatest(ends, (%(bounds)s)[1]) AS held_from,
             least(
                 lead(begins) OVER (PARTITION BY room_id ORDER BY begins, ends), ends + %(longest_hold)s, until
             ) AS held_until
         FROM piece CROSS JOIN asked
-    ), of_pieces AS (
-        SELECT
-            bucket, sum(count)::bigint AS count, sum(sum) AS sum, min(min) AS min, max(max) AS max,
-            bool_and(first_at IS NOT NULL) AS is_known, sum(sum_of_squares) AS sum_of_squares,
-            min(first_at) AS first_at, max(last_at) AS last_at,
-            sum(covered) AS covered, sum(degree_microseconds) AS degree_microseconds,
-            bool_and(above IS NOT NULL) AS above_is_known, sum(above) AS above,
-            sum(above_degree_microseconds) AS above_degree_microseconds,
-            bool_and(below IS NOT NULL) AS below_is_known, sum(below) AS below,
-            sum(below_degree_microseconds) AS below_degree_microseconds
-        FROM piece WHERE bucket > 0 GROUP BY bucket
-    ), of_holds AS (
-        SELECT
-            bucket, sum(microseconds) AS covered, sum(degree_microseconds) AS degree_microseconds,
-            sum(microseconds) FILTER (WHERE held > %(above)s) AS above,
-            sum(degree_microseconds) FILTER (WHERE held > %(above)s) AS above_degree_microseconds,
-            sum(microseconds) FILTER (WHERE held < %(below)s) AS below,
-            sum(degree_microseconds) FILTER (WHERE held < %(below)s) AS below_degree_microseconds
+    ), hold AS (
+        SELECT *, exact_temperature(held) * microseconds AS degree_microseconds
         FROM (
-            SELECT *, exact_temperature(held) * microseconds AS degree_microseconds
-            FROM (
-                SELECT bucket, held, microseconds(least(held_until, (%(bounds)b)[bucket + 1]) - held_from)
-                FROM followed
-                WHERE bucket > 0 AND held IS NOT NULL AND least(held_until, (%(bounds)b)[bucket + 1]) > held_from
-                UNION ALL
-                SELECT
-                    next, held,
-                    microseconds(least(held_until, (%(bounds)b)[next + 1]) - greatest(held_from, (%(bounds)b)[next]))
-                FROM followed CROSS JOIN LATERAL generate_series(
-                    bucket + 1, least(width_bucket(held_until, %(bounds)b), cardinality(%(bounds)b) - 1)
-                ) AS next
-                WHERE held IS NOT NULL AND held_until > (%(bounds)b)[bucket + 1]
-                  AND held_until > greatest(held_from, (%(bounds)b)[next])
-            ) AS hold OFFSET 0
-        ) AS hold GROUP BY bucket
-    ), earliest AS (
-        SELECT DISTINCT ON (bucket) bucket, first_temperature
-        FROM piece WHERE %(first)s AND bucket > 0 ORDER BY bucket, first_at, first_temperature
-    ), latest AS (
-        SELECT DISTINCT ON (bucket) bucket, last_temperature
-        FROM piece WHERE %(last)s AND bucket > 0 ORDER BY bucket, last_at DESC, last_temperature DESC
+            SELECT bucket, held, microseconds(least(held_until, (%(bounds)s)[bucket + 1]) - held_from)
+            FROM followed
+            WHERE bucket > 0 AND held IS NOT NULL AND least(held_until, (%(bounds)s)[bucket + 1]) > held_from
+            UNION ALL
+            SELECT
+                next, held,
+                microseconds(least(held_until, (%(bounds)s)[next + 1]) - greatest(held_from, (%(bounds)s)[next]))
+            FROM followed CROSS JOIN LATERAL generate_series(
+                bucket + 1, least(width_bucket(held_until, %(bounds)s), cardinality(%(bounds)s) - 1)
+            ) AS next
+            WHERE held IS NOT NULL AND held_until > (%(bounds)s)[bucket + 1]
+              AND held_until > greatest(held_from, (%(bounds)s)[next])
+        ) AS hold OFFSET 0
     )
     SELECT
-        bucket, coalesce(count, 0), sum, min, max,
-        CASE WHEN is_known THEN sum_of_squares END,
-        CASE WHEN is_known THEN first_at END, CASE WHEN is_known THEN first_temperature END,
-        CASE WHEN is_known THEN last_at END, CASE WHEN is_known THEN last_temperature END,
-        coalesce(of_pieces.covered, 0) + coalesce(of_holds.covered, 0),
-        coalesce(of_pieces.degree_microseconds, 0) + coalesce(of_holds.degree_microseconds, 0),
-        CASE WHEN above_is_known IS NOT FALSE THEN coalesce(of_pieces.above, 0) + coalesce(of_holds.above, 0) END,
-        coalesce(of_pieces.above_degree_microseconds, 0) + coalesce(of_holds.above_degree_microseconds, 0),
-        CASE WHEN below_is_known IS NOT FALSE THEN coalesce(of_pieces.below, 0) + coalesce(of_holds.below, 0) END,
-        coalesce(of_pieces.below_degree_microseconds, 0) + coalesce(of_holds.below_degree_microseconds, 0)
-    FROM of_pieces FULL JOIN of_holds USING (bucket) LEFT JOIN earliest USING (bucket) LEFT JOIN latest USING (bucket)
-    ORDER BY bucket
+        bucket, sum(count)::bigint, sum(sum), min(min), max(max), sum(covered), sum(degree_microseconds)
+        , CASE WHEN bool_and(is_known) THEN sum(sum_of_squares) END -- more
+        , CASE WHEN bool_and(is_known) THEN min(first_at) END -- more
+        , CASE WHEN bool_and(is_known) THEN -- more
+            (array_agg(first_temperature ORDER BY first_at, first_temperature) FILTER (WHERE %(first)s))[1] -- more
+        END -- more
+        , CASE WHEN bool_and(is_known) THEN max(last_at) END -- more
+        , CASE WHEN bool_and(is_known) THEN -- more
+            (array_agg(last_temperature ORDER BY last_at DESC NULLS LAST, last_temperature DESC) -- more
+                FILTER (WHERE %(last)s))[1] -- more
+        END -- more
+        , CASE WHEN bool_and(above IS NOT NULL) THEN sum(above) END, sum(above_degree_microseconds) -- more
+        , CASE WHEN bool_and(below IS NOT NULL) THEN sum(below) END, sum(below_degree_microseconds) -- more
+    FROM (
+        SELECT
+            bucket, count, sum, min, max, covered, degree_microseconds
+            , first_at IS NOT NULL AS is_known, sum_of_squares -- more
+            , first_at, first_temperature, last_at, last_temperature -- more
+            , above, above_degree_microseconds, below, below_degree_microseconds -- more
+        FROM piece WHERE bucket > 0
+        UNION ALL
+        SELECT
+            bucket, 0, NULL, NULL, NULL, microseconds, degree_microseconds
+            , true, NULL, NULL, NULL, NULL, NULL -- more
+            , CASE WHEN held > %(above)s THEN microseconds ELSE 0 END -- more
+            , CASE WHEN held > %(above)s THEN degree_microseconds ELSE 0 END -- more
+            , CASE WHEN held < %(below)s THEN microseconds ELSE 0 END -- more
+            , CASE WHEN held < %(below)s THEN degree_microseconds ELSE 0 END -- more
+        FROM hold
+    ) AS part
+    GROUP BY bucket ORDER BY bucket
 """
 OF_COURSES = (
     _STATEMENT.replace(b"{stale}", STALE).replace(b"{of_summary}", _OF_SUMMARY).replace(b"{is_enough}", _IS_ENOUGH)
@@ -389,14 +388,10 @@ the start of the interval, instants in order, and its end. Each is named by its 
 may hold. `week`, `day` and `hour` are the summaries of these, and whether they are enough: not where a pause is longer
 than readings hold, or where a limit is between the lowest and the highest. Of weeks that are not enough there are days,
 of days hours, of hours readings. `piece` is all of these; what is of the future, or came late to readings that were
-dropped, does not hold. `followed` is for how long the last reading of each piece holds. For each bucket, `of_pieces` is
-what is within the pieces, and `of_holds` what is between them. `earliest` and `latest` are for questions that ask for
-`first` or `last`.
+dropped, does not hold. `followed` is for how long the last reading of each piece holds, and `hold` the same for each
+bucket: what is between the pieces.
 """
 
-OVER_TIME = OF_COURSES
-for _parameter, _value in {"above": "NULL::float8", "below": "NULL::float8", "first": "false", "last": "false"}.items():
-    OVER_TIME = OVER_TIME.replace(f"%({_parameter})s".encode(), _value.encode())
-"""The same for the question that is asked most, which has no limits and asks for neither `first` nor `last`: what these
-need is not in its plan.
-"""
+_ONLY_OF_COURSES = b"-- more"
+OVER_TIME = b"\n".join(line for line in OF_COURSES.splitlines() if not line.endswith(_ONLY_OF_COURSES))
+"""The same for the question that is asked most, without limits and statistics: without the lines that end in `more`."""

@@ -23,7 +23,7 @@ from average.summaries import Statements
 from average.turns import BRIEF_SECONDS, Turns
 from shared.alarms import Kind, Severity, State
 from shared.backoff import Backoff
-from shared.database import EXTENSION_UPDATED_ERRORS, Database, fetch, unanswered, within
+from shared.database import EXTENSION_UPDATED_ERRORS, Database, Instants, fetch, unanswered, within
 from shared.metrics import HISTOGRAM_SECONDS
 from shared.problems import unavailable
 
@@ -184,7 +184,8 @@ class Temperatures:
         elif (width := buckets.grid) and (not width % HOUR or width % QUARTER_HOUR):
             return [(start, Course(*values)) for start, *values in await self._by_width(scope, width)]
         else:
-            rows = await self._fetch(_of(_BY_BOUNDS, scope), {**_parameters(scope), "bounds": list(buckets.bounds)})
+            bounds = Instants(buckets.bounds)
+            rows = await self._fetch(_of(summaries.BY_BOUNDS, scope), {**_parameters(scope), "bounds": bounds})
         return [(buckets.starts[number - 1], Course(*values)) for number, *values in rows]
 
     async def rooms(self, building_id: str | None, after: tuple[str, str], limit: int) -> list[Room]:
@@ -234,12 +235,12 @@ class Temperatures:
         """The readings of a room in a short interval, None if it is not as short or some of them were dropped."""
         if scope.room_id is None or floor(scope.end, HOUR) - scope.start >= HOUR:
             return None
-        [(were_dropped, *values)] = await self._fetch(_OF_A_ROOM_WITHOUT_HOURS, _parameters(scope))
+        [(were_dropped, *values)] = await self._fetch(summaries.OF_A_ROOM_WITHOUT_HOURS, _parameters(scope))
         return None if were_dropped else Course(*values)
 
     async def _by_width(self, scope: Scope, width: timedelta | None) -> list[Any]:
         return await self._fetch(
-            _of(_BY_WIDTH, scope),
+            _of(summaries.BY_WIDTH, scope),
             {
                 **_parameters(scope),
                 "bucket": width,
@@ -252,11 +253,11 @@ class Temperatures:
     async def _courses(self, scope: Scope, bounds: Sequence[datetime], options: CourseOptions) -> list[Any]:
         has_limits = options.above is not None or options.below is not None
         return await self._fetch(
-            _OF_COURSES if has_limits or {"first", "last"} & {*options.statistics} else _OVER_TIME,
+            courses.OF_COURSES if has_limits or options.statistics else courses.OVER_TIME,
             {
                 "building_id": scope.building_id,
                 "room_id": scope.room_id,
-                "bounds": list(bounds),
+                "bounds": Instants(bounds),
                 "longest_hold": options.longest_hold,
                 "above": options.above,
                 "below": options.below,
@@ -359,14 +360,6 @@ def _of(statements: Statements, scope: Scope) -> bytes:
     return statements.of_a_building if scope.room_id is None else statements.of_a_room
 
 
-def _text(statement: bytes) -> bytes:
-    """The statement without its indentation: psycopg analyses one of more than 4096 characters each time."""
-    return b" ".join(statement.split())
-
-
-_BY_WIDTH, _BY_BOUNDS = (Statements(*map(_text, each)) for each in (summaries.BY_WIDTH, summaries.BY_BOUNDS))
-_OF_COURSES, _OVER_TIME = _text(courses.OF_COURSES), _text(courses.OVER_TIME)
-_OF_A_ROOM_WITHOUT_HOURS = _text(summaries.OF_A_ROOM_WITHOUT_HOURS)
 _AFTER_PARAMETERS = ("after_over", "after_raised", "after_building", "after_room", "after_kind", "after_id")
 _IS_MEANT = b"""
     {place} removed IS NULL AND (%(kind)s::text IS NULL OR kind = %(kind)s)
@@ -411,7 +404,7 @@ def _of_place(statement: bytes, building_id: str | None, room_id: str | None) ->
     """The statement about the alarms of a place, as its plan is made without knowing which."""
     given = {b"building_id": building_id, b"room_id": room_id}
     place = b"".join(b"%s = %%(%s)s AND " % (name, name) for name, value in given.items() if value is not None)
-    return _text(statement.replace(b"{place}", place))
+    return statement.replace(b"{place}", place)
 
 
 _ROOMS = b"""

@@ -117,12 +117,6 @@ def test_an_average_of_a_building_reads_its_own_summaries(reader: psycopg.Connec
     assert {kind.partition(" ")[0] for kind, _ in read.values()} <= {"Index", "Bitmap"}
 
 
-@pytest.mark.parametrize("statement", [*summaries.BY_WIDTH, *summaries.BY_BOUNDS])
-def test_a_statement_is_short_enough_for_psycopg_to_know_it_again(statement: bytes) -> None:
-    """It analyses one of more than 4096 characters each time, which takes as long as PostgreSQL takes for an hour."""
-    assert len(b" ".join(statement.split())) <= 4096
-
-
 HOURS_OF_A_STEP, READINGS_OF_AN_HOUR = 4, 20
 MOST_ROWS_OF_A_STEP = 10 * HOURS_OF_A_STEP * READINGS_OF_AN_HOUR
 """What a step reads again and again of its own hours, of their days and of its room."""
