@@ -1,4 +1,4 @@
-"""The rules that the README has for trades do what it says they are for."""
+"""The rules that docs/alarms.md has for trades do what it says they are for."""
 
 import json
 import re
@@ -43,13 +43,13 @@ ALARMING: dict[str, tuple[list[Reading], list[tuple[str, str]]]] = {
 
 
 def trades() -> dict[str, list[dict[str, Any]]]:
-    """The rows of the table in the README."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """The rows of the table there."""
+    text = (ROOT / "docs" / "alarms.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+?) \| `(\[.+\])` \| .+ \|$", text, re.MULTILINE)
     return {trade: json.loads(rules) for trade, rules in rows}
 
 
-def test_the_readme_has_rules_for_these_trades() -> None:
+def test_there_are_rules_for_these_trades() -> None:
     assert [*trades()] == [*ALARMING]
 
 
