@@ -102,22 +102,28 @@ CREATE OR REPLACE FUNCTION latest_reading(building text, room text, until timest
 RETURNS TABLE ("timestamp" timestamptz, temperature double precision)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
+DECLARE
+    since timestamptz;
 BEGIN
     @need_timescaledb@;
-    RETURN QUERY
-    SELECT reading.timestamp, max(reading.temperature) FROM (
-        SELECT stored.timestamp, stored.temperature FROM temperatures AS stored
-        WHERE building_id = building AND room_id = room AND stored.timestamp <= until
-        -- The columnstore is ordered by the timestamp alone.
-        ORDER BY stored.timestamp DESC FETCH FIRST ROW WITH TIES
-    ) AS reading
-    GROUP BY reading.timestamp;
+    -- A statement on a hypertable is planned for a few chunks, and only where these have none for all.
+    FOREACH since IN ARRAY ARRAY[until - interval '672 hours', '-infinity'] LOOP
+        RETURN QUERY
+        SELECT reading.timestamp, max(reading.temperature) FROM (
+            SELECT stored.timestamp, stored.temperature FROM temperatures AS stored
+            WHERE building_id = building AND room_id = room AND stored.timestamp > since AND stored.timestamp <= until
+            -- The columnstore is ordered by the timestamp alone.
+            ORDER BY stored.timestamp DESC FETCH FIRST ROW WITH TIES
+        ) AS reading
+        GROUP BY reading.timestamp;
+        EXIT WHEN FOUND;
+    END LOOP;
 END
 $$;
 
--- The first `most` readings of some rooms of a building, since <= timestamp < before, in order: for each room its number
--- in `among`, its readings as text, how many they are, and when the last one was. Those of the first room come after a
--- reading. Its statement has a snapshot of its own, as in courses_of_hours().
+-- The first `most` readings of some rooms of a building, since <= timestamp < before, in order: the number of a room in
+-- `among`, readings of it as text, how many they are, and when the last one was. Those of the first room come after a
+-- reading, and may be several rows. The statement has a snapshot of its own, as in courses_of_hours().
 CREATE OR REPLACE FUNCTION page_of_readings(
     building text, among text[], since timestamptz, before timestamptz,
     after_timestamp timestamptz, after_temperature double precision, most integer
@@ -125,30 +131,53 @@ CREATE OR REPLACE FUNCTION page_of_readings(
 RETURNS TABLE (number bigint, text bytea, count bigint, last timestamptz)
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
+DECLARE
+    chosen text[] := among[1:1];
+    width interval := '672 hours';
+    begins timestamptz := after_timestamp;
+    ends timestamptz := least(begins + width, before);
+    missing bigint := most;
 BEGIN
     @need_timescaledb@;
-    RETURN QUERY
-    SELECT
-        page.number, convert_to(string_agg(to_json(timestamp AT TIME ZONE 'UTC')::text || temperature, chr(10)), 'UTF8'),
-        count(*), max(timestamp)
-    FROM (
-        SELECT room.number, timestamp, temperature
-        FROM unnest(among) WITH ORDINALITY AS room (room_id, number)
-        CROSS JOIN LATERAL (
-            SELECT timestamp, temperature FROM temperatures
-            WHERE building_id = building AND temperatures.room_id = room.room_id
-              AND timestamp >= CASE room.number WHEN 1 THEN after_timestamp ELSE since END
-              -- A bound that is the same for all rooms leaves out chunks.
-              AND timestamp >= since AND timestamp < before
-              AND (timestamp, temperature) > (
-                  CASE room.number WHEN 1 THEN after_timestamp ELSE since END,
-                  CASE room.number WHEN 1 THEN after_temperature ELSE '-Infinity' END
-              )
-            -- The columnstore is ordered by the timestamp alone.
-            ORDER BY timestamp FETCH FIRST (most) ROWS WITH TIES
-        ) AS reading
-        ORDER BY room.number, timestamp, temperature LIMIT most
-    ) AS page
-    GROUP BY page.number ORDER BY page.number;
+    LOOP
+        FOR number, text, count, last IN
+            SELECT
+                array_position(among, page.room_id)::bigint,
+                convert_to(string_agg(to_json(timestamp AT TIME ZONE 'UTC')::text || temperature, chr(10)), 'UTF8'),
+                count(*), max(timestamp)
+            FROM (
+                SELECT room.room_id, number, timestamp, temperature
+                FROM unnest(chosen) WITH ORDINALITY AS room (room_id, number)
+                CROSS JOIN LATERAL (
+                    SELECT timestamp, temperature FROM temperatures
+                    WHERE building_id = building AND temperatures.room_id = room.room_id
+                      AND timestamp >= begins AND timestamp < ends
+                      AND (timestamp, temperature) > (after_timestamp, after_temperature)
+                    -- The columnstore is ordered by the timestamp alone.
+                    ORDER BY timestamp FETCH FIRST (missing) ROWS WITH TIES
+                ) AS reading
+                ORDER BY number, timestamp, temperature LIMIT missing
+            ) AS page
+            GROUP BY page.number, page.room_id ORDER BY page.number
+        LOOP
+            RETURN NEXT;
+            missing := missing - count;
+        END LOOP;
+        IF missing = 0 THEN
+            RETURN;
+        ELSIF ends < before THEN
+            -- A statement on a hypertable is planned for a few chunks, for more only where these have few readings.
+            width := 2 * width;
+            begins := ends;
+            ends := least(begins + width, before);
+        ELSIF chosen = among[1:1] AND cardinality(among) > 1 THEN
+            chosen := among[2:];
+            begins := since;
+            after_timestamp := since;
+            after_temperature := '-Infinity';
+        ELSE
+            RETURN;
+        END IF;
+    END LOOP;
 END
 $$;

@@ -42,6 +42,27 @@ def test_readings_are_looked_for_in_the_chunks_of_their_interval(community: Urls
             reader.rollback()
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "SELECT * FROM page_of_readings('B1', '{101,102}', %(first)s, %(end)s, %(start)s, '-Infinity', 4)",
+        "SELECT * FROM latest_reading('B1', '101', %(start)s)",
+    ],
+)
+def test_what_is_found_in_a_few_chunks_is_looked_for_in_no_others(community: Urls, question: str) -> None:
+    weeks = 60
+    with psycopg.connect(community(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', '101', %s + week * interval '168 hours', 20"
+            " FROM generate_series(0, %s) AS week",
+            (FIRST, weeks - 1),
+        )
+    asked = {"first": FIRST, "start": FIRST + 20 * timedelta(days=7), "end": FIRST + weeks * timedelta(days=7)}
+    with psycopg.connect(community(READER)) as reader:
+        assert reader.execute(question.encode(), asked).fetchall()
+        assert (reader.execute(CHUNKS).fetchone() or (99,))[0] <= 5
+
+
 def test_the_plans_that_a_session_keeps_stay_small_whatever_is_asked_of_however_many_chunks(community: Urls) -> None:
     weeks = 104
     with psycopg.connect(community(OWNER), autocommit=True) as owner:
