@@ -197,6 +197,8 @@ class Game:
                 del of_room[instant]
         for kept in (self.pending, self.seen):
             kept[room] = {(instant, each) for instant, each in kept.get(room, ()) if each in of_room.get(instant, ())}
+        # What a calm reading that is gone had ended, before it was an alarm, is not looked at again.
+        self.seen[room] = {(instant, each) for instant, each in self.seen[room] if instant >= before}
         for alarm in self.alarms().values():
             if alarm.kind != "silent":
                 there = self.readings[alarm.room].get(alarm.raised, [])

@@ -106,6 +106,8 @@ class _Span:
     threshold: Threshold
     since: datetime
     until: datetime
+    seen_until: datetime
+    """How far readings of the room were looked at, those of the span among them."""
 
     @property
     def key(self) -> _Key:
@@ -261,7 +263,14 @@ class _Check:
         wanted: dict[Kind, bool] = {"high": room.look_high, "low": room.look_low}
         parts = [(room.late_since, room.late_until), (room.since, room.until)]
         return [
-            _Span(room.building_id, room.room_id, self._profiles[room.profile][kind], since, until)
+            _Span(
+                room.building_id,
+                room.room_id,
+                self._profiles[room.profile][kind],
+                since,
+                until,
+                seen_until=max(room.until, until),
+            )
             for kind in wanted
             if wanted[kind]
             for since, until in parts
@@ -273,12 +282,13 @@ class _Check:
         alarms = await self._nearby(spans)
         # An alarm of no length ended with its rule, and bounds nothing.
         begins = {key: [each.raised for each in some if each.cleared != each.raised] for key, some in alarms.items()}
-        bounds = [min((each for each in begins[span.key] if each > span.until), default=ENDLESS) for span in spans]
+        bounds = [min((each for each in begins[span.key] if each > span.until), default=None) for span in spans]
         rows = await self._rows(
             thresholds.EXCURSIONS,
             **_numbered(spans),
             **thresholds.of_spans([span.threshold for span in spans]),
             until=[span.until for span in spans],
+            seen_until=[span.seen_until for span in spans],
             bounds=bounds,
         )
         found = [(number, Run(*run), readings) for number, *run, readings in rows]

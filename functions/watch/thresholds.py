@@ -144,13 +144,15 @@ EXCURSIONS = f"""
     WITH given AS MATERIALIZED (
         SELECT
             number, building_id, room_id, kind, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
-            hours::int4multirange AS hours, changes, offsets, since, until, bound
+            hours::int4multirange AS hours, changes, offsets, since, until, bound,
+            least(now(), coalesce(bound, seen_until)) AS horizon
         FROM unnest(
             %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(signs)s::float8[],
             %(limits)s::float8[], %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[],
-            %(since)s::timestamptz[], %(until)s::timestamptz[], %(bounds)s::timestamptz[]
+            %(since)s::timestamptz[], %(until)s::timestamptz[], %(seen_until)s::timestamptz[], %(bounds)s::timestamptz[]
         ) AS span (
-            number, building_id, room_id, kind, sign, limit_, clear, lasting, zone, hours, since, until, bound
+            number, building_id, room_id, kind, sign, limit_, clear, lasting, zone, hours,
+            since, until, seen_until, bound
         ) LEFT JOIN {_ZONE} AS zone USING (zone)
     ), bounded AS MATERIALIZED (
         SELECT
@@ -160,12 +162,13 @@ EXCURSIONS = f"""
                 SELECT before.timestamp FROM temperatures AS before
                 WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
             ), since) - lasting ELSE since END AS first,
-            -- An excursion that goes on after the span ends later, or belongs to the next alarm.
+            -- An excursion that goes on after the span ends later, or belongs to the next alarm. Without one, it is open
+            -- until what comes then is looked at: who read all of a backlog for each of its slices would never be done.
             coalesce((
                 SELECT after.timestamp FROM temperatures AS after
-                WHERE {_OF_ITS_ROOM.format("after")} > until AND after.timestamp <= least(now(), bound)
+                WHERE {_OF_ITS_ROOM.format("after")} > until AND after.timestamp <= horizon
                 GROUP BY after.timestamp HAVING max({_heat("after")}) <= clear ORDER BY after.timestamp LIMIT 1
-            ), least(now(), bound)) AS last
+            ), horizon) AS last
         FROM given AS span
     ), span AS MATERIALIZED (
         SELECT *, ARRAY(
@@ -179,8 +182,10 @@ EXCURSIONS = f"""
             number, timestamp, heat, heat > limit_ AS beyond, heat <= clear AS calm,
             width_bucket(timestamp, ends) AS ends_before
         FROM span CROSS JOIN LATERAL (
+            SELECT first, least(last, until) AS last UNION ALL SELECT last, last WHERE last > until
+        ) AS looked_at CROSS JOIN LATERAL (
             SELECT reading.timestamp, max({_heat("reading")}) AS heat FROM temperatures AS reading
-            WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN first AND last GROUP BY reading.timestamp
+            WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN looked_at.first AND looked_at.last GROUP BY reading.timestamp
         ) AS reading
     ), placed AS (
         SELECT *, count(*) FILTER (WHERE calm) OVER (
@@ -204,7 +209,8 @@ EXCURSIONS = f"""
         lasting = interval '0' OR EXISTS (
             SELECT FROM temperatures AS reading
             WHERE {_OF_ITS_ROOM.format("reading")} >= began + lasting
-              AND reading.timestamp < coalesce(ended, 'infinity') AND reading.timestamp <= now()
+              AND reading.timestamp < coalesce(ended, 'infinity')
+              AND reading.timestamp <= CASE WHEN bound IS NULL THEN horizon ELSE now() END
         ) AS lasts,
         sum(count) OVER () AS readings
     FROM run JOIN span USING (number) CROSS JOIN LATERAL (

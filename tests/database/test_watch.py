@@ -209,6 +209,32 @@ def test_a_backlog_beside_live_readings_alarms_although_another_sensor_of_the_ro
     assert alarms(plain) == [("101", "high", 28, 30, ago(90), ago(70))]
 
 
+def test_a_backlog_of_a_room_that_is_never_calm_is_read_once(watch: Watch, plain: Urls) -> None:
+    """And not all that is left of it for each slice."""
+    readings = 30_000
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', '101', %s - number * interval '10 minutes', 30"
+            " FROM generate_series(1, %s) AS number",
+            (NOW, readings),
+        )
+        function = watch(RULE)
+        before = entries_read(owner)
+        assert check(function) == (1, 0)
+        wait_until(lambda: entries_read(owner) - before >= readings)
+        assert entries_read(owner) - before < 3 * readings
+    assert alarms(plain) == [("101", "high", 28, 30, ago(10 * readings), None)]
+
+
+def entries_read(connection: psycopg.Connection[Any]) -> int:
+    """How many entries of the index of readings sessions read that have ended."""
+    connection.execute("SELECT pg_stat_clear_snapshot()")
+    (number,) = connection.execute(
+        "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'temperatures_pkey'"
+    ).fetchone() or (0,)
+    return int(number)
+
+
 def test_a_late_calm_reading_shows_that_an_alarm_was_two(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch(RULE)
     store((9, 29), (5, 30))
