@@ -19,7 +19,7 @@ from shared.alarms import Kind
 from shared.confirmation import confirming
 from shared.database import Database, connected, fetch, within
 from watch import statements, thresholds
-from watch.excursions import ENDLESS, AlarmSpan, Run, reconcile
+from watch.excursions import AlarmSpan, Run, reconcile
 from watch.rules import Rules, Threshold, Thresholds
 
 UNWATCHED_AFTER = timedelta(minutes=3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-ENDLESS = datetime.max.replace(tzinfo=UTC)
+_ENDLESS = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ def reconcile(alarms: list[AlarmSpan], runs: Iterable[Run], since: datetime) -> 
         of_it = [
             alarm
             for alarm in alarms
-            if alarm.raised < (run.ended or ENDLESS) and run.began < (alarm.cleared or ENDLESS)
+            if alarm.raised < (run.ended or _ENDLESS) and run.began < (alarm.cleared or _ENDLESS)
         ]
         if not of_it:
             alarms.append(AlarmSpan(run.began, run.ended, temperature=run.temperature))

@@ -162,8 +162,8 @@ EXCURSIONS = f"""
                 SELECT before.timestamp FROM temperatures AS before
                 WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
             ), since) - lasting ELSE since END AS first,
-            -- An excursion that goes on after the span ends later, or belongs to the next alarm. Without one, it is open
-            -- until what comes then is looked at: who read all of a backlog for each of its slices would never be done.
+            -- An excursion that goes on after the span ends later, or belongs to the next alarm. Without one it is open
+            -- until what comes next is looked at: a backlog is not read anew for each of its slices.
             coalesce((
                 SELECT after.timestamp FROM temperatures AS after
                 WHERE {_OF_ITS_ROOM.format("after")} > until AND after.timestamp <= horizon
