@@ -32,6 +32,13 @@ RULES: Sequence[Rule] = (
     {"below": 16, "clear": 17, "for": "2m"},
 )
 NO_RULE: Rule = {}
+SMALL_SLICES = {
+    "watch.alarms.ROOMS_LISTED_AT_ONCE": 1,
+    "watch.alarms.ROOMS_LOCKED_AT_ONCE": 1,
+    "watch.alarms.FIRST_ROOM_HOURS": 1,
+    "watch.alarms.READINGS_AT_ONCE": 0,
+}
+"""What `watch` does in one step, as little as can be."""
 DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 TEMPERATURES = (10.0, 15.9, 16.0, 16.5, 20.0, 26.0, 27.0, 28.0, 28.5, 31.0)
 SINKS = 2

@@ -34,6 +34,8 @@ READINGS_AT_ONCE = 50_000
 """About so many are looked at in one transaction, during which the writers of their rooms wait."""
 FIRST_ROOM_HOURS, MOST_ROOM_HOURS = 256, 100_000
 """Rooms times hours of one transaction: so many in the first, then as many as hold READINGS_AT_ONCE."""
+MOST_HOURS = 672
+"""Of one room, which may have much more to say from an hour on."""
 
 
 class _Key(NamedTuple):
@@ -235,9 +237,10 @@ class _Check:
         """Look at the rooms, some at a time. Rooms with many new readings are looked at several times."""
         first = 0
         while first < len(rooms) and not self._time_is_up:
-            width = min(self._room_hours, ROOMS_LOCKED_AT_ONCE)
+            width = min(self._room_hours, ROOMS_LOCKED_AT_ONCE, len(rooms) - first)
+            hours = min(self._room_hours // width, MOST_HOURS)
             has_more, readings = await within(
-                self._deadline_seconds, self._take_some(rooms[first : first + width], self._room_hours // width)
+                self._deadline_seconds, self._take_some(rooms[first : first + width], hours)
             )
             if not has_more:
                 first += width

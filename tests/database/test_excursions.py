@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.excursions import HOUR, MINUTE, RULES, play
+from tests.excursions import HOUR, MINUTE, RULES, SMALL_SLICES, play
 from tests.support import Urls, examples
 
 
@@ -22,11 +22,6 @@ def test_each_excursion_is_told_once_whatever_happens(
 def test_each_excursion_is_told_once_also_in_small_slices(
     plain: Urls, serve: Callable[..., TestClient], rule: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {
-        "ROOMS_LISTED_AT_ONCE": 1,
-        "ROOMS_LOCKED_AT_ONCE": 1,
-        "FIRST_ROOM_HOURS": 1,
-        "READINGS_AT_ONCE": 0,
-    }.items():
-        monkeypatch.setattr(f"watch.alarms.{name}", value)
+    for name, value in SMALL_SLICES.items():
+        monkeypatch.setattr(name, value)
     play(plain, serve, rule, HOUR, examples(8))
