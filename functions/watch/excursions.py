@@ -3,6 +3,7 @@
 Where an excursion begins and ends is found in the database, by `watch.thresholds`.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,23 +48,23 @@ def reconcile(alarms: list[AlarmSpan], runs: Iterable[Run], since: datetime) -> 
 
     An excursion that shares an instant with an alarm is that alarm; another one is a new alarm, added in the end.
     """
+    ahead = deque(sorted(alarms, key=lambda each: each.raised))
+    opened = [alarm for alarm in ahead if not alarm.cleared]
     for run in runs:
         if run.calm_at:
             _end(
-                next((alarm for alarm in alarms if not alarm.cleared and alarm.raised <= run.calm_at), None),
+                next((alarm for alarm in opened if not alarm.cleared and alarm.raised <= run.calm_at), None),
                 run.calm_at,
             )
         if not (run.began and run.lasts) or (run.ended and run.ended < since):
             continue
-        of_it = [
-            alarm
-            for alarm in alarms
-            if alarm.raised < (run.ended or _ENDLESS) and run.began < (alarm.cleared or _ENDLESS)
-        ]
-        if not of_it:
+        # Neither this run nor one behind it shares an instant with these.
+        while ahead and (ahead[0].cleared or _ENDLESS) <= run.began:
+            ahead.popleft()
+        if not ahead or ahead[0].raised >= (run.ended or _ENDLESS):
             alarms.append(AlarmSpan(run.began, run.ended, temperature=run.temperature))
             continue
-        alarm = min(of_it, key=lambda each: each.raised)
+        alarm = ahead[0]
         if run.began < alarm.raised:
             alarm.raised, alarm.temperature, alarm.extended = run.began, run.temperature, True
         if run.ended and not alarm.cleared:

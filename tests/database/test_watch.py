@@ -226,6 +226,18 @@ def test_a_backlog_of_a_room_that_is_never_calm_is_read_once(watch: Watch, plain
     assert alarms(plain) == [("101", "high", 28, 30, ago(10 * readings), None)]
 
 
+def test_a_backlog_of_a_room_that_swings_around_the_threshold_alarms_each_time(watch: Watch, plain: Urls) -> None:
+    """In a few steps, which the database takes for dead where one takes two seconds."""
+    swings = 20_000
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', '101', %s - number * interval '30 seconds', 27 + number %% 2 * 2"
+            " FROM generate_series(1, 2 * %s) AS number",
+            (NOW, swings),
+        )
+    assert check(watch({**ROOM, "above": 28})) == (swings, swings - 1)
+
+
 def entries_read(connection: psycopg.Connection[Any]) -> int:
     """How many entries of the index of readings sessions read that have ended."""
     connection.execute("SELECT pg_stat_clear_snapshot()")
