@@ -18,7 +18,7 @@ WAITING = f"""
         building_id, room_id, ({_TO_TAKE}) AS to_take, silence_turns AND NOT silent_open AS fell_silent,
         silence_turns AND silent_open AS heard_again
     FROM ({thresholds.ROOMS_COMPARED.format(rooms=thresholds.ROOMS_PERHAPS_ALARMING)}) AS state
-    WHERE (building_id, room_id) > (%(after_building)s, %(after_room)s) AND (({_TO_TAKE}) OR silence_turns)
+    WHERE ({_TO_TAKE}) OR silence_turns
     ORDER BY building_id, room_id LIMIT %(limit)s
 """  # noqa: S608 - constants
 """The next rooms to look at, after a given one."""

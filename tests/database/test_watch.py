@@ -801,6 +801,19 @@ def test_many_open_alarms_leave_a_check_as_quick_as_it_was(watch: Watch, plain: 
     assert check(function) == (0, 0)
 
 
+def test_thousands_of_rooms_may_each_have_a_rule_of_their_own(watch: Watch, plain: Urls) -> None:
+    rooms = 12_000
+    function = watch(
+        *({"building_id": "B1", "room_id": str(room), "above": 28} for room in range(1, rooms + 1)),
+        DEADLINE_SECONDS="4",
+    )
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        owner.execute(
+            "INSERT INTO temperatures SELECT 'B1', room::text, now(), 29 FROM generate_series(1, %s) AS room", (rooms,)
+        )
+    assert check(function) == (rooms, 0)
+
+
 def test_alarms_of_a_room_that_was_removed_end(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch({"above": 28, "silent": "1h"})
     store((90, 30))
