@@ -166,7 +166,9 @@ class Backup:
                     copying.wait()
             if copying.returncode != 0:
                 said.seek(0)
-                raise PostgresError(f"no copy could be made in {place}: {said.read().decode(errors='replace').strip()}")
+                # Not of its own place, which is another one each time.
+                words = said.read().decode(errors="replace").strip()
+                raise PostgresError(f"no copy could be made in {self._folder}: {words}")
         (place / "base.new").rename(place / "base")
 
     def _after_all(self) -> datetime:
@@ -232,7 +234,7 @@ def _wait_for_the_log(place: Path, receiver: "subprocess.Popen[bytes]", stopping
     deadline = time.monotonic() + FIRST_LOG_SECONDS
     while not any((place / "wal").iterdir()):
         if stopping.wait(0.05) or receiver.poll() is not None or time.monotonic() > deadline:
-            raise PostgresError(f"the log cannot be written to {place}")
+            raise PostgresError(f"the log cannot be written to {place.parent}; that of PostgreSQL says why")
 
 
 def newest(folder: Path) -> Path | None:

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from migrations import database, roles, settings, state, summaries
-from migrations.edition import Edition, detect, timescaledb
+from migrations.edition import HIDES_READINGS, READINGS_ARE_HIDDEN, Edition, detect, timescaledb
 from migrations.failures import EXIT_CODE, Final, final
 from migrations.settings import Settings
 from shared import logs
@@ -73,6 +73,8 @@ def _check_server(connection: Connection) -> None:
         raise Final(
             f"TimescaleDB {oldest} or newer is needed, and the database uses {extension}: docs/upgrades.md#timescaledb"
         )
+    if extension and connection.scalar(text(f"SELECT {HIDES_READINGS}")):
+        raise SettingError(READINGS_ARE_HIDDEN)
 
 
 def _check_revision(connection: Connection, alembic: Config) -> None:

@@ -1,8 +1,9 @@
 """The connection of the migrations: as the owner, one runner at a time."""
 
 import logging
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import psycopg
@@ -19,6 +20,12 @@ log = logging.getLogger("migrations")
 REVISION_TABLE = "temperature_revision"
 """Where Alembic keeps the revision of the schema; `alembic_version` may be another application's."""
 
+COMMIT_WAITS_SECONDS = 10
+"""After so long it is said that a commit waits."""
+COMMIT_WAITS = (
+    "the database has not answered a commit for %s seconds: it waits for its disk, or for a standby that"
+    " synchronous_standby_names says is to confirm it. docs/reliability.md#commits-are-slow"
+)
 READ_ONLY = (
     "The database only reads: it is a standby, or default_transaction_read_only is on. Name the primary in"
     " DATABASE_URL, or have it write again"
@@ -59,7 +66,7 @@ def transaction(url: str) -> Iterator[Connection]:
     engine = create_engine(
         "postgresql+psycopg://", creator=lambda: raw, poolclass=NullPool, isolation_level="READ COMMITTED"
     )
-    with engine.begin() as connection:
+    with ExitStack() as committed, engine.begin() as connection:
         connection.execute(text(_SETTINGS))
         if connection.scalar(text("SHOW transaction_read_only")) == "on":
             raise SettingError(READ_ONLY)
@@ -67,6 +74,9 @@ def transaction(url: str) -> Iterator[Connection]:
         # The commit of a transaction that changes nothing waits for no copy: one before it may have been cut short.
         connection.execute(text("SELECT pg_logical_emit_message(true, 'temperature', '')"))
         yield connection
+        waits = threading.Timer(COMMIT_WAITS_SECONDS, log.warning, (COMMIT_WAITS, COMMIT_WAITS_SECONDS))
+        committed.callback(waits.cancel)
+        waits.start()
     confirm()
 
 

@@ -15,6 +15,21 @@ class Edition(Enum):
     PLAIN = "PostgreSQL"
 
 
+HIDES_READINGS = """
+    'on' IN (current_setting('timescaledb.restoring', true), current_setting('timescaledb.disable_load', true))
+    OR 'off' IN (
+        current_setting('timescaledb.enable_columnarscan', true),
+        -- As earlier versions call it.
+        current_setting('timescaledb.enable_transparent_decompression', true)
+    )
+"""
+"""An SQL condition: whether TimescaleDB is told to leave a session without what is in chunks, or compressed."""
+READINGS_ARE_HIDDEN = (
+    "TimescaleDB hides readings in this session: timescaledb.restoring is on, which a superuser ends with SELECT"
+    " timescaledb_post_restore(), timescaledb.disable_load is on, or timescaledb.enable_columnarscan is off"
+)
+
+
 def timescaledb(connection: Connection) -> str | None:
     """The version of TimescaleDB's extension that the database uses, None without one."""
     version: str | None = connection.scalar(text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))

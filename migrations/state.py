@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from migrations import backfill, jobs, roles
 from migrations.database import interval, run, transaction
-from migrations.edition import Edition, detect, has_aggregate, has_hypertable
+from migrations.edition import HIDES_READINGS, READINGS_ARE_HIDDEN, Edition, detect, has_aggregate, has_hypertable
 from migrations.failures import Final
 from migrations.schema import BUCKET_AVERAGES
 from migrations.settings import Settings
@@ -48,7 +48,7 @@ FUNCTIONS_ON_CHUNKS = ("stored_readings(text, text, timestamptz, timestamptz)",)
 FORGET = f"""
     DROP FUNCTION IF EXISTS {", ".join(HEALTH_FUNCTIONS)};
     DROP FUNCTION IF EXISTS standbys_meant, retention_overdue, duration_in_words, readings_may_begin, courses_of_hours,
-        stored_readings, page_of_readings, whole_parts;
+        stored_readings, page_of_readings, whole_parts, need_readings;
     DROP SEQUENCE IF EXISTS summarized;
     DO $$ BEGIN
         IF to_regclass('timescaledb_information.jobs') IS NOT NULL THEN
@@ -151,11 +151,15 @@ def _choose_plans(connection: Connection, edition: Edition, *, in_chunks: bool) 
         )
 
 
-_NEED_TIMESCALEDB = "PERFORM time_bucket(interval '1 hour', timestamptz '2000-01-03 00:00+00')"
-"""Fails in a session that has no TimescaleDB, where the server lacks the version that the database uses.
+_NEED_TIMESCALEDB = f"""PERFORM time_bucket(interval '1 hour', timestamptz '2000-01-03 00:00+00');
+    IF {HIDES_READINGS.strip()} THEN
+        RAISE EXCEPTION '{READINGS_ARE_HIDDEN}' USING ERRCODE = 'cannot_connect_now';
+    END IF"""
+"""Fails in a session without TimescaleDB: the server lacks the version that the database uses, or a setting says so.
 
-Its first statement fails there, and the next ones go on without: a reading is stored where nobody finds it, and what is
-compressed is not there. Whatever is stored, summed up or removed is behind this. It is computed once for each session.
+The first statement fails without that version, and the next ones go on: a reading is stored where nobody finds it, and
+what is compressed is not there. Whatever is stored, summed up or removed is behind this. The version is looked for once
+in each session.
 """
 
 

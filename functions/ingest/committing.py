@@ -34,7 +34,9 @@ INSERT_MISSING = """
     ON CONFLICT DO NOTHING
 """
 """Stores the readings that are new, and waits until the others are as safe as these."""
-REPLICATION_SETTINGS = "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+COPIES_SETTINGS = """
+    SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names'), current_setting('fsync')
+"""
 DUPLICATES_EXPECTED_SECONDS = 300
 """After a duplicate, readings are not taken for new for so long: PostgreSQL logs each time that they are not."""
 
@@ -81,6 +83,7 @@ class Sessions:
     async def connect(self) -> "AsyncIterator[Session]":
         """A connection, until the end of the context. Raises what `failure` classifies."""
         async with await psycopg.AsyncConnection.connect(self._database.url, **self._database.options) as connection:
+            await _check_triggers(connection)
             yield Session(self, connection, self._database.bounds)
 
     @property
@@ -125,9 +128,9 @@ class Session:
 
     async def copies(self) -> int:
         """How many copies of a reading there are before it is acknowledged, as the database is configured now."""
-        cursor = await self._connection.execute(REPLICATION_SETTINGS)
-        [(commit, names)] = await cursor.fetchall()
-        return copies(commit, names)
+        cursor = await self._connection.execute(COPIES_SETTINGS)
+        [(commit, names, fsync)] = await cursor.fetchall()
+        return copies(commit, names, fsync)
 
     async def _store_all_new(self, requests: Sequence[Request]) -> bool:
         """Commit the readings of the requests if all of them are new, otherwise none; return whether they were."""
@@ -191,15 +194,23 @@ class Session:
         )
 
 
-def copies(synchronous_commit: str, synchronous_standby_names: str) -> int:
+async def _check_triggers(connection: psycopg.AsyncConnection) -> None:
+    """Raise psycopg.OperationalError where triggers do not run: what is stored would be in no room, and no average."""
+    cursor = await connection.execute("SHOW session_replication_role")
+    if await cursor.fetchone() == ("replica",):
+        raise psycopg.OperationalError("session_replication_role is replica: no trigger would mark what is stored")
+
+
+def copies(synchronous_commit: str, synchronous_standby_names: str, fsync: str) -> int:
     """How many disks have a commit before it succeeds: 0 if not even the server's own does.
 
-    Both are settings of PostgreSQL, as it shows them.
+    All are settings of PostgreSQL, as it shows them.
     """
     if synchronous_commit == "off":
         return 0
+    own = int(fsync == "on")
     # With remote_write a standby has it in memory only.
     if synchronous_commit in {"local", "remote_write"} or not synchronous_standby_names.strip():
-        return 1
+        return own
     number = re.match(r"\s*(?:ANY|FIRST)?\s*(\d+)\s*\(", synchronous_standby_names, re.IGNORECASE)
-    return 1 + int(number[1] if number else 1)
+    return own + int(number[1] if number else 1)

@@ -152,6 +152,8 @@ class Database:
             "client_min_messages": "warning",
             # Rows that a policy hides would be missing in an answer without a word.
             "row_security": "off",
+            # What is sent as NULL in a list is one.
+            "array_nulls": "on",
             # The parts add up to an estimate at which PostgreSQL would compile for longer than it computes.
             "jit": "off",
             # None where the function has none, whatever the role or database says: a statement ends anyway.

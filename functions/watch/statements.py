@@ -30,8 +30,8 @@ _CHOSEN = """(
 )"""
 _LOCKED = _CHOSEN.format(lock="ORDER BY building_id, room_id FOR UPDATE OF rooms")
 
-LOCK = "SELECT pg_advisory_xact_lock(hashtext('temperature watch'))"
-"""One slice at a time, whichever instance does it."""
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('temperature watch')), need_readings()"
+"""One slice at a time, whichever instance does it; and none where readings are hidden, and would pass unseen."""
 
 TAKE = f"""
     WITH locked AS MATERIALIZED {_LOCKED}, state AS MATERIALIZED (

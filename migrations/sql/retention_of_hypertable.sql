@@ -10,6 +10,7 @@ DECLARE
     );
     horizon timestamptz;
 BEGIN
+    @need_timescaledb@;
     IF boundary IS NULL THEN
         RETURN false;
     END IF;

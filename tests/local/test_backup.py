@@ -275,6 +275,27 @@ def test_a_copy_begins_when_its_log_is_being_written() -> None:
             server.stop()
 
 
+@pytest.mark.parametrize(
+    ("senders", "words"),
+    [(0, "the log cannot be written to "), (1, "no copy could be made in ")],
+)
+def test_what_hinders_a_backup_again_and_again_is_said_once(senders: int, words: str) -> None:
+    with place() as folder, serving(folder / "postgres") as server:
+        with psycopg.connect(server.url(), autocommit=True) as superuser:
+            superuser.execute(f"ALTER SYSTEM SET max_wal_senders = {senders}")
+        server.stop()
+        server.start()
+        places: set[Path] = set()
+
+        def it_was_tried_again_and_again() -> bool:
+            places.update((folder / "elsewhere").glob("*"))
+            return len(places) > 2
+
+        with backed_up(server, folder / "elsewhere") as said:
+            wait_until(it_was_tried_again_and_again)
+    assert [line.startswith(f"Backup        {words}{folder}/elsewhere") for line in said] == [True]
+
+
 def test_a_backup_goes_on_over_the_end_of_the_server_and_of_what_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # It was long at work before.
     monkeypatch.setattr("local.backup.FAILED_RECEIVER_SECONDS", 0)

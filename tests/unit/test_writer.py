@@ -223,23 +223,28 @@ def test_a_request_is_refused_for_what_waits_and_not_for_its_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("commit", "names", "expected"),
+    ("commit", "names", "fsync", "expected"),
     [
-        ("on", "", 1),
-        ("on", " ", 1),
-        ("off", "*", 0),
-        ("local", "*", 1),
-        ("remote_write", "*", 1),
-        ("on", "*", 2),
-        ("remote_apply", '"temperature-db-1"', 2),
-        ("on", "a, b", 2),
-        ("on", "2 (a, b, c)", 3),
-        ("on", "ANY 2 (a, b, c)", 3),
-        ("on", "first 1(a)", 2),
+        ("on", "", "on", 1),
+        ("on", " ", "on", 1),
+        ("off", "*", "on", 0),
+        ("local", "*", "on", 1),
+        ("remote_write", "*", "on", 1),
+        ("on", "*", "on", 2),
+        ("remote_apply", '"temperature-db-1"', "on", 2),
+        ("on", "a, b", "on", 2),
+        ("on", "2 (a, b, c)", "on", 3),
+        ("on", "ANY 2 (a, b, c)", "on", 3),
+        ("on", "first 1(a)", "on", 2),
+        ("on", "", "off", 0),
+        ("remote_write", "*", "off", 0),
+        ("on", "2 (a, b, c)", "off", 2),
     ],
 )
-def test_copies_are_what_the_settings_of_the_database_promise(commit: str, names: str, expected: int) -> None:
-    assert copies(commit, names) == expected
+def test_copies_are_what_the_settings_of_the_database_promise(
+    commit: str, names: str, fsync: str, expected: int
+) -> None:
+    assert copies(commit, names, fsync) == expected
 
 
 class AskedSession:

@@ -39,6 +39,7 @@ SETTINGS = {
     "backslash_quote": "off",
     "quote_all_identifiers": "on",
     "transform_null_equals": "on",
+    "array_nulls": "off",
     "row_security": "off",
     "check_function_bodies": "off",
     "work_mem": "64kB",
