@@ -7,7 +7,7 @@ next one goes on, and several may run at once.
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from shared.alarms import Kind
 from shared.confirmation import confirming
 from shared.database import Database, connected, fetch, within
 from watch import statements, thresholds
-from watch.excursions import AlarmSpan, Run, reconcile
+from watch.excursions import ENDLESS, AlarmSpan, Run, reconcile
 from watch.rules import Rules, Threshold, Thresholds
 
 UNWATCHED_AFTER = timedelta(minutes=3)
@@ -36,6 +36,9 @@ FIRST_ROOM_HOURS, MOST_ROOM_HOURS = 256, 100_000
 """Rooms times hours of one transaction: so many in the first, then as many as hold READINGS_AT_ONCE."""
 MOST_HOURS = 672
 """Of one room, which may have much more to say from an hour on."""
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+USUAL_PAUSE = timedelta(days=28)
+"""Of readings of a room: the one before a longer pause is looked for by itself."""
 
 
 class _Key(NamedTuple):
@@ -286,13 +289,17 @@ class _Check:
         # An alarm of no length ended with its rule, and bounds nothing.
         begins = {key: [each.raised for each in some if each.cleared != each.raised] for key, some in alarms.items()}
         bounds = [min((each for each in begins[span.key] if each > span.until), default=None) for span in spans]
+        firsts = await self._beginnings(spans)
         rows = await self._rows(
             thresholds.EXCURSIONS,
             **_numbered(spans),
             **thresholds.of_spans([span.threshold for span in spans]),
+            firsts=firsts,
             until=[span.until for span in spans],
             seen_until=[span.seen_until for span in spans],
             bounds=bounds,
+            earliest=min(firsts),
+            latest=ENDLESS if any(bounds) else max(span.seen_until for span in spans),
         )
         found = [(number, Run(*run), readings) for number, *run, readings in rows]
         for number, of_span in groupby(found, key=itemgetter(0)):
@@ -300,6 +307,24 @@ class _Check:
             reconcile(alarms[span.key], [run for _, run, _ in of_span], span.since)
         await self._keep({span.key: (span.threshold, alarms[span.key]) for span in spans})
         return int(found[0][2]) if found else 0
+
+    async def _beginnings(self, spans: Sequence[_Span]) -> list[datetime]:
+        """Since when to look at each span: an excursion that is too short yet may have begun before it."""
+        firsts = [span.since for span in spans]
+        lasting = [number for number, span in enumerate(spans) if span.threshold.lasting_seconds]
+        if lasting:
+            some = [spans[number] for number in lasting]
+            since = [span.since for span in some]
+            rows = await self._rows(
+                thresholds.BEGINNINGS,
+                **_numbered(some),
+                lasting=[span.threshold.lasting_seconds for span in some],
+                earliest=max(min(since), EARLIEST + USUAL_PAUSE) - USUAL_PAUSE,
+                latest=max(since),
+            )
+            for number, (first,) in zip(lasting, rows, strict=True):
+                firsts[number] = first
+        return firsts
 
     async def _nearby(self, spans: Sequence[_Span]) -> dict[_Key, list[AlarmSpan]]:
         """The alarms that are open, or ended after the beginning of a span."""

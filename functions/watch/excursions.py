@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-_ENDLESS = datetime.max.replace(tzinfo=UTC)
+ENDLESS = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -59,9 +59,9 @@ def reconcile(alarms: list[AlarmSpan], runs: Iterable[Run], since: datetime) -> 
         if not (run.began and run.lasts) or (run.ended and run.ended < since):
             continue
         # Neither this run nor one behind it shares an instant with these.
-        while ahead and (ahead[0].cleared or _ENDLESS) <= run.began:
+        while ahead and (ahead[0].cleared or ENDLESS) <= run.began:
             ahead.popleft()
-        if not ahead or ahead[0].raised >= (run.ended or _ENDLESS):
+        if not ahead or ahead[0].raised >= (run.ended or ENDLESS):
             alarms.append(AlarmSpan(run.began, run.ended, temperature=run.temperature))
             continue
         alarm = ahead[0]

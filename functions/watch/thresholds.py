@@ -142,30 +142,45 @@ def _heat(reading: str) -> str:
     return f"CASE WHEN {counts} THEN span.sign * {reading}.temperature ELSE '-infinity' END"
 
 
-_OF_ITS_ROOM = "{0}.building_id = span.building_id AND {0}.room_id = span.room_id AND {0}.timestamp"
+_OF_ITS_ROOM = """
+    -- TimescaleDB plans the chunks of these instants only.
+    {0}.timestamp BETWEEN %(earliest)s::timestamptz AND %(latest)s::timestamptz
+    AND {0}.building_id = span.building_id AND {0}.room_id = span.room_id AND {0}.timestamp
+"""
+
+BEGINNINGS = f"""
+    SELECT coalesce(
+        (
+            SELECT before.timestamp FROM temperatures AS before
+            WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
+        ),
+        (SELECT timestamp FROM latest_reading(building_id, room_id, since - interval '0.000001')), since
+    ) - make_interval(secs => lasting)
+    FROM unnest(
+        %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(lasting)s::int[], %(since)s::timestamptz[]
+    ) AS span (number, building_id, room_id, lasting, since)
+    ORDER BY number
+"""  # noqa: S608 - constants
+"""For spans of readings, since when an excursion may have begun that is too short yet: it has to last for a while."""
 
 EXCURSIONS = f"""
     WITH given AS MATERIALIZED (
         SELECT
             number, building_id, room_id, kind, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
-            hours::int4multirange AS hours, changes, offsets, since, until, bound,
+            hours::int4multirange AS hours, changes, offsets, first, until, bound,
             least(now(), coalesce(bound, seen_until)) AS horizon
         FROM unnest(
             %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(signs)s::float8[],
             %(limits)s::float8[], %(clears)s::float8[], %(lasting)s::int[], %(zones)s::text[], %(hours)s::text[],
-            %(since)s::timestamptz[], %(until)s::timestamptz[], %(seen_until)s::timestamptz[], %(bounds)s::timestamptz[]
+            %(firsts)s::timestamptz[], %(until)s::timestamptz[], %(seen_until)s::timestamptz[],
+            %(bounds)s::timestamptz[]
         ) AS span (
             number, building_id, room_id, kind, sign, limit_, clear, lasting, zone, hours,
-            since, until, seen_until, bound
+            first, until, seen_until, bound
         ) LEFT JOIN {_ZONE} AS zone USING (zone)
     ), bounded AS MATERIALIZED (
         SELECT
             *,
-            -- An excursion has to last for a while. One that is too short yet began at most that long ago.
-            CASE WHEN lasting > interval '0' THEN coalesce((
-                SELECT before.timestamp FROM temperatures AS before
-                WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
-            ), since) - lasting ELSE since END AS first,
             -- An excursion that goes on after the span ends later, or belongs to the next alarm. Without one it is open
             -- until what comes next is looked at: a backlog is not read anew for each of its slices.
             coalesce((
