@@ -99,6 +99,8 @@ class _TakenRoom(NamedTuple):
     late_since: datetime | None
     late_until: datetime | None
     """Readings that came late."""
+    late_seen_until: datetime
+    """How far readings that follow these were looked at; those that came late and are left will be."""
     has_more: bool
 
 
@@ -112,7 +114,7 @@ class _Span:
     since: datetime
     until: datetime
     seen_until: datetime
-    """How far readings of the room were looked at, those of the span among them."""
+    """How far the readings that follow were looked at."""
 
     @property
     def key(self) -> _Key:
@@ -267,19 +269,15 @@ class _Check:
         if room.profile is None:
             return []
         wanted: dict[Kind, bool] = {"high": room.look_high, "low": room.look_low}
-        parts = [(room.late_since, room.late_until), (room.since, room.until)]
+        parts = [
+            (room.late_since, room.late_until, room.late_seen_until),
+            (room.since, room.until, room.until),
+        ]
         return [
-            _Span(
-                room.building_id,
-                room.room_id,
-                self._profiles[room.profile][kind],
-                since,
-                until,
-                seen_until=max(room.until, until),
-            )
+            _Span(room.building_id, room.room_id, self._profiles[room.profile][kind], since, until, seen_until)
             for kind in wanted
             if wanted[kind]
-            for since, until in parts
+            for since, until, seen_until in parts
             if since is not None and until is not None
         ]
 

@@ -39,24 +39,33 @@ TAKE = f"""
             state.*, look_high OR look_low AS look,
             CASE WHEN watched_until = '-infinity' THEN until ELSE least(watched_until, until) END AS since
         FROM ({thresholds.ROOMS_COMPARED.format(rooms="locked")}) AS state
+    ), divided AS (
+        -- What is ahead of the readings that were looked at is looked at with the others there.
+        SELECT
+            *, CASE WHEN came_from < since THEN came_from END AS behind_from,
+            CASE WHEN came_from < since THEN least(came_to, since) END AS behind_to
+        FROM state
     ), part AS (
         SELECT
             *,
             CASE WHEN look THEN least(since + %(hours)s * interval '1 hour', until) ELSE until END AS live_until,
-            CASE WHEN look THEN least(came_from + %(hours)s * interval '1 hour', came_to) ELSE came_to END AS late_until
-        FROM state
+            CASE
+                WHEN look THEN least(behind_from + %(hours)s * interval '1 hour', behind_to) ELSE behind_to
+            END AS behind_until
+        FROM divided
     ), taken AS (
         UPDATE rooms SET
             watched_until = live_until,
-            came_from = CASE WHEN late_until < part.came_to THEN late_until END,
-            came_to = CASE WHEN late_until < part.came_to THEN part.came_to END,
-            low = CASE WHEN live_until < part.timestamp OR late_until < part.came_to THEN part.low END,
-            high = CASE WHEN live_until < part.timestamp OR late_until < part.came_to THEN part.high END
+            came_from = CASE WHEN behind_until < behind_to THEN behind_until END,
+            came_to = CASE WHEN behind_until < behind_to THEN behind_to END,
+            low = CASE WHEN live_until < part.timestamp OR behind_until < behind_to THEN part.low END,
+            high = CASE WHEN live_until < part.timestamp OR behind_until < behind_to THEN part.high END
         FROM part WHERE rooms.building_id = part.building_id AND rooms.room_id = part.room_id
     )
     SELECT
-        building_id, room_id, number, look_high, look_low, since, live_until, came_from, late_until,
-        live_until < until OR coalesce(late_until < came_to, false) AS more
+        building_id, room_id, number, look_high, look_low, since, live_until, behind_from, behind_until,
+        CASE WHEN behind_until < behind_to THEN behind_until ELSE live_until END AS seen_until,
+        live_until < until OR coalesce(behind_until < behind_to, false) AS has_more
     FROM part
 """  # noqa: S608 - constants
 """Takes what came to some rooms since the last look. Of a room to look at, it takes no more than some hours."""

@@ -167,7 +167,7 @@ EXCURSIONS = f"""
     WITH given AS MATERIALIZED (
         SELECT
             number, building_id, room_id, kind, sign, limit_, clear, make_interval(secs => lasting) AS lasting,
-            hours::int4multirange AS hours, changes, offsets, first, until, bound,
+            hours::int4multirange AS hours, changes, offsets, first, until, seen_until, bound,
             least(now(), coalesce(bound, seen_until)) AS horizon
         FROM unnest(
             %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(kinds)s::text[], %(signs)s::float8[],
@@ -199,9 +199,12 @@ EXCURSIONS = f"""
     ), instant AS (
         SELECT
             number, timestamp, heat, heat > limit_ AS beyond, heat <= clear AS calm,
-            width_bucket(timestamp, ends) AS ends_before
+            width_bucket(timestamp, ends) AS ends_before, timestamp <= until AS is_new
         FROM span CROSS JOIN LATERAL (
-            SELECT first, least(last, until) AS last UNION ALL SELECT last, last WHERE last > until
+            -- Of an alarm that a calm reading splits, those that were looked at begin another one.
+            SELECT first, greatest(until, least(last, seen_until)) AS last
+            UNION ALL
+            SELECT last, last WHERE last > greatest(until, seen_until)
         ) AS looked_at CROSS JOIN LATERAL (
             SELECT reading.timestamp, max({_heat("reading")}) AS heat FROM temperatures AS reading
             WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN looked_at.first AND looked_at.last GROUP BY reading.timestamp
@@ -219,7 +222,7 @@ EXCURSIONS = f"""
             lead(min(timestamp) FILTER (WHERE calm)) OVER (
                 PARTITION BY number ORDER BY calm_before, ends_before
             ) AS calm_again,
-            count(*)
+            count(*) FILTER (WHERE is_new) AS count
         FROM placed GROUP BY number, calm_before, ends_before
     )
     SELECT

@@ -209,18 +209,24 @@ def test_a_backlog_beside_live_readings_alarms_although_another_sensor_of_the_ro
     assert alarms(plain) == [("101", "high", 28, 30, ago(90), ago(70))]
 
 
-def test_a_backlog_of_a_room_that_is_never_calm_is_read_once(watch: Watch, plain: Urls) -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_backlog_of_a_room_that_is_never_calm_is_read_once(
+    watch: Watch, store: Store, plain: Urls, is_late: bool
+) -> None:
     """And not all that is left of it for each slice."""
     readings = 30_000
+    function = watch(RULE)
+    if is_late:
+        store((5, 30))
+        assert check(function) == (1, 0)
     with psycopg.connect(plain(OWNER), autocommit=True) as owner:
         owner.execute(
             "INSERT INTO temperatures SELECT 'B1', '101', %s - number * interval '10 minutes', 30"
             " FROM generate_series(1, %s) AS number",
             (NOW, readings),
         )
-        function = watch(RULE)
         before = entries_read(owner)
-        assert check(function) == (1, 0)
+        assert check(function) == (int(not is_late), 0)
         wait_until(lambda: entries_read(owner) - before >= readings)
         assert entries_read(owner) - before < 3 * readings
     assert alarms(plain) == [("101", "high", 28, 30, ago(10 * readings), None)]
