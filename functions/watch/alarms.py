@@ -250,7 +250,8 @@ class _Check:
             if not has_more:
                 first += width
             if readings > READINGS_AT_ONCE:
-                self._room_hours = max(1, self._room_hours // 2)
+                # Of those that were taken: where few rooms are left, that is a part of what may be.
+                self._room_hours = max(1, width * hours // 2)
             elif readings < READINGS_AT_ONCE // 2:
                 self._room_hours = min(2 * self._room_hours, MOST_ROOM_HOURS)
 
