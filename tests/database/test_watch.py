@@ -262,6 +262,18 @@ def test_a_late_calm_reading_shows_that_an_alarm_was_two(watch: Watch, store: St
     assert alarms(plain) == [("101", "high", 28, 29, ago(9), ago(7)), ("101", "high", 28, 30, ago(5), None)]
 
 
+@pytest.mark.parametrize("latest", [30, 27])
+def test_what_follows_a_late_calm_reading_begins_with_its_first_reading_beyond(
+    watch: Watch, store: Store, plain: Urls, latest: float
+) -> None:
+    function = watch({**ROOM, "above": 28, "clear": 26})
+    store((9, 29), (5, 30), (4, 31), (3, latest))
+    assert check(function) == (1, 0)
+    store((7, 21))
+    assert check(function) == (1, 1)
+    assert alarms(plain) == [("101", "high", 28, 29, ago(9), ago(7)), ("101", "high", 28, 30, ago(5), None)]
+
+
 def test_a_late_reading_may_show_that_an_alarm_began_earlier(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch(RULE)
     store((20, 21), (5, 30))
