@@ -12,7 +12,8 @@ step() {
     printf '%-14s' "$name"
     # Within a condition, set -e would be of no effect: the command would go on after a failure.
     set +e
-    output=$(set -e; "$@" 2>&1)
+    # `kubectl wait` takes Ctrl-C for a failure of its own, and what waits for something would only wait again.
+    output=$(set -e; trap 'exit 130' INT; "$@" 2>&1)
     status=$?
     set -e
     if [ "$status" -eq 0 ]; then

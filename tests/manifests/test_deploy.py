@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from tests.manifests.support import BUILT, Object, of_kind
-from tests.support import ROOT
+from tests.support import ROOT, wait_until
 
 TOKENS = "tokens write read"
 # What a cluster that has all of it answers; what is not named here succeeds and says nothing.
@@ -51,6 +52,12 @@ class Deployment:
 
     def run(self, overlay: str, script: str = "") -> "subprocess.CompletedProcess[str]":
         """Deploy it."""
+        with self.begun(overlay, script) as process:
+            said, errors = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
+
+    def begun(self, overlay: str, script: str = "") -> "subprocess.Popen[str]":
+        """Begin to deploy it, on a terminal of its own."""
         # Differences are an error to kubectl.
         lines = [
             (
@@ -64,8 +71,14 @@ class Deployment:
         path = f"{self.folder}/programs:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "OVERLAY": overlay, "CONTEXT": "somewhere"}
         command = ["bash", script or str(self.folder / "kind/deploy.sh")]
-        return subprocess.run(
-            command, capture_output=True, check=False, cwd=self.folder, env=environment, text=True, timeout=60
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env=environment,
+            start_new_session=True,
+            text=True,
         )
 
     def commands(self) -> list[str]:
@@ -372,7 +385,7 @@ def test_an_image_of_the_database_that_cannot_be_pulled_ends_no_instance(deploym
     assert deployment.changes() == [
         "-n temperature delete pod database-image --ignore-not-found",
         "apply -f -",
-        "-n temperature delete pod database-image --wait=false",
+        "-n temperature delete pod database-image --ignore-not-found --wait=false",
     ]
 
 
@@ -387,7 +400,8 @@ def test_an_image_of_the_database_is_tried_where_it_takes_the_place_of_another(
         deployment.answers |= of_a_database_that_runs(image)
     run = deployment.run("kind")
     assert (run.returncode, run.stderr) == (0, "")
-    assert ("-n temperature delete pod database-image --wait=false" in deployment.commands()) == tried
+    removed = "-n temperature delete pod database-image --ignore-not-found --wait=false"
+    assert (removed in deployment.commands()) == tried
 
 
 @pytest.mark.parametrize(
@@ -434,6 +448,27 @@ def test_what_does_not_start_is_said_long_before_the_time_is_over(
     deployment.answers |= answers
     run = deployment.run("kind")
     assert (run.returncode, run.stderr.splitlines()[-1]) == (1, said)
+
+
+def test_ctrl_c_ends_what_waits_for_something(deployment: Deployment) -> None:
+    """To `kubectl wait` it is a failure like any other."""
+    program, waiting = deployment.folder / "programs/kubectl", deployment.folder / "waiting"
+    waits = f"[[ $command != *'wait ksvc'* ]] || {{ trap 'exit 1' INT; echo >>'{waiting}'; sleep 60; }}"
+    program.write_text(program.read_text().replace("while ", f"{waits}\nwhile "))
+    with deployment.begun("kind") as process:
+        wait_until(waiting.exists)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(5) != 0
+    assert waiting.read_text() == "\n"
+
+
+def test_ctrl_c_leaves_no_pod_of_an_image_that_was_being_tried(deployment: Deployment) -> None:
+    deployment.answers |= of_a_database_that_runs("registry/database:old")
+    with deployment.begun("kind") as process:
+        wait_until(lambda: any("get pod database-image" in command for command in deployment.commands()))
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(5)
+    assert deployment.changes()[-1] == "-n temperature delete pod database-image --ignore-not-found --wait=false"
 
 
 @pytest.mark.parametrize("sink", ["", "http://sink.example.com/"])
