@@ -64,19 +64,25 @@ is_pulled() {
 
 prepare_database() {
     local applied faults
-    faults=$(instance_faults)
+    faults=$(database_faults)
     applied=$(k apply -f build/objects.yaml -l 'app.kubernetes.io/component notin (function, simulator, migrations, eventing, timer)')
-    # For ten minutes it would wait for an instance that does not start, and notice nothing.
+    # For ten minutes it would wait for an instance that does not start, and notice nothing. After a user that it could not make
+    # it does not get into the database any more.
     [ -z "$faults" ] || k -n default delete pod -l name=postgres-operator --grace-period 5 || true
     # Until the operator has noticed, the status is that of before.
     case $applied in *temperature-db\ configured*)
         k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Updating \
             --timeout 30s || true ;;
     esac
-    await 1500 instance_faults database_runs
+    await 1500 database_faults database_runs
     # A pooler that the overlay does not have any more goes away meanwhile, which is an error.
     retry 60 k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
     agree_with_patroni
+}
+
+database_faults() {
+    instance_faults
+    operator_faults
 }
 
 database_runs() {
@@ -85,8 +91,10 @@ database_runs() {
     wanted=$(k -n temperature get statefulset temperature-db -o jsonpath='{.status.updateRevision}')
     [ -z "$wanted" ] || k -n temperature delete pod -l "$instance_pods,controller-revision-hash!=$wanted" \
         --field-selector status.phase=Pending --wait=false
-    k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 5s &&
-        k -n temperature wait pod -l "$instance_pods" --for condition=Ready --timeout 5s
+    {
+        k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 5s ||
+            only_lacks_a_volume
+    } && k -n temperature wait pod -l "$instance_pods" --for condition=Ready --timeout 5s
 }
 
 # A Job cannot be changed, only replaced; its work is done once, however often it runs.
