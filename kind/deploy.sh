@@ -83,6 +83,17 @@ prepare_database() {
 database_faults() {
     instance_faults
     operator_faults
+    secret_faults
+}
+
+# It makes one that somebody removed when it looks again, which is in half an hour.
+secret_faults() {
+    local name
+    [ -n "$(operator_status)" ] || return 0
+    for name in $(grep -o '[a-z.-]*\.credentials\.postgresql\.acid\.zalan\.do' build/objects.yaml | sort -u); do
+        ask -n temperature get secret "$name" -o name >/dev/null ||
+            echo "The Secret $name is missing: kubectl -n default logs deployment/postgres-operator --tail 20"
+    done
 }
 
 database_runs() {

@@ -524,6 +524,17 @@ def test_an_instance_that_cannot_start_is_made_anew_by_what_mends_it(deployment:
     )
 
 
+@pytest.mark.parametrize("missing", ["writer", "owner", ""])
+def test_a_secret_of_the_operator_that_was_removed_is_made_anew_at_once(deployment: Deployment, missing: str) -> None:
+    deployment.answers |= {
+        r"get postgresql .*ClusterStatus": "Running",
+        rf"get secret temperature-{missing or 'nobody'}-user": None,
+    }
+    assert deployment.run("kind").returncode == 0
+    restarted = "-n default delete pod -l name=postgres-operator --grace-period 5"
+    assert (restarted in deployment.commands()) == bool(missing)
+
+
 @pytest.mark.parametrize("status", ["Running", "SyncFailed"])
 def test_a_volume_that_the_operator_left_as_it_was_is_named(deployment: Deployment, status: str) -> None:
     """When it looks again, it takes that for a failure. Nothing waits for what never comes."""

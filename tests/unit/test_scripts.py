@@ -275,6 +275,7 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
             {"HEALTH": "", "CONTEXT": "elsewhere"},
             ["Nothing asks the database how it is, for a Prometheus: kubectl --context elsewhere -n temperature"],
         ),
+        ({"RULES": ""}, ["There is no ConfigMap alarms, and watch does not start: docs/"]),
         ({"CONFIG": r"pause: true\npostgresql:\n"}, ["Patroni is paused, and no standby takes over: kubectl"]),
         ({"STRICT": "true"}, ["Patroni does not have synchronous_mode_strict, as the manifest says"]),
         (
