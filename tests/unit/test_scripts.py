@@ -339,6 +339,7 @@ def test_a_database_that_is_replaced_a_second_time_gets_as_many_instances_as_wer
         tmp_path,
         f"""case "$*" in
     *"patch postgresql"*) echo "$*" >>"{tmp_path}/patched" ;;
+    *"delete job"*) echo "$*" >>"{tmp_path}/removed" ;;
     *spec.numberOfInstances*) printf 0 ;;
     *view-last-applied*) printf 'spec:\\n  numberOfInstances: 3\\n' ;;
     *pg_is_in_recovery*) echo f ;;
@@ -349,6 +350,8 @@ esac
     assert run.returncode == 0, run.stderr
     asked = re.findall(r'"numberOfInstances": (\d)', (tmp_path / "patched").read_text())
     assert asked == ["0", "1", "3"]
+    # The pod of a Job that is over keeps the volume of a database that is removed.
+    assert (tmp_path / "removed").read_text().splitlines()[-1].endswith("delete job restore")
 
 
 @pytest.mark.parametrize(
