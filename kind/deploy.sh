@@ -35,10 +35,12 @@ replaces_image() {
 
 # The operator ends an instance before another one begins with the image. So this pulls it first, as that one will.
 try_image() {
-    local account node pulled=
+    local account node
     account=$(k -n temperature get pod "$leader" -o jsonpath='{.spec.serviceAccountName}')
     node=$(k -n temperature get pod "$leader" -o jsonpath='{.spec.nodeName}')
     k -n temperature delete pod database-image --ignore-not-found
+    # Also where somebody ends this: nobody tries that image again who goes back to the one before.
+    trap 'k -n temperature delete pod database-image --ignore-not-found --wait=false || true' EXIT
     # Where such a pod is not allowed, nobody can know.
     k apply -f - <<YAML || return 0
 apiVersion: v1
@@ -53,9 +55,7 @@ spec:
     - {name: image, image: "$image", command: ["true"]}
 YAML
     await 900 'start_faults app.kubernetes.io/name=database-image' is_pulled ||
-        pulled="Nothing was changed, and the database goes on with the image that it has"
-    k -n temperature delete pod database-image --wait=false
-    [ -z "$pulled" ] || fail "$pulled"
+        fail "Nothing was changed, and the database goes on with the image that it has"
 }
 
 is_pulled() {
@@ -64,19 +64,36 @@ is_pulled() {
 
 prepare_database() {
     local applied faults
-    faults=$(instance_faults)
+    faults=$(database_faults)
     applied=$(k apply -f build/objects.yaml -l 'app.kubernetes.io/component notin (function, simulator, migrations, eventing, timer)')
-    # For ten minutes it would wait for an instance that does not start, and notice nothing.
+    # For ten minutes it would wait for an instance that does not start, and notice nothing. After a user that it could not make
+    # it does not get into the database any more.
     [ -z "$faults" ] || k -n default delete pod -l name=postgres-operator --grace-period 5 || true
     # Until the operator has noticed, the status is that of before.
     case $applied in *temperature-db\ configured*)
         k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Updating \
             --timeout 30s || true ;;
     esac
-    await 1500 instance_faults database_runs
+    await 1500 database_faults database_runs
     # A pooler that the overlay does not have any more goes away meanwhile, which is an error.
     retry 60 k -n temperature rollout status deployment -l cluster-name=temperature-db --timeout 600s
     agree_with_patroni
+}
+
+database_faults() {
+    instance_faults
+    operator_faults
+    secret_faults
+}
+
+# It makes one that somebody removed when it looks again, which is in half an hour.
+secret_faults() {
+    local name
+    [ -n "$(operator_status)" ] || return 0
+    for name in $(grep -o '[a-z.-]*\.credentials\.postgresql\.acid\.zalan\.do' build/objects.yaml | sort -u); do
+        ask -n temperature get secret "$name" -o name >/dev/null ||
+            echo "The Secret $name is missing: kubectl -n default logs deployment/postgres-operator --tail 20"
+    done
 }
 
 database_runs() {
@@ -85,8 +102,10 @@ database_runs() {
     wanted=$(k -n temperature get statefulset temperature-db -o jsonpath='{.status.updateRevision}')
     [ -z "$wanted" ] || k -n temperature delete pod -l "$instance_pods,controller-revision-hash!=$wanted" \
         --field-selector status.phase=Pending --wait=false
-    k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 5s &&
-        k -n temperature wait pod -l "$instance_pods" --for condition=Ready --timeout 5s
+    {
+        k -n temperature wait postgresql/temperature-db --for jsonpath='{.status.PostgresClusterStatus}'=Running --timeout 5s ||
+            only_lacks_a_volume
+    } && k -n temperature wait pod -l "$instance_pods" --for condition=Ready --timeout 5s
 }
 
 # A Job cannot be changed, only replaced; its work is done once, however often it runs.

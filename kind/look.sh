@@ -147,6 +147,9 @@ backup_faults() {
 
 function_faults() {
     ready_faults ''
+    # The pod waits for it, and no state of it says so.
+    k -n temperature get configmap alarms >/dev/null 2>&1 ||
+        echo "There is no ConfigMap alarms, and watch does not start: docs/kubernetes.md#alarms. make deploy makes one without rules, and alarms end"
     [ -z "$(k -n temperature get job migrations --ignore-not-found -o jsonpath='{.status.conditions[?(@.type=="Failed")].status}')" ] ||
         echo "The migrations failed, and say why: kubectl -n temperature logs -l job-name=migrations --prefix --tail 20"
     start_faults ''

@@ -118,3 +118,5 @@ step Start start
 # Before that nothing can be written.
 ! is_strict || [ "$instances" = 1 ] || step Copy retry 3600 is_copied
 k -n temperature logs job/restore --tail 1
+# Its pod names the volume, which stays for as long, also where the database is removed.
+change delete job restore >/dev/null

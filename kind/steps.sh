@@ -12,7 +12,8 @@ step() {
     printf '%-14s' "$name"
     # Within a condition, set -e would be of no effect: the command would go on after a failure.
     set +e
-    output=$(set -e; "$@" 2>&1)
+    # `kubectl wait` takes Ctrl-C for a failure of its own, and what waits for something would only wait again.
+    output=$(set -e; trap 'exit 130' INT; "$@" 2>&1)
     status=$?
     set -e
     if [ "$status" -eq 0 ]; then
@@ -71,6 +72,8 @@ in_context() {
 # How long what does not start is waited for: a registry may be away for a moment, and a cluster may add a node.
 START_SECONDS=120
 NODE_SECONDS=300
+# What failed the Postgres operator tries again after five minutes.
+OPERATOR_SECONDS=400
 WEBHOOK_SECONDS=60
 
 # await SECONDS FAULTS COMMAND...: until it succeeds; less where FAULTS prints something for minutes, which is said then.
@@ -84,6 +87,7 @@ await() {
         looked=$SECONDS
         patience=$START_SECONDS
         [[ $faults != *Unschedulable* ]] || patience=$NODE_SECONDS
+        [[ $faults != "The Postgres operator"* ]] || patience=$OPERATOR_SECONDS
         if [ $((SECONDS - begun)) -ge "$limit" ] || [ "$hopeless" -ge "$patience" ]; then
             in_context "${faults:-It is not ready after $limit s: make status CONTEXT=$CONTEXT}"
             return 1
@@ -203,6 +207,23 @@ volume_faults() {
         -o jsonpath='{range .items[*]}{.metadata.name}{"\t"}{.spec.resources.requests.storage}{"\t"}{.spec.storageClassName}{"\n"}{end}' |
         awk -F '\t' -v wanted="$wanted" 'BEGIN { split(wanted, want, "\t") }
             NF > 1 && ($2 != want[1] || (want[2] && $3 != want[2])) { print "The volume " $1 " has " $2 " of the class " $3 ", and the manifest says " want[1] (want[2] ? " of the class " want[2] : "") ": docs/kubernetes.md#another-volume" }'
+}
+
+# operator_status: Running, Updating and the like, or that it failed.
+operator_status() {
+    k -n temperature get postgresql temperature-db --ignore-not-found -o jsonpath='{.status.PostgresClusterStatus}'
+}
+
+# A volume that it cannot change is a failure to the operator when it looks again, but not when the manifest changes.
+only_lacks_a_volume() {
+    [[ $(operator_status) = SyncFailed && -n $(volume_faults) ]]
+}
+
+operator_faults() {
+    local status
+    status=$(operator_status)
+    [[ $status != *Failed && $status != Invalid ]] || only_lacks_a_volume ||
+        echo "The Postgres operator could not do what the manifest says ($status): kubectl -n default logs deployment/postgres-operator --tail 20"
 }
 
 on_primary() {

@@ -48,13 +48,25 @@ create_cluster() {
         # kind makes its own the current one. make down brings this one back.
         mkdir -p build
         kubectl config current-context >build/context 2>/dev/null || true
-        configuration |
-            kind create cluster --name "$CLUSTER" --config - --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
-        # Where there are others, kind keeps the first one free of what is deployed.
-        [ "$NODES" = 1 ] || k taint nodes -l node-role.kubernetes.io/control-plane node-role.kubernetes.io/control-plane:NoSchedule-
+        make_nodes
     fi
     # After a restart of Docker the node starts by itself, and the API server a little later.
-    retry 60 k get --raw /readyz
+    retry 60 k get --raw /readyz >/dev/null 2>&1 || say_why
+}
+
+# Where kind fails it removes what it has made, but not where it is ended: nobody could make the rest of that.
+make_nodes() (
+    trap 'kind delete cluster --name "$CLUSTER"; exit 130' INT TERM HUP
+    configuration |
+        kind create cluster --name "$CLUSTER" --config - --wait 180s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
+    # Where there are others, kind keeps the first one free of what is deployed.
+    [ "$NODES" = 1 ] || k taint nodes -l node-role.kubernetes.io/control-plane node-role.kubernetes.io/control-plane:NoSchedule-
+)
+
+say_why() {
+    k get --raw /readyz || true
+    fail "The cluster $CLUSTER does not answer. If it was made with another kubeconfig: kind export kubeconfig --name $CLUSTER." \
+        "If its making was cut short, so that it has nothing yet: make down, then make up"
 }
 
 # As in kind's own guide: the nodes reach by the registry's name in Docker's network what the host calls localhost.

@@ -25,6 +25,7 @@ case "$*" in
     *suspend*) printf '%s' "$SUSPENDED" ;;
     *"get crd pingsources"*) [ -n "$SOURCES" ] ;;
     *"get pingsource"*) printf "$SOURCES" ;;
+    *"get configmap alarms"*) [ -n "$RULES" ] ;;
     *"get deployment health"*) printf '%s' "$HEALTH" ;;
     *db-connection-pooler*) printf "$POOLERS" ;;
     *"get statefulset"*) printf "$VOLUME" ;;
@@ -45,6 +46,7 @@ WELL = {
     "SUSPENDED": "",
     "SOURCES": "",
     "HEALTH": "1",
+    "RULES": "1",
     "POOLERS": "",
     "VOLUME": r"5Gi\t",
     "VOLUMES": r"pgdata-temperature-db-0\t5Gi\tstandard\n",

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from tests.manifests.support import BUILT, Object, of_kind
-from tests.support import ROOT
+from tests.support import ROOT, wait_until
 
 TOKENS = "tokens write read"
 # What a cluster that has all of it answers; what is not named here succeeds and says nothing.
@@ -51,6 +52,12 @@ class Deployment:
 
     def run(self, overlay: str, script: str = "") -> "subprocess.CompletedProcess[str]":
         """Deploy it."""
+        with self.begun(overlay, script) as process:
+            said, errors = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
+
+    def begun(self, overlay: str, script: str = "") -> "subprocess.Popen[str]":
+        """Begin to deploy it, on a terminal of its own."""
         # Differences are an error to kubectl.
         lines = [
             (
@@ -64,8 +71,14 @@ class Deployment:
         path = f"{self.folder}/programs:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "OVERLAY": overlay, "CONTEXT": "somewhere"}
         command = ["bash", script or str(self.folder / "kind/deploy.sh")]
-        return subprocess.run(
-            command, capture_output=True, check=False, cwd=self.folder, env=environment, text=True, timeout=60
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env=environment,
+            start_new_session=True,
+            text=True,
         )
 
     def commands(self) -> list[str]:
@@ -93,7 +106,8 @@ def kustomize() -> str:
 @pytest.fixture
 def deployment(tmp_path: Path, kustomize: str) -> Deployment:
     for name in ("kind", "knative"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+        # Somebody's own overlay is none of the project's.
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("local"))
     (tmp_path / "build").mkdir()
     images = [{"name": name, "newName": f"registry/{name}", "newTag": "0123"} for name in BUILT]
     (tmp_path / "build/images.yaml").write_text(yaml.safe_dump({"images": images}))
@@ -354,7 +368,7 @@ def waiting(pod: str, reason: str, message: str) -> str:
 def without_patience(deployment: Deployment) -> None:
     """What does not start is given up at once."""
     steps = deployment.folder / "kind/steps.sh"
-    steps.write_text(re.sub(r"(?m)^((START|NODE)_SECONDS)=.*", r"\1=0", steps.read_text()))
+    steps.write_text(re.sub(r"(?m)^((START|NODE|OPERATOR)_SECONDS)=.*", r"\1=0", steps.read_text()))
 
 
 def test_an_image_of_the_database_that_cannot_be_pulled_ends_no_instance(deployment: Deployment) -> None:
@@ -372,7 +386,7 @@ def test_an_image_of_the_database_that_cannot_be_pulled_ends_no_instance(deploym
     assert deployment.changes() == [
         "-n temperature delete pod database-image --ignore-not-found",
         "apply -f -",
-        "-n temperature delete pod database-image --wait=false",
+        "-n temperature delete pod database-image --ignore-not-found --wait=false",
     ]
 
 
@@ -387,7 +401,8 @@ def test_an_image_of_the_database_is_tried_where_it_takes_the_place_of_another(
         deployment.answers |= of_a_database_that_runs(image)
     run = deployment.run("kind")
     assert (run.returncode, run.stderr) == (0, "")
-    assert ("-n temperature delete pod database-image --wait=false" in deployment.commands()) == tried
+    removed = "-n temperature delete pod database-image --ignore-not-found --wait=false"
+    assert (removed in deployment.commands()) == tried
 
 
 @pytest.mark.parametrize(
@@ -421,11 +436,16 @@ def test_an_image_of_the_database_is_tried_where_it_takes_the_place_of_another(
             "kubectl --context somewhere -n temperature logs migrations-x -c container --previous",
         ),
         (
+            {r"get postgresql .*jsonpath=.*ClusterStatus": "UpdateFailed", r"wait postgresql": None},
+            "The Postgres operator could not do what the manifest says (UpdateFailed): "
+            "kubectl --context somewhere -n default logs deployment/postgres-operator --tail 20",
+        ),
+        (
             {r"get ksvc .*conditions": "watch\tFalse\tIt is said why\ningest\tUnknown\t\n", r"wait ksvc": None},
             "The function watch is not ready: It is said why",
         ),
     ],
-    ids=["a function", "the database", "the migrations", "what Knative says"],
+    ids=["a function", "the database", "the migrations", "what the operator failed", "what Knative says"],
 )
 def test_what_does_not_start_is_said_long_before_the_time_is_over(
     deployment: Deployment, answers: dict[str, str | None], said: str
@@ -434,6 +454,27 @@ def test_what_does_not_start_is_said_long_before_the_time_is_over(
     deployment.answers |= answers
     run = deployment.run("kind")
     assert (run.returncode, run.stderr.splitlines()[-1]) == (1, said)
+
+
+def test_ctrl_c_ends_what_waits_for_something(deployment: Deployment) -> None:
+    """To `kubectl wait` it is a failure like any other."""
+    program, waiting = deployment.folder / "programs/kubectl", deployment.folder / "waiting"
+    waits = f"[[ $command != *'wait ksvc'* ]] || {{ trap 'exit 1' INT; echo >>'{waiting}'; sleep 60; }}"
+    program.write_text(program.read_text().replace("while ", f"{waits}\nwhile "))
+    with deployment.begun("kind") as process:
+        wait_until(waiting.exists)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(5) != 0
+    assert waiting.read_text() == "\n"
+
+
+def test_ctrl_c_leaves_no_pod_of_an_image_that_was_being_tried(deployment: Deployment) -> None:
+    deployment.answers |= of_a_database_that_runs("registry/database:old")
+    with deployment.begun("kind") as process:
+        wait_until(lambda: any("get pod database-image" in command for command in deployment.commands()))
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(5)
+    assert deployment.changes()[-1] == "-n temperature delete pod database-image --ignore-not-found --wait=false"
 
 
 @pytest.mark.parametrize("sink", ["", "http://sink.example.com/"])
@@ -483,8 +524,24 @@ def test_an_instance_that_cannot_start_is_made_anew_by_what_mends_it(deployment:
     )
 
 
-def test_a_volume_that_the_operator_left_as_it_was_is_named(deployment: Deployment) -> None:
+@pytest.mark.parametrize("missing", ["writer", "owner", ""])
+def test_a_secret_of_the_operator_that_was_removed_is_made_anew_at_once(deployment: Deployment, missing: str) -> None:
     deployment.answers |= {
+        r"get postgresql .*ClusterStatus": "Running",
+        rf"get secret temperature-{missing or 'nobody'}-user": None,
+    }
+    assert deployment.run("kind").returncode == 0
+    restarted = "-n default delete pod -l name=postgres-operator --grace-period 5"
+    assert (restarted in deployment.commands()) == bool(missing)
+
+
+@pytest.mark.parametrize("status", ["Running", "SyncFailed"])
+def test_a_volume_that_the_operator_left_as_it_was_is_named(deployment: Deployment, status: str) -> None:
+    """When it looks again, it takes that for a failure. Nothing waits for what never comes."""
+    without_patience(deployment)
+    deployment.answers |= {
+        r"get postgresql .*ClusterStatus": status,
+        r"wait postgresql/.*=Running": "" if status == "Running" else None,
         r"get statefulset temperature-db .*volumeClaimTemplates": "6Gi\t",
         r"get pvc -l": "pgdata-temperature-db-0\t5Gi\tstandard\n",
     }

@@ -149,15 +149,18 @@ def test_the_end_of_the_cluster_brings_back_the_context_of_before_unless_there_i
     assert (tmp_path / "chosen").read_text() == chosen
 
 
-def beginning_of_the_cluster(folder: Path, nodes: str) -> tuple[str, str]:
-    """What `make up` tells a kind that then fails: the configuration of the cluster; and what it says itself."""
+def beginning_of_the_cluster(folder: Path, nodes: str, kind: str = "exit 1") -> tuple[str, str]:
+    """What `make up` tells a kind that then does so: the configuration of the cluster; and what it says itself."""
+    kind = (
+        f'echo "$1" >>{folder}/asked; case "$1" in version) echo v0.33.0 ;; create) cat >{folder}/told; {kind} ;; esac'
+    )
     shutil.copytree(ROOT / "kind", folder / "kind")
     # A cluster may be running.
     with (folder / "kind/steps.sh").open("a") as steps:
         steps.write("need_port() { true; }\n")
     for name, does in (
         ("docker", 'case "$*" in *MemTotal*) echo 8000000000 ;; *NCPU*) echo 4 ;; esac'),
-        ("kind", f'case "$1" in version) echo v0.33.0 ;; create) cat >"{folder}/told"; exit 1 ;; esac'),
+        ("kind", kind),
         ("kubectl", ""),
     ):
         program = folder / "programs" / name
@@ -181,6 +184,13 @@ def test_a_cluster_has_as_many_nodes_as_it_is_told(tmp_path: Path, nodes: int) -
 def test_a_number_of_nodes_that_makes_no_sense_is_refused(tmp_path: Path, nodes: str) -> None:
     told, said = beginning_of_the_cluster(tmp_path, nodes)
     assert (told, said) == ("", f"NODES is {nodes}; it must be a number from 1 to 9\n")
+
+
+@pytest.mark.parametrize(("how", "removed"), [("exit 1", False), ("kill -INT $PPID", True)], ids=["fails", "is ended"])
+def test_nodes_that_were_being_made_are_removed_where_that_is_ended(tmp_path: Path, how: str, removed: bool) -> None:
+    """Where kind itself fails, it removes what is its own. Another may have made a cluster of that name meanwhile."""
+    beginning_of_the_cluster(tmp_path, "1", how)
+    assert ("delete" in (tmp_path / "asked").read_text().split()) == removed
 
 
 def test_patroni_is_told_what_the_manifest_says_only_when_it_has_a_configuration(tmp_path: Path) -> None:
@@ -265,6 +275,7 @@ def test_instances_of_the_database_may_share_the_only_node(tmp_path: Path) -> No
             {"HEALTH": "", "CONTEXT": "elsewhere"},
             ["Nothing asks the database how it is, for a Prometheus: kubectl --context elsewhere -n temperature"],
         ),
+        ({"RULES": ""}, ["There is no ConfigMap alarms, and watch does not start: docs/"]),
         ({"CONFIG": r"pause: true\npostgresql:\n"}, ["Patroni is paused, and no standby takes over: kubectl"]),
         ({"STRICT": "true"}, ["Patroni does not have synchronous_mode_strict, as the manifest says"]),
         (
@@ -328,6 +339,7 @@ def test_a_database_that_is_replaced_a_second_time_gets_as_many_instances_as_wer
         tmp_path,
         f"""case "$*" in
     *"patch postgresql"*) echo "$*" >>"{tmp_path}/patched" ;;
+    *"delete job"*) echo "$*" >>"{tmp_path}/removed" ;;
     *spec.numberOfInstances*) printf 0 ;;
     *view-last-applied*) printf 'spec:\\n  numberOfInstances: 3\\n' ;;
     *pg_is_in_recovery*) echo f ;;
@@ -338,6 +350,8 @@ esac
     assert run.returncode == 0, run.stderr
     asked = re.findall(r'"numberOfInstances": (\d)', (tmp_path / "patched").read_text())
     assert asked == ["0", "1", "3"]
+    # The pod of a Job that is over keeps the volume of a database that is removed.
+    assert (tmp_path / "removed").read_text().splitlines()[-1].endswith("delete job restore")
 
 
 @pytest.mark.parametrize(
