@@ -102,15 +102,20 @@ class Look:
         for alarm in new:
             heat = self.terms.heat(alarm.raised, self.readings.get(alarm.raised, ()))
             assert self.terms.is_beyond(heat) and abs(heat) == abs(alarm.temperature), f"invented: {self.told}"
-            is_of_one = any(began <= alarm.raised and ended == alarm.cleared for began, ended in found)
-            assert is_of_one, f"wrong: {self.told}"
+            of_it = [began for began, ended in found if began <= alarm.raised and ended == alarm.cleared]
+            assert of_it, f"wrong: {self.told}"
+            if self._was_seen_beyond(of_it[-1]):
+                assert alarm.raised == of_it[-1], f"begins too late: {self.told}"
         spans = [(alarm.raised, alarm.cleared) for alarm in self.alarms]
         for each in found:
-            of_began = [temperature for instant, temperature in self.seen if instant == each[0]]
-            if self.terms.is_beyond(self.terms.heat(each[0], of_began)):
+            if self._was_seen_beyond(each[0]):
                 assert any(meet(each, span) for span in spans), f"missed: {each} {self.told}"
         if self.readings:
             self._hold_latest(max(self.readings))
+
+    def _was_seen_beyond(self, instant: datetime) -> bool:
+        of_it = [temperature for each, temperature in self.seen if each == instant]
+        return self.terms.is_beyond(self.terms.heat(instant, of_it))
 
     def _hold_latest(self, latest: datetime) -> None:
         is_open = any(not alarm.cleared for alarm in self.alarms)
