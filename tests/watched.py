@@ -23,6 +23,8 @@ from tests.support import SUPERUSER, Urls, wait_until
 
 PAUSE = 3 * MINUTE
 """So long without a look, and silences count anew."""
+WARM = (20.0, 27.0, 28.5, 31.0)
+"""With these a room is beyond its threshold for long."""
 ROOMS = (("B1", "101"), ("B1", "102"), ("B2", "101"))
 # Around a change of the clock, of an hour or of half an hour, and in a zone of 45 minutes.
 NIGHTS = (
@@ -151,6 +153,7 @@ class Game:
 
     def play(self, steps: int) -> None:
         zone, self.now = self.chance.choice(NIGHTS)
+        self.temperatures = self.chance.choice([TEMPERATURES, WARM])
         lists = lists_of_rules(self.chance, zone)
         known = [next(lists) for _ in range(4)]
         self.change(known[0])
@@ -177,7 +180,7 @@ class Game:
         room = self.chance.choice(ROOMS)
         for _ in range(self.chance.choice([1, 1, 4])):
             ago = self.chance.choice([0, 1, 2, 3, 4, 6, 9, 12, 15, 20] + ([] if self.removes else [-2, -15]))
-            instant, temperature = self.now - ago * MINUTE, self.chance.choice(TEMPERATURES)
+            instant, temperature = self.now - ago * MINUTE, self.chance.choice(self.temperatures)
             stored = self.owner.execute(
                 "INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", (*room, instant, temperature)
             )
