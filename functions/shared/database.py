@@ -69,7 +69,7 @@ class _Length(Dumper):
 
 
 class Instants(list[datetime]):
-    """An array of instants for PostgreSQL. As text, of which other lists are, each takes psycopg ten times as long."""
+    """An array of instants for PostgreSQL. Other lists are sent as text, which takes psycopg ten times as long."""
 
 
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)

@@ -114,7 +114,7 @@ DECLARE
     since timestamptz;
 BEGIN
     @need_timescaledb@;
-    -- A statement on a hypertable is planned for a few chunks, and only where these have none for all.
+    -- A statement on a hypertable is planned for a few chunks, and for all only where these have no reading.
     FOREACH since IN ARRAY ARRAY[until - interval '672 hours', '-infinity'] LOOP
         RETURN QUERY
         SELECT reading.timestamp, max(reading.temperature) FROM (

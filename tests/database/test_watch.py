@@ -274,6 +274,21 @@ def test_what_follows_a_late_calm_reading_begins_with_its_first_reading_beyond(
     assert alarms(plain) == [("101", "high", 28, 29, ago(9), ago(7)), ("101", "high", 28, 30, ago(5), None)]
 
 
+@pytest.mark.parametrize(("is_over", "raised"), [(False, 1), (True, 0)])
+def test_what_is_not_over_alarms_where_a_removed_reading_kept_it_from_lasting_long_enough(
+    watch: Watch, store: Store, plain: Urls, is_over: bool, raised: int
+) -> None:
+    function = watch({**ROOM, "above": 28, "for": "4m"})
+    store((20, 30), (18, 21), (16, 30), (15, 30), *([(14, 21)] if is_over else []))
+    assert check(function) == (0, 0)
+    removal = "SELECT begin_removal('B1', '101', %s, %s, NULL, NULL, 'who', NULL, interval '0')"
+    with psycopg.connect(plain(OWNER), autocommit=True) as owner:
+        (number,) = owner.execute(removal, (ago(19), ago(17))).fetchone() or (0,)
+        finished = "SELECT is_finished FROM continue_removal(%s)"
+        wait_until(lambda: owner.execute(finished, (number,)).fetchone() == (True,))
+    assert check(function) == (raised, 0)
+
+
 def test_a_late_reading_may_show_that_an_alarm_began_earlier(watch: Watch, store: Store, plain: Urls) -> None:
     function = watch(RULE)
     store((20, 21), (5, 30))
