@@ -62,7 +62,7 @@ def terms_of(rules: Sequence[Rule], room: Room, kind: str) -> Terms | None:
     return next(filter(None, (Terms.of(rule, kind) for rule in of_room)), None)
 
 
-def lists_of_rules(chance: random.Random, zone: str) -> Iterator[list[Rule]]:
+def lists_of_rules(chance: random.Random, zone: str, minutes: int) -> Iterator[list[Rule]]:
     """Rules for all rooms, a building and a room, without end."""
     places: tuple[Rule, ...] = ({}, {"building_id": "B1"}, {"building_id": "B1", "room_id": "101"})
     while True:
@@ -70,7 +70,7 @@ def lists_of_rules(chance: random.Random, zone: str) -> Iterator[list[Rule]]:
         for place in places:
             for threshold in ({"above": 28, "clear": chance.choice([26, 28])}, {"below": 16}, {"silent": "5m"}):
                 if chance.random() < 0.5:
-                    lasting = {"for": chance.choice(["2m", "4m"])} if "silent" not in threshold else {}
+                    lasting = {"for": f"{chance.choice([2, 4]) * minutes}m"} if "silent" not in threshold else {}
                     hours = {"hours": chance.choice(HOURS), "zone": zone}
                     rules.append(
                         {
@@ -140,6 +140,8 @@ class Game:
     chance: random.Random
     removes: bool
     """Otherwise some readings are of the future: a removal knows only the true clock."""
+    minutes: int = 1
+    """Between two readings, or two checks, at least. The smallest step of `watch` is an hour."""
     readings: dict[Room, dict[datetime, list[float]]] = field(default_factory=dict)
     functions: dict[str, TestClient] = field(default_factory=dict)
     """By their rules."""
@@ -154,12 +156,12 @@ class Game:
     def play(self, steps: int) -> None:
         zone, self.now = self.chance.choice(NIGHTS)
         self.temperatures = self.chance.choice([TEMPERATURES, WARM])
-        lists = lists_of_rules(self.chance, zone)
+        lists = lists_of_rules(self.chance, zone, self.minutes)
         known = [next(lists) for _ in range(4)]
         self.change(known[0])
         with psycopg.connect(self.urls(OWNER), autocommit=True) as self.owner:
             for _ in range(steps):
-                self.now += self.chance.choice([1, 1, 1, 1, 2, 6]) * MINUTE
+                self.now += self.chance.choice([1, 1, 1, 1, 2, 6]) * self.minutes * MINUTE
                 self.owner.execute("SELECT set_config('clock.now', %s, false)", (self.now.isoformat(),))
                 for _ in range(self.chance.choice([0, 1, 1, 3])):
                     self.store()
@@ -180,7 +182,7 @@ class Game:
         room = self.chance.choice(ROOMS)
         for _ in range(self.chance.choice([1, 1, 4])):
             ago = self.chance.choice([0, 1, 2, 3, 4, 6, 9, 12, 15, 20] + ([] if self.removes else [-2, -15]))
-            instant, temperature = self.now - ago * MINUTE, self.chance.choice(self.temperatures)
+            instant, temperature = self.now - ago * self.minutes * MINUTE, self.chance.choice(self.temperatures)
             stored = self.owner.execute(
                 "INSERT INTO temperatures VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", (*room, instant, temperature)
             )
@@ -190,8 +192,8 @@ class Game:
 
     def remove(self) -> None:
         room = self.chance.choice(ROOMS)
-        since = self.now - self.chance.randint(0, 20) * MINUTE
-        before = since + self.chance.choice([1, 3, 10]) * MINUTE
+        since = self.now - self.chance.randint(0, 20) * self.minutes * MINUTE
+        before = since + self.chance.choice([1, 3, 10]) * self.minutes * MINUTE
         above = self.chance.choice([None, 28])
         [(removal,)] = self.owner.execute(
             "SELECT begin_removal(%s, %s, %s, %s, %s, NULL, 'who', NULL, interval '0')", (*room, since, before, above)

@@ -94,13 +94,14 @@ class _TakenRoom(NamedTuple):
     """The place of its thresholds among those of all rooms, None if no rule is for it."""
     look_high: bool
     look_low: bool
-    since: datetime
-    until: datetime
+    since: datetime | None
+    until: datetime | None
+    """None while some of those that came late are left."""
     late_since: datetime | None
     late_until: datetime | None
     """Readings that came late."""
     late_seen_until: datetime
-    """How far readings that follow these were looked at; those that came late and are left will be."""
+    """How far the readings that follow those were looked at."""
     has_more: bool
 
 
@@ -279,7 +280,7 @@ class _Check:
             for kind in wanted
             if wanted[kind]
             for since, until, seen_until in parts
-            if since is not None and until is not None
+            if since is not None and until is not None and seen_until is not None
         ]
 
     async def _look(self, spans: Sequence[_Span]) -> int:

@@ -45,27 +45,33 @@ TAKE = f"""
             *, CASE WHEN came_from < since THEN came_from END AS behind_from,
             CASE WHEN came_from < since THEN least(came_to, since) END AS behind_to
         FROM state
-    ), part AS (
-        SELECT
-            *,
-            CASE WHEN look THEN least(since + %(hours)s * interval '1 hour', until) ELSE until END AS live_until,
-            CASE
-                WHEN look THEN least(behind_from + %(hours)s * interval '1 hour', behind_to) ELSE behind_to
-            END AS behind_until
+    ), behind AS (
+        SELECT *, CASE
+            WHEN look THEN least(behind_from + %(hours)s * interval '1 hour', behind_to) ELSE behind_to
+        END AS behind_until
         FROM divided
+    ), part AS (
+        SELECT *, coalesce(behind_until < behind_to, false) AS has_more_behind, CASE
+            -- A calm reading ends an alarm of those that came late only where all before it were looked at.
+            WHEN behind_until < behind_to THEN watched_until
+            WHEN look THEN least(since + %(hours)s * interval '1 hour', until)
+            ELSE until
+        END AS live_until
+        FROM behind
     ), taken AS (
         UPDATE rooms SET
             watched_until = live_until,
-            came_from = CASE WHEN behind_until < behind_to THEN behind_until END,
-            came_to = CASE WHEN behind_until < behind_to THEN behind_to END,
-            low = CASE WHEN live_until < part.timestamp OR behind_until < behind_to THEN part.low END,
-            high = CASE WHEN live_until < part.timestamp OR behind_until < behind_to THEN part.high END
+            came_from = CASE WHEN has_more_behind THEN behind_until END,
+            came_to = CASE WHEN has_more_behind THEN behind_to END,
+            low = CASE WHEN has_more_behind OR live_until < part.timestamp THEN part.low END,
+            high = CASE WHEN has_more_behind OR live_until < part.timestamp THEN part.high END
         FROM part WHERE rooms.building_id = part.building_id AND rooms.room_id = part.room_id
     )
     SELECT
-        building_id, room_id, number, look_high, look_low, since, live_until, behind_from, behind_until,
-        CASE WHEN behind_until < behind_to THEN behind_until ELSE live_until END AS seen_until,
-        live_until < until OR coalesce(behind_until < behind_to, false) AS has_more
+        building_id, room_id, number, look_high, look_low,
+        CASE WHEN NOT has_more_behind THEN since END, CASE WHEN NOT has_more_behind THEN live_until END,
+        behind_from, behind_until, CASE WHEN has_more_behind THEN behind_until ELSE live_until END,
+        has_more_behind OR live_until < until
     FROM part
 """  # noqa: S608 - constants
 """Takes what came to some rooms since the last look. Of a room to look at, it takes no more than some hours."""
