@@ -222,8 +222,7 @@ class _Check:
         )
 
     async def _rows(self, statement: str, **parameters: Any) -> list[Any]:
-        cursor = await self._connection.execute(statement, self._parameters | parameters, binary=True)
-        return await cursor.fetchall()
+        return await fetch(self._connection, None, statement.encode(), self._parameters | parameters)
 
     async def _clear(self, statement: str, **parameters: Any) -> int:
         [(cleared,)] = await self._slice(statement, **parameters)
