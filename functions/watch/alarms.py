@@ -94,7 +94,7 @@ class _TakenRoom(NamedTuple):
     """The place of its thresholds among those of all rooms, None if no rule is for it."""
     look_high: bool
     look_low: bool
-    since: datetime | None
+    since: datetime
     until: datetime | None
     """None while some of those that came late are left."""
     late_since: datetime | None
@@ -309,21 +309,18 @@ class _Check:
 
     async def _beginnings(self, spans: Sequence[_Span]) -> list[datetime]:
         """Since when to look at each span: an excursion that is too short yet may have begun before it."""
-        firsts = [span.since for span in spans]
-        lasting = [number for number, span in enumerate(spans) if span.threshold.lasting_seconds]
-        if lasting:
-            some = [spans[number] for number in lasting]
-            since = [span.since for span in some]
-            rows = await self._rows(
-                thresholds.BEGINNINGS,
-                **_numbered(some),
-                lasting=[span.threshold.lasting_seconds for span in some],
-                earliest=max(min(since), EARLIEST + USUAL_PAUSE) - USUAL_PAUSE,
-                latest=max(since),
-            )
-            for number, (first,) in zip(lasting, rows, strict=True):
-                firsts[number] = first
-        return firsts
+        since = [span.since for span in spans]
+        lasting = [span.threshold.lasting_seconds for span in spans]
+        if not any(lasting):
+            return since
+        rows = await self._rows(
+            thresholds.BEGINNINGS,
+            **_numbered(spans),
+            lasting=lasting,
+            earliest=max(min(since), EARLIEST + USUAL_PAUSE) - USUAL_PAUSE,
+            latest=max(since),
+        )
+        return [first for (first,) in rows]
 
     async def _nearby(self, spans: Sequence[_Span]) -> dict[_Key, list[AlarmSpan]]:
         """The alarms that are open, or ended after the beginning of a span."""

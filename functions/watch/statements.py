@@ -68,8 +68,7 @@ TAKE = f"""
         FROM part WHERE rooms.building_id = part.building_id AND rooms.room_id = part.room_id
     )
     SELECT
-        building_id, room_id, number, look_high, look_low,
-        CASE WHEN NOT has_more_behind THEN since END, CASE WHEN NOT has_more_behind THEN live_until END,
+        building_id, room_id, number, look_high, look_low, since, CASE WHEN NOT has_more_behind THEN live_until END,
         behind_from, behind_until, CASE WHEN has_more_behind THEN behind_until ELSE live_until END,
         has_more_behind OR live_until < until
     FROM part

@@ -149,13 +149,13 @@ _OF_ITS_ROOM = """
 """
 
 BEGINNINGS = f"""
-    SELECT coalesce(
+    SELECT CASE WHEN lasting > 0 THEN coalesce(
         (
             SELECT before.timestamp FROM temperatures AS before
             WHERE {_OF_ITS_ROOM.format("before")} < since ORDER BY before.timestamp DESC LIMIT 1
         ),
         (SELECT timestamp FROM latest_reading(building_id, room_id, since - interval '0.000001')), since
-    ) - make_interval(secs => lasting)
+    ) - make_interval(secs => lasting) ELSE since END
     FROM unnest(
         %(numbers)s::int[], %(buildings)s::text[], %(names)s::text[], %(lasting)s::int[], %(since)s::timestamptz[]
     ) AS span (number, building_id, room_id, lasting, since)
@@ -202,9 +202,7 @@ EXCURSIONS = f"""
             width_bucket(timestamp, ends) AS ends_before, timestamp <= until AS is_new
         FROM span CROSS JOIN LATERAL (
             -- Of an alarm that a calm reading splits, those that were looked at begin another one.
-            SELECT first, greatest(until, least(last, seen_until)) AS last
-            UNION ALL
-            SELECT last, last WHERE last > greatest(until, seen_until)
+            SELECT first, least(last, seen_until) AS last UNION ALL SELECT last, last WHERE last > seen_until
         ) AS looked_at CROSS JOIN LATERAL (
             SELECT reading.timestamp, max({_heat("reading")}) AS heat FROM temperatures AS reading
             WHERE {_OF_ITS_ROOM.format("reading")} BETWEEN looked_at.first AND looked_at.last GROUP BY reading.timestamp
