@@ -19,14 +19,19 @@ CHUNKS = """
 """
 
 
-@pytest.mark.parametrize(("length", "most"), [(timedelta(hours=1), 1), (timedelta(days=7), 2)])
-def test_readings_are_looked_for_in_the_chunks_of_their_interval(community: Urls, length: timedelta, most: int) -> None:
-    with psycopg.connect(community(OWNER), autocommit=True) as owner:
+def store_one_a_week(urls: Urls, first: datetime, weeks: int) -> None:
+    """A reading in each chunk."""
+    with psycopg.connect(urls(OWNER), autocommit=True) as owner:
         owner.execute(
             "INSERT INTO temperatures SELECT 'B1', '101', %s + week * interval '168 hours', 20"
-            " FROM generate_series(0, 29) AS week",
-            (FIRST,),
+            " FROM generate_series(0, %s) AS week",
+            (first, weeks - 1),
         )
+
+
+@pytest.mark.parametrize(("length", "most"), [(timedelta(hours=1), 1), (timedelta(days=7), 2)])
+def test_readings_are_looked_for_in_the_chunks_of_their_interval(community: Urls, length: timedelta, most: int) -> None:
+    store_one_a_week(community, FIRST, 30)
     with psycopg.connect(community(READER)) as reader:
         # Plans that are kept would be made after a few times.
         for week in range(8):
@@ -51,12 +56,7 @@ def test_readings_are_looked_for_in_the_chunks_of_their_interval(community: Urls
 )
 def test_what_is_found_in_a_few_chunks_is_looked_for_in_no_others(community: Urls, question: str) -> None:
     weeks = 60
-    with psycopg.connect(community(OWNER), autocommit=True) as owner:
-        owner.execute(
-            "INSERT INTO temperatures SELECT 'B1', '101', %s + week * interval '168 hours', 20"
-            " FROM generate_series(0, %s) AS week",
-            (FIRST, weeks - 1),
-        )
+    store_one_a_week(community, FIRST, weeks)
     asked = {"first": FIRST, "start": FIRST + 20 * timedelta(days=7), "end": FIRST + weeks * timedelta(days=7)}
     with psycopg.connect(community(READER)) as reader:
         assert reader.execute(question.encode(), asked).fetchall()
@@ -65,12 +65,7 @@ def test_what_is_found_in_a_few_chunks_is_looked_for_in_no_others(community: Url
 
 def test_the_plans_that_a_session_keeps_stay_small_whatever_is_asked_of_however_many_chunks(community: Urls) -> None:
     weeks = 104
-    with psycopg.connect(community(OWNER), autocommit=True) as owner:
-        owner.execute(
-            "INSERT INTO temperatures SELECT 'B1', '101', %s + week * interval '168 hours', 20"
-            " FROM generate_series(0, %s) AS week",
-            (FIRST - timedelta(days=7 * weeks), weeks - 1),
-        )
+    store_one_a_week(community, FIRST - timedelta(days=7 * weeks), weeks)
     # Others may not see what a session uses.
     database = Database(community(SUPERUSER), connections=1, pooled=False, deadline_seconds=10)
     with psycopg.connect(database.url, **database.options) as reader:
