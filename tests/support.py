@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -112,6 +113,21 @@ def wait_for_locks(urls: "Urls", sessions: int = 1) -> None:
     waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(urls(SUPERUSER), autocommit=True) as observer:
         wait_until(lambda: observer.execute(waiting).rowcount >= sessions)
+
+
+def remove(
+    connection: psycopg.Connection[Any],
+    place: tuple[str, str],
+    since: datetime,
+    before: datetime,
+    above: float | None = None,
+) -> None:
+    """Remove readings of a room, those above a temperature or all, which may come again."""
+    [(removal,)] = connection.execute(
+        "SELECT begin_removal(%s, %s, %s, %s, %s, NULL, 'who', NULL, interval '0')", (*place, since, before, above)
+    )
+    finished = "SELECT is_finished FROM continue_removal(%s)"
+    wait_until(lambda: connection.execute(finished, (removal,)).fetchone() == (True,))
 
 
 def slow_down(connection: psycopg.Connection[Any], what: str, seconds: float) -> None:

@@ -19,7 +19,7 @@ from local.postgres import OWNER
 from tests import clock
 from tests.excursions import MINUTE, TEMPERATURES, Readings, Rule, Terms, meet
 from tests.sink import Sink
-from tests.support import SUPERUSER, Urls, wait_until
+from tests.support import SUPERUSER, Urls, remove
 
 PAUSE = 3 * MINUTE
 """So long without a look, and silences count anew."""
@@ -195,11 +195,7 @@ class Game:
         since = self.now - self.chance.randint(0, 20) * self.minutes * MINUTE
         before = since + self.chance.choice([1, 3, 10]) * self.minutes * MINUTE
         above = self.chance.choice([None, 28])
-        [(removal,)] = self.owner.execute(
-            "SELECT begin_removal(%s, %s, %s, %s, %s, NULL, 'who', NULL, interval '0')", (*room, since, before, above)
-        )
-        finished = "SELECT is_finished FROM continue_removal(%s)"
-        wait_until(lambda: self.owner.execute(finished, (removal,)).fetchone() == (True,))
+        remove(self.owner, room, since, before, above)
         of_room = self.readings.get(room, {})
         for instant in [each for each in of_room if since <= each < before]:
             of_room[instant] = [each for each in of_room[instant] if above is not None and each <= above]

@@ -25,7 +25,7 @@ from shared import zones
 from shared.settings import SettingError
 from tests.faults.link import Link
 from tests.sink import Sink, listening
-from tests.support import NOWHERE, SUPERUSER, Urls, wait_for_locks, wait_until
+from tests.support import NOWHERE, SUPERUSER, Urls, remove, wait_for_locks, wait_until
 from watch.outbox import MOST_FAILURES_COUNTED
 
 Serve = Callable[..., TestClient]
@@ -281,11 +281,8 @@ def test_what_is_not_over_alarms_where_a_removed_reading_kept_it_from_lasting_lo
     function = watch({**ROOM, "above": 28, "for": "4m"})
     store((20, 30), (18, 21), (16, 30), (15, 30), *([(14, 21)] if is_over else []))
     assert check(function) == (0, 0)
-    removal = "SELECT begin_removal('B1', '101', %s, %s, NULL, NULL, 'who', NULL, interval '0')"
     with psycopg.connect(plain(OWNER), autocommit=True) as owner:
-        (number,) = owner.execute(removal, (ago(19), ago(17))).fetchone() or (0,)
-        finished = "SELECT is_finished FROM continue_removal(%s)"
-        wait_until(lambda: owner.execute(finished, (number,)).fetchone() == (True,))
+        remove(owner, ("B1", "101"), ago(19), ago(17))
     assert check(function) == (raised, 0)
 
 
